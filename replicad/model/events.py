@@ -1,0 +1,78 @@
+"""What services tell each other through the hub. Facts that have happened, never requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replicad.model.ids import Digest, NodeId
+from replicad.model.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsCommitted:
+    """These records are durable here, in chain order. ``source`` is the peer they came from, None for our own."""
+
+    records: tuple[Record, ...]
+    source: NodeId | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustChanged:
+    """A grant, cut or policy was committed: members, rights and shares may be different now."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesChanged:
+    """The winners of these registers of one share may be different now. Collision keys; empty means "any of this share"."""
+
+    share: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContentHeld:
+    """This node now holds this content, verified and durable."""
+
+    content: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContentLost:
+    """This node held this content and does not any more (missing from the disk, or rotten)."""
+
+    content: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A link to this member works now."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """No link to this member works any more; ``reason`` is for people."""
+
+    node: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsChanged:
+    """A newer head of this member arrived."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerBlamed:
+    """This member gave wrong bytes or broke the protocol. ``offence`` is a stable word, ``detail`` a sentence."""
+
+    node: NodeId
+    offence: str
+    detail: str
+
+
+Event = RecordsCommitted | TrustChanged | EntriesChanged | ContentHeld | ContentLost | LinkUp | LinkDown | HeadsChanged | PeerBlamed

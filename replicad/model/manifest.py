@@ -1,0 +1,80 @@
+"""Manifest: the chunk list of one content. Its id is the SHA-256 of its canonical bytes.
+
+Layout (big-endian): ``b"RCM1"``, algorithm u8 (1 = SHA-256), 3 zero bytes, chunk size u64, size u64, the whole content's SHA-256, then one SHA-256 per chunk. Content of at most one chunk has a manifest that follows from its digest and size alone, so small files need no manifest to be sent (``Manifest.implied``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+
+from replicad.errors import IntegrityError
+from replicad.model.chunks import CONTENT_SIZE_MAX, Extent, chunk_count, chunk_size_for
+from replicad.model.ids import SIZE_BYTES, Digest
+
+MAGIC = b"RCM1"
+SHA256 = 1
+HEADER = struct.Struct(">4sB3xQQ32s")
+MANIFEST_BYTES_MAX = HEADER.size + 4096 * SIZE_BYTES
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``chunks`` is the packed chunk hashes (32 bytes each); ``content`` the whole hash."""
+
+    content: Digest
+    size: int
+    chunk_size: int
+    chunks: bytes
+
+    @property
+    def count(self) -> int:
+        """Number of chunks."""
+        return len(self.chunks) // SIZE_BYTES
+
+    def chunk_digest(self, index: int) -> bytes:
+        """SHA-256 of chunk ``index``."""
+        return self.chunks[index * SIZE_BYTES : (index + 1) * SIZE_BYTES]
+
+    def chunk_length(self, index: int) -> int:
+        """Bytes in chunk ``index``: the chunk size except for a shorter last one."""
+        return min(self.chunk_size, self.size - index * self.chunk_size)
+
+    def byte_range(self, extent: Extent) -> tuple[int, int]:
+        """(start, stop) of the extent in bytes."""
+        return extent.byte_range(self.size, self.chunk_size)
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The canonical bytes."""
+        return HEADER.pack(MAGIC, SHA256, self.chunk_size, self.size, self.content) + self.chunks
+
+    @cached_property
+    def id(self) -> Digest:
+        """SHA-256 of ``encoded``."""
+        return Digest(hashlib.sha256(self.encoded).digest())
+
+    @classmethod
+    def implied(cls, content: Digest, size: int) -> Manifest | None:
+        """The manifest that follows from digest and size: for content of at most one chunk, else None."""
+        chunk_size = chunk_size_for(size)
+        if size > chunk_size:
+            return None
+        return cls(content, size, chunk_size, bytes(content) if size else b"")
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Manifest:
+        """From canonical bytes; raises IntegrityError for anything that is not exactly canonical."""
+        if not HEADER.size <= len(encoded) <= MANIFEST_BYTES_MAX:
+            raise IntegrityError(f"manifest of {len(encoded)} bytes: {HEADER.size} to {MANIFEST_BYTES_MAX} expected")
+        magic, algorithm, chunk_size, size, content = HEADER.unpack_from(encoded)
+        found = cls(Digest(content), size, chunk_size, encoded[HEADER.size :])
+        if magic != MAGIC or algorithm != SHA256:
+            raise IntegrityError("manifest of an unknown format or hash algorithm")
+        if size > CONTENT_SIZE_MAX or chunk_size != chunk_size_for(size) or len(found.chunks) != SIZE_BYTES * chunk_count(size, chunk_size):
+            raise IntegrityError(f"manifest sizes contradict each other (size {size}, chunk size {chunk_size}, {found.count} chunks)")
+        if found.encoded != encoded:
+            raise IntegrityError("manifest is not canonical")
+        return found

@@ -1,0 +1,41 @@
+"""Members: what the counting grants of a node add up to, as ``protocol.trust`` computed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replicad.model.ids import NodeId, Stamp
+from replicad.model.records import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node that holds at least one grant in force. ``shares`` and ``stages`` are None for "all"; ``admitted`` is the time of its newest grant; ``admitted_by`` its issuer."""
+
+    id: NodeId
+    name: str
+    role: Role
+    site: str
+    shares: frozenset[str] | None
+    stages: frozenset[str] | None
+    admitted: Stamp
+    admitted_by: NodeId
+
+    def has_share(self, share: str) -> bool:
+        """Whether records and content of that share may go to this member. The network's own chains may go to every member."""
+        return share == "" or self.shares is None or share in self.shares
+
+    def carries(self, share: str, stage: str) -> bool:
+        """Whether this member should hold content of that share at that stage."""
+        return self.has_share(share) and (self.stages is None or stage in self.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share as the counting policies define it. ``stages`` from lowest to highest; the last is the default for publishing."""
+
+    name: str
+    public: bool
+    immutable: bool
+    stages: tuple[str, ...]
+    created: Stamp

@@ -1,0 +1,190 @@
+"""The messages of a link: small frozen types, msgpack on the wire, bounded on decoding.
+
+One WebSocket binary frame carries one message, at most ``FRAME_BYTES_MAX``. The handshake (``ClientHello``, ``ServerHello``, ``Finish``) comes first; everything else only after it. A
+message that does not decode is the peer's fault: ``PeerError``. Specification: docs/protocol.md, "Link messages".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from replicad.errors import InputError, PeerError
+from replicad.model.ids import Digest, NodeId, RecordId, Stamp, from_wire, to_binary
+from replicad.model.records import Envelope
+
+PROTOCOL_VERSION_MIN = 1
+PROTOCOL_VERSION_MAX = 1
+FRAME_BYTES_MAX = 1 << 20
+RECORDS_PER_MESSAGE_MAX = 1024
+RECORDS_BYTES_PER_MESSAGE = 512 * 1024
+"""A sender stops adding records to a message beyond this many payload bytes."""
+
+_T = TypeVar("_T")
+_Key32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+_Mac = Annotated[bytes, Meta(min_length=32, max_length=32)]
+_Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+_Share = Annotated[str, Meta(max_length=63)]
+_Index = Annotated[int, Meta(ge=0, lt=4096)]
+_Seq = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+_Bitmap = Annotated[bytes, Meta(max_length=512)]
+_Text = Annotated[str, Meta(max_length=500)]
+
+
+class ClientHello(Struct, frozen=True, array_like=True, tag="hello"):
+    """First message, by the side that connected. ``certificate`` is the SHA-256 of the TLS certificate it saw (empty without TLS)."""
+
+    version_min: int
+    version_max: int
+    network: NodeId
+    node: NodeId
+    ephemeral: _Key32
+    nonce: _Key32
+    certificate: Annotated[bytes, Meta(max_length=32)]
+
+
+class ServerHello(Struct, frozen=True, array_like=True, tag="welcome"):
+    """Answer: the same for the other side, its certificate's fingerprint as it knows it, the version chosen, and its signature over the transcript so far."""
+
+    version: int
+    node: NodeId
+    ephemeral: _Key32
+    nonce: _Key32
+    certificate: Annotated[bytes, Meta(max_length=32)]
+    signature: _Signature
+
+
+class Finish(Struct, frozen=True, array_like=True, tag="finish"):
+    """The connecting side's signature over the whole transcript. Only after it is either side believed."""
+
+    signature: _Signature
+
+
+class Records(Struct, frozen=True, array_like=True, tag="records"):
+    """Signed records: pushed as news (``pull`` 0) or in answer to the ``Pull`` of that number. ``more``: ask again, the answer was cut at the batch bound."""
+
+    envelopes: Annotated[tuple[Envelope, ...], Meta(max_length=RECORDS_PER_MESSAGE_MAX)]
+    pull: _Seq = 0
+    more: bool = False
+
+
+class Heads(Struct, frozen=True, array_like=True, tag="heads"):
+    """Signed heads (envelopes of type "head"), the sender's own or relayed."""
+
+    envelopes: Annotated[tuple[Envelope, ...], Meta(max_length=256)]
+
+
+class Compare(Struct, frozen=True, array_like=True, tag="compare"):
+    """Anti-entropy, step 1: the frontier hash of every share both sides are granted, the network's own chains first."""
+
+    frontiers: Annotated[dict[_Share, Digest], Meta(max_length=1025)]
+
+
+class End(Struct, frozen=True, array_like=True):
+    """One end of a chain: the last record of one incarnation that no other continues."""
+
+    incarnation: Stamp
+    seq: _Seq
+    id: RecordId
+
+
+class Frontier(Struct, frozen=True, array_like=True, tag="frontier"):
+    """Step 2: the chain ends of a share, one line per origin. ``whole`` False: only lines that changed since the last exchange on this link. ``reply``: please answer with yours."""
+
+    share: _Share
+    lines: Annotated[dict[NodeId, Annotated[tuple[End, ...], Meta(max_length=64)]], Meta(max_length=4096)]
+    whole: bool = True
+    reply: bool = False
+
+
+class Pull(Struct, frozen=True, array_like=True, tag="pull"):
+    """Step 3: send the records of ``origin`` in ``share`` that are neither in ``have`` (incarnation -> last seq) nor ancestors of those, in chain order."""
+
+    number: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
+    share: _Share
+    origin: NodeId
+    have: Annotated[dict[Stamp, _Seq], Meta(max_length=64)]
+
+
+class Interest(Struct, frozen=True, array_like=True, tag="interest"):
+    """I am fetching this content: tell me what you have of it, now and as it grows. ``active`` False ends it."""
+
+    content: Digest
+    manifest: Digest
+    active: bool = True
+
+
+class Have(Struct, frozen=True, array_like=True, tag="have"):
+    """What the sender can serve of a content: ``bitmap`` (bit i of byte i // 8, least significant first), or everything when ``complete``."""
+
+    content: Digest
+    manifest: Digest
+    bitmap: _Bitmap
+    complete: bool
+
+
+class HaveMore(Struct, frozen=True, array_like=True, tag="more"):
+    """Chunks that became servable since the last Have or HaveMore. ``suggest`` are chunks the sender has sent least."""
+
+    content: Digest
+    manifest: Digest
+    chunks: Annotated[tuple[_Index, ...], Meta(max_length=4096)]
+    suggest: Annotated[tuple[_Index, ...], Meta(max_length=64)] = ()
+
+
+class Send(Struct, frozen=True, array_like=True, tag="send"):
+    """To a holder whose peer door the asker cannot reach: PUT these chunks to my peer door. ``transfer`` names the answer; count 0 asks for the manifest."""
+
+    transfer: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
+    content: Digest
+    manifest: Digest
+    first: _Index
+    count: Annotated[int, Meta(ge=0, le=16)]
+
+
+class Refused(Struct, frozen=True, array_like=True, tag="refused"):
+    """The ``Send`` or ``Pull`` of that number cannot be answered, and why."""
+
+    number: _Seq
+    code: Annotated[str, Meta(max_length=40)]
+
+
+class Fault(Struct, frozen=True, array_like=True, tag="fault"):
+    """The sender closes the link because of this."""
+
+    code: Annotated[str, Meta(max_length=40)]
+    message: _Text
+
+
+Handshake = ClientHello | ServerHello | Finish | Fault
+Message = Records | Heads | Compare | Frontier | Pull | Interest | Have | HaveMore | Send | Refused | Fault
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=to_binary)
+_HANDSHAKE: msgspec.msgpack.Decoder[Handshake] = msgspec.msgpack.Decoder(Handshake, dec_hook=from_wire)
+_MESSAGE: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message, dec_hook=from_wire)
+
+
+def encode(message: Handshake | Message) -> bytes:
+    """One frame."""
+    return _ENCODER.encode(message)
+
+
+def decode_handshake(frame: bytes) -> Handshake:
+    """A handshake message, or PeerError("bad-frame")."""
+    return _decode(_HANDSHAKE, frame)
+
+
+def decode(frame: bytes) -> Message:
+    """A message of an established link, or PeerError("bad-frame")."""
+    return _decode(_MESSAGE, frame)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_T], frame: bytes) -> _T:
+    if len(frame) > FRAME_BYTES_MAX:
+        raise PeerError(f"frame of {len(frame)} bytes (at most {FRAME_BYTES_MAX})", code="bad-frame")
+    try:
+        return decoder.decode(frame)
+    except (msgspec.DecodeError, InputError, ValueError) as error:
+        raise PeerError(f"frame does not decode: {error}", code="bad-frame") from None
