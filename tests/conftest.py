@@ -1,0 +1,55 @@
+"""What every test shares: event loops, printed seeds, the network of real daemons."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+import uvloop
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+SEED_VARIABLE = "REPLICAD_TEST_SEED"
+
+hypothesis.settings.register_profile("replicad", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("replicad")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for the whole run; ``REPLICAD_TEST_SEED`` repeats it. Worker processes of xdist inherit it through the environment."""
+    config.addinivalue_line("markers", "sockets: opens real sockets, so it runs on asyncio and on uvloop")
+    config.addinivalue_line("markers", "daemons: starts real replicad processes")
+    os.environ.setdefault(SEED_VARIABLE, str(random.SystemRandom().randrange(1 << 32)))
+
+
+def pytest_report_header() -> str:
+    """The seed, where everybody sees it."""
+    return f"seed: {SEED_VARIABLE}={os.environ[SEED_VARIABLE]} (Hypothesis prints its own with each failure)"
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], AbstractEventLoop]]:
+    """Tests marked ``sockets`` run once on each loop, every other asynchronous test on asyncio's own."""
+    factories: dict[str, Callable[[], AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.get_closest_marker("sockets") is not None:
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """This run's seed, mixed with the test's name: shown when the test fails."""
+    mixed = random.Random(f"{os.environ[SEED_VARIABLE]} {request.node.nodeid}").randrange(1 << 32)
+    request.node.add_report_section("setup", "seed", f"{SEED_VARIABLE}={os.environ[SEED_VARIABLE]} gives this test {mixed}")
+    return mixed
+
+
+@pytest.fixture
+def dice(seed: int) -> random.Random:
+    """Repeatable randomness for one test."""
+    return random.Random(seed)
