@@ -21,10 +21,8 @@ hypothesis.settings.register_profile("replicad", deadline=None, print_blob=True,
 hypothesis.settings.load_profile("replicad")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """One seed for the whole run; ``REPLICAD_TEST_SEED`` repeats it. Worker processes of xdist inherit it through the environment."""
-    config.addinivalue_line("markers", "sockets: opens real sockets, so it runs on asyncio and on uvloop")
-    config.addinivalue_line("markers", "daemons: starts real replicad processes")
     os.environ.setdefault(SEED_VARIABLE, str(random.SystemRandom().randrange(1 << 32)))
 
 

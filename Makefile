@@ -1,0 +1,66 @@
+# What people do with this tree. Needs python3 (3.11 or newer) with venv, make and git; everything else goes into .venv.
+#
+#   make demo [ONCE=1]  three real nodes on this machine          make check   what CI runs: format, lint, types, contract, tests
+#   make test           every test                                make bench   the figures                  make docs   the manual as HTML
+#   make lock           renew the lock files (needs uv)           make clean   forget everything made here
+
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= 2
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCK := uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet
+
+.PHONY: demo test check format bench docs lock clean
+
+# -- environments: the development set contains the run-time set ------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/run: requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements-dev.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@ .venv/run
+
+# -- what people run --------------------------------------------------------------------------------------------------------------------------------------
+
+demo: .venv/run
+	$(BIN)/replicad demo $(if $(ONCE),--once) $(if $(NODES),--nodes $(NODES)) $(FILE)
+
+# Ends with pytest's own summary line. Tests that need a system program say so and are counted as skipped where it is missing; .ci/run has them all.
+test: .venv/dev
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST)
+
+check: .venv/dev
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/pytest tests/project -q
+	$(MAKE) --no-print-directory test
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/dev
+	$(BIN)/python -m bench $(BENCH)
+
+docs: .venv/dev
+	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+# -- housekeeping -----------------------------------------------------------------------------------------------------------------------------------------
+
+lock:
+	$(LOCK) --group dev --output-file requirements-dev.lock
+	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/_build dist build
