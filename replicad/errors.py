@@ -7,6 +7,7 @@
     |- NotAllowedError        the caller has no right to it                                                  (exit 6 / 403)
     |- ConflictError          it contradicts what already stands                                             (exit 9 / 409)
     |- NoSpaceError           the disk or the quota is full: wait for room                                   (exit 1 / 507)
+    |- StorageError           the disk refused or lost bytes: what was not yet safe is gone, an operator looks   (exit 1 / 500)
     |- BusyError              a bound is reached: try again later                                            (exit 1 / 429)
     |- DistrustError          bytes that do not match a signature or a hash: drop them                       (exit 7 / 422)
     |  |- SignatureError      a signature, key or envelope is not valid
@@ -82,6 +83,12 @@ class NoSpaceError(ReplicadError):
 
     code = "no-space"
     http_status = 507
+
+
+class StorageError(ReplicadError):
+    """The disk failed: a write, fsync or read that the operating system could not do. What was not yet known to be safe is gone; retrying the same call proves nothing."""
+
+    code = "storage"
 
 
 class BusyError(ReplicadError):
