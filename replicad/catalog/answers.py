@@ -1,0 +1,96 @@
+"""What the catalog answers about things that have no noun in ``model``: plain frozen values, no handles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replicad.model.entries import Listed
+from replicad.model.ids import Digest, NodeId, RecordId
+from replicad.model.records import Envelope, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one envelope was not stored: ``code`` is the stable word of the error or admission, ``detail`` a sentence."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What became of a batch of envelopes. ``new`` are durable now, in chain order. ``gaps`` counts records whose predecessor is not here: they must be pulled."""
+
+    new: tuple[Record, ...]
+    duplicates: int
+    refused: tuple[Refusal, ...]
+    gaps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a new entry of one name would meet. ``listed`` is the register's winner, ``live`` what the new entry must supersede, ``collides`` a live file that is a parent or child of the name."""
+
+    listed: Listed | None
+    live: tuple[RecordId, ...]
+    collides: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts and bytes of everything kept. ``stages`` counts the live files of each stage name, over all shares."""
+
+    records: int
+    record_bytes: int
+    contents: int
+    content_bytes: int
+    wanted: int
+    wanted_bytes: int
+    stages: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PartialRow:
+    """Content half fetched: the chunks set in ``bitmap`` (bit i of byte i // 8) are verified and durable."""
+
+    content: Digest
+    manifest: Digest
+    bitmap: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRow:
+    """The newest signed head of one node for one share."""
+
+    node: NodeId
+    share: str
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """An invitation this node made. ``body`` is JSON that membership wrote; ``used_by`` the one key that it admitted, if any."""
+
+    secret_hash: Digest
+    body: bytes
+    expires_ms: int
+    used_by: NodeId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A signed request to join that waits for an admin. ``body`` is JSON that membership wrote."""
+
+    node: NodeId
+    body: bytes
+    asked_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """One offence of a member."""
+
+    node: NodeId
+    offence: str
+    detail: str
+    at_ms: int
