@@ -19,6 +19,11 @@ PROTOCOL_VERSION_MIN = 1
 PROTOCOL_VERSION_MAX = 1
 FRAME_BYTES_MAX = 1 << 20
 RECORDS_PER_MESSAGE_MAX = 1024
+SEEK_PER_MESSAGE_MAX = 1024
+BATCH_CONTENTS_MAX = 256
+HEADS_PER_MESSAGE_MAX = 256
+LINES_PER_MESSAGE_MAX = 2048
+ENDS_PER_LINE_MAX = 64
 RECORDS_BYTES_PER_MESSAGE = 512 * 1024
 """A sender stops adding records to a message beyond this many payload bytes."""
 
@@ -31,13 +36,15 @@ _Index = Annotated[int, Meta(ge=0, lt=4096)]
 _Seq = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 _Bitmap = Annotated[bytes, Meta(max_length=512)]
 _Text = Annotated[str, Meta(max_length=500)]
+_Bound = Annotated[bytes, Meta(max_length=32)]
+_Version = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class ClientHello(Struct, frozen=True, array_like=True, tag="hello"):
     """First message, by the side that connected. ``certificate`` is the SHA-256 of the TLS certificate it saw (empty without TLS)."""
 
-    version_min: int
-    version_max: int
+    version_min: _Version
+    version_max: _Version
     network: NodeId
     node: NodeId
     ephemeral: _Key32
@@ -48,7 +55,7 @@ class ClientHello(Struct, frozen=True, array_like=True, tag="hello"):
 class ServerHello(Struct, frozen=True, array_like=True, tag="welcome"):
     """Answer: the same for the other side, its certificate's fingerprint as it knows it, the version chosen, and its signature over the transcript so far."""
 
-    version: int
+    version: _Version
     node: NodeId
     ephemeral: _Key32
     nonce: _Key32
@@ -62,6 +69,26 @@ class Finish(Struct, frozen=True, array_like=True, tag="finish"):
     signature: _Signature
 
 
+class Ping(Struct, frozen=True, array_like=True, tag="ping"):
+    """Are you there? Answered at once by ``Pong`` with the same number."""
+
+    number: _Seq
+
+
+class Pong(Struct, frozen=True, array_like=True, tag="pong"):
+    """The answer to the ``Ping`` of that number; the time between is the round trip."""
+
+    number: _Seq
+
+
+class Renew(Struct, frozen=True, array_like=True, tag="renew"):
+    """New session keys, begun by the side that opened the link. Step 0 offers a key, step 1 answers with one (both are accepted from then on), step 2 says that the new epoch is in use."""
+
+    step: Annotated[int, Meta(ge=0, le=2)]
+    ephemeral: _Bound = b""
+    nonce: _Bound = b""
+
+
 class Records(Struct, frozen=True, array_like=True, tag="records"):
     """Signed records: pushed as news (``pull`` 0) or in answer to the ``Pull`` of that number. ``more``: ask again, the answer was cut at the batch bound."""
 
@@ -71,15 +98,32 @@ class Records(Struct, frozen=True, array_like=True, tag="records"):
 
 
 class Heads(Struct, frozen=True, array_like=True, tag="heads"):
-    """Signed heads (envelopes of type "head"), the sender's own or relayed."""
+    """Signed heads (envelopes of type "head"), the sender's own or relayed. ``ages_s``: for each, how many seconds ago its author made it, as far as the sender can tell by its own clock;
+    a head that travelled through several nodes is thus never taken for a fresh one.
+    """
 
-    envelopes: Annotated[tuple[Envelope, ...], Meta(max_length=256)]
+    envelopes: Annotated[tuple[Envelope, ...], Meta(max_length=HEADS_PER_MESSAGE_MAX)]
+    ages_s: Annotated[tuple[_Seq, ...], Meta(max_length=HEADS_PER_MESSAGE_MAX)]
+
+
+class Eager(Struct, frozen=True, array_like=True, tag="eager"):
+    """Whether the receiver should relay what these origins author to the sender. It should, until told otherwise: whoever gets everything twice says so. No origins: all of them."""
+
+    origins: Annotated[tuple[NodeId, ...], Meta(max_length=1024)]
+    wanted: bool
 
 
 class Compare(Struct, frozen=True, array_like=True, tag="compare"):
-    """Anti-entropy, step 1: the frontier hash of every share both sides are granted, the network's own chains first."""
+    """Anti-entropy, step 1: the frontier hash of every share both sides are granted, as the sender sees it. Answered by ``Compared`` and one ``Frontier`` per share that differs."""
 
     frontiers: Annotated[dict[_Share, Digest], Meta(max_length=1025)]
+
+
+class Compared(Struct, frozen=True, array_like=True, tag="compared"):
+    """The answer to ``Compare``: the shares whose frontier is the same here. Shares that the sender is not granted, or that do not exist here, are in no answer."""
+
+    same: Annotated[tuple[_Share, ...], Meta(max_length=1025)]
+    differ: Annotated[tuple[_Share, ...], Meta(max_length=1025)] = ()
 
 
 class End(Struct, frozen=True, array_like=True):
@@ -91,12 +135,16 @@ class End(Struct, frozen=True, array_like=True):
 
 
 class Frontier(Struct, frozen=True, array_like=True, tag="frontier"):
-    """Step 2: the chain ends of a share, one line per origin. ``whole`` False: only lines that changed since the last exchange on this link. ``reply``: please answer with yours."""
+    """Step 2: the chain ends of a share, one line per origin. ``whole``: every line of the sender with ``after`` < origin <= ``until`` (empty: no bound), so that a long frontier is sent in
+    parts; otherwise only lines that may be news to the receiver. ``reply``: please answer with the lines that may be news to me.
+    """
 
     share: _Share
-    lines: Annotated[dict[NodeId, Annotated[tuple[End, ...], Meta(max_length=64)]], Meta(max_length=4096)]
-    whole: bool = True
+    lines: Annotated[dict[NodeId, Annotated[tuple[End, ...], Meta(min_length=1, max_length=ENDS_PER_LINE_MAX)]], Meta(max_length=LINES_PER_MESSAGE_MAX)]
+    whole: bool = False
     reply: bool = False
+    after: _Bound = b""
+    until: _Bound = b""
 
 
 class Pull(Struct, frozen=True, array_like=True, tag="pull"):
@@ -134,6 +182,20 @@ class HaveMore(Struct, frozen=True, array_like=True, tag="more"):
     suggest: Annotated[tuple[_Index, ...], Meta(max_length=64)] = ()
 
 
+class Seek(Struct, frozen=True, array_like=True, tag="seek"):
+    """I want these small contents (one chunk at most, so that their manifests are implied): tell me which you hold, now and when more arrive. ``active`` False ends it."""
+
+    contents: Annotated[tuple[Digest, ...], Meta(max_length=SEEK_PER_MESSAGE_MAX)]
+    active: bool = True
+
+
+class Hold(Struct, frozen=True, array_like=True, tag="hold"):
+    """Of the small contents that the receiver seeks, the sender holds these; or, with ``held`` False, does not any more."""
+
+    contents: Annotated[tuple[Digest, ...], Meta(max_length=SEEK_PER_MESSAGE_MAX)]
+    held: bool = True
+
+
 class Send(Struct, frozen=True, array_like=True, tag="send"):
     """To a holder whose peer door the asker cannot reach: PUT these chunks to my peer door. ``transfer`` names the answer; count 0 asks for the manifest."""
 
@@ -144,8 +206,22 @@ class Send(Struct, frozen=True, array_like=True, tag="send"):
     count: Annotated[int, Meta(ge=0, le=16)]
 
 
+class SendMany(Struct, frozen=True, array_like=True, tag="sendmany"):
+    """The same for small contents: PUT one batch answer with those of them that you hold to my peer door."""
+
+    transfer: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
+    contents: Annotated[tuple[Digest, ...], Meta(min_length=1, max_length=BATCH_CONTENTS_MAX)]
+
+
+class Unsent(Struct, frozen=True, array_like=True, tag="unsent"):
+    """The ``Send`` or ``SendMany`` of that number cannot be answered: ``busy``, ``absent``, ``unreachable`` (your door does not answer me)."""
+
+    transfer: _Seq
+    code: Annotated[str, Meta(max_length=40)]
+
+
 class Refused(Struct, frozen=True, array_like=True, tag="refused"):
-    """The ``Send`` or ``Pull`` of that number cannot be answered, and why."""
+    """The ``Pull`` of that number cannot be answered, and why."""
 
     number: _Seq
     code: Annotated[str, Meta(max_length=40)]
@@ -159,7 +235,7 @@ class Fault(Struct, frozen=True, array_like=True, tag="fault"):
 
 
 Handshake = ClientHello | ServerHello | Finish | Fault
-Message = Records | Heads | Compare | Frontier | Pull | Interest | Have | HaveMore | Send | Refused | Fault
+Message = Ping | Pong | Renew | Records | Heads | Eager | Compare | Compared | Frontier | Pull | Interest | Have | HaveMore | Seek | Hold | Send | SendMany | Unsent | Refused | Fault
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=to_binary)
 _HANDSHAKE: msgspec.msgpack.Decoder[Handshake] = msgspec.msgpack.Decoder(Handshake, dec_hook=from_wire)

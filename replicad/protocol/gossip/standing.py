@@ -1,0 +1,148 @@
+"""Standing: what the newest heads say about every member. Passive: ``gossip.core`` fills it, everybody else asks.
+
+It answers for other members only; what this node itself holds, the catalog and the fetcher know. Claims of absence and presence are both careful: where a head does not tell, the answer is
+None ("not known"), never a guess, because ``--wait`` and people rely on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from replicad.model.entries import Listed
+from replicad.model.ids import Digest, NodeId
+from replicad.model.records import Envelope
+from replicad.protocol.gossip.heads import Head, Presence
+from replicad.protocol.wire import End
+
+LINKED_INTERVALS = 3
+"""A member counts as linked while its newest head is younger than this many of its intervals (protocol.md section 5)."""
+HEADS_MAX = 65_536
+
+
+class Frontiers(Protocol):
+    """What Standing must know about this node's own chains (``protocol.chains.Chains``)."""
+
+    def frontier_hash(self, share: str) -> Digest:
+        """Hash of everything this node has in the share."""
+
+    def ends(self, origin: NodeId, share: str) -> tuple[End, ...]:
+        """The ends of one origin's chain here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a member is behind, over all shares it told about: contents it should hold and does not, their bytes, and since when (the oldest entry's time; None: not behind)."""
+
+    files: int
+    bytes: int
+    since_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A head as it was received: its envelope (to relay), and this node's monotonic time at which its author made it."""
+
+    head: Head
+    envelope: Envelope
+    made_at_ms: int
+
+
+@dataclass
+class Standing:
+    """The newest head of every (node, share). Times are this node's monotonic clock in milliseconds."""
+
+    frontiers: Frontiers
+    _heads: dict[tuple[NodeId, str], Kept] = field(default_factory=dict)
+
+    def head(self, node: NodeId, share: str = "") -> Head | None:
+        """The newest head of that node for that share."""
+        kept = self._heads.get((node, share))
+        return kept.head if kept else None
+
+    def kept(self) -> list[Kept]:
+        """Everything known, for relaying and saving."""
+        return list(self._heads.values())
+
+    def find(self, node: NodeId, share: str) -> Kept | None:
+        """The newest head with its envelope and age."""
+        return self._heads.get((node, share))
+
+    def add(self, kept: Kept) -> bool:
+        """Keep a verified head if it is newer than what is known; True when it was."""
+        place = (kept.head.node, kept.head.share)
+        known = self._heads.get(place)
+        if known is not None and known.head.order >= kept.head.order:
+            return False
+        if known is None and len(self._heads) >= HEADS_MAX:
+            return False
+        self._heads[place] = kept
+        return True
+
+    def forget(self, node: NodeId) -> None:
+        """Drop the heads of a node that is no member any more."""
+        for place in [place for place in self._heads if place[0] == node]:
+            del self._heads[place]
+
+    def percent(self, node: NodeId, listed: Listed) -> int | None:
+        """How much of the entry's content the member holds: 100 held (verified), 0 to 99 on its way, None not known. An entry that has not reached the member yet counts as 0."""
+        head = self.head(node, listed.share)
+        if head is None:
+            return None
+        includes = self._includes(head, listed)
+        if not includes:
+            return None if includes is None else 0
+        for missing in head.missing:
+            if missing.content == listed.content:
+                return missing.percent
+        if head.missing_count <= len(head.missing):
+            return 100
+        if head.missing_since is not None and listed.hlc < head.missing_since:
+            return 100
+        return None
+
+    def linked(self, node: NodeId, now_ms: int) -> bool:
+        """Whether the member is alive as far as heads tell."""
+        kept = self._heads.get((node, ""))
+        return kept is not None and now_ms - kept.made_at_ms < LINKED_INTERVALS * kept.head.interval_ms
+
+    def seen_ms_ago(self, node: NodeId, now_ms: int) -> int | None:
+        """Milliseconds since the member's newest head was made; None when none is known."""
+        kept = self._heads.get((node, ""))
+        return None if kept is None else max(0, now_ms - kept.made_at_ms)
+
+    def lag(self, node: NodeId) -> Lag:
+        """What the member still misses. Entries that it has not even heard of are not counted."""
+        heads = [kept.head for (owner, _), kept in self._heads.items() if owner == node]
+        since = min((head.missing_since.ms for head in heads if head.missing_since is not None), default=None)
+        return Lag(sum(head.missing_count for head in heads), sum(head.missing_bytes for head in heads), since)
+
+    def in_sync(self, node: NodeId, share: str) -> bool:
+        """Whether the member's newest head shows the same records as this node has now."""
+        head = self.head(node, share)
+        return head is not None and head.frontier == self.frontiers.frontier_hash(share)
+
+    def presence(self, node: NodeId) -> Presence | None:
+        """What the member says about itself."""
+        head = self.head(node)
+        return head.presence if head else None
+
+    def address(self, node: NodeId) -> tuple[tuple[str, ...], Digest | None]:
+        """The member's peer door: base URLs in order of preference, and the TLS certificate's fingerprint (None: it has no TLS, or nothing is known)."""
+        presence = self.presence(node)
+        return (presence.urls, presence.certificate) if presence else ((), None)
+
+    def _includes(self, head: Head, listed: Listed) -> bool | None:
+        """Whether the head's frontier includes the entry; None when it does not tell."""
+        if head.frontier == self.frontiers.frontier_hash(head.share):
+            return True
+        theirs = [end for end in head.ends if end.origin == listed.origin]
+        if not theirs:
+            return False if head.ends_whole else None
+        if all(end.hlc < listed.hlc for end in theirs):
+            return False
+        ours = self.frontiers.ends(listed.origin, head.share)
+        if len(ours) == 1:
+            return True
+        places = {(end.incarnation, end.seq) for end in theirs}
+        return True if all((end.incarnation, end.seq) in places for end in ours) else None
