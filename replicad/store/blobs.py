@@ -1,0 +1,239 @@
+"""The blob store: ``blobs/ab/<sha256>`` for whole verified contents, ``partials/`` for those on their way in. One copy of the bytes, ever.
+
+    partials/<sha256>.<manifest id>    a content being fetched, preallocated; which chunks count is in the catalog
+    partials/upload.<number>           a content being received; worthless after a crash, removed at the next start
+    blobs/ab/<sha256>                  verified and durable; made by rename only, never written again
+
+A name under ``blobs/`` is the promise that the bytes match it. One daemon at a time: the directory is locked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from replicad.errors import BusyError, ConfigurationError, IntegrityError, NotFoundError
+from replicad.model.chunks import chunk_size_for
+from replicad.model.ids import Digest
+from replicad.model.manifest import Manifest
+from replicad.store.commits import Committer
+from replicad.store.disk import Disk, storage_errors
+from replicad.store.hops import hop
+from replicad.store.partials import Partial
+from replicad.store.pipeline import ChunkHasher
+from replicad.store.sources import Descriptor, Pieces
+from replicad.store.space import Space, StoreConfig
+from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Uploads
+
+if TYPE_CHECKING:
+    from _hashlib import HASH
+
+SMALL_GROUP_MAX = 256
+SMALL_GROUP_BYTES_MAX = 16 << 20
+_MEASURE_BYTES = 16 << 20
+
+
+class BlobStore:
+    """The blobs of one node. Opened by ``open``; its methods belong to the event loop unless they say "blocks"."""
+
+    def __init__(self, root: Path, *, config: StoreConfig, executor: Executor, disk: Disk, used_bytes: int) -> None:
+        self._blobs = root / "blobs"
+        self._partials = root / "partials"
+        self._executor = executor
+        self._disk = disk
+        self._config = config
+        self._space = Space(root, config=config, disk=disk, used_bytes=used_bytes)
+        self._committer = Committer(executor=executor, disk=disk, space=self._space)
+        self._uploads = Uploads(self._partials, target=self.path_of, config=config, space=self._space, committer=self._committer, disk=disk, executor=executor)
+        self._open: dict[Path, Partial] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, root: Path, *, config: StoreConfig, executor: Executor, disk: Disk | None = None) -> AsyncIterator[BlobStore]:
+        """Open the store in the data directory ``root``, making what is missing and removing uploads that a crash cut off. ``executor`` needs four threads for the pipeline to keep both hashes, the writing
+        and the reading going. ConfigurationError when another daemon has it or it cannot be used. Closes open partials at the end.
+        """
+        disk = disk or Disk()
+        lock, used_bytes = await hop(executor, _prepare, root, disk)
+        store = cls(root, config=config, executor=executor, disk=disk, used_bytes=used_bytes)
+        try:
+            yield store
+        finally:
+            for partial in list(store._open.values()):
+                await partial.close()
+            os.close(lock)
+
+    def path_of(self, content: Digest) -> Path:
+        """Where the blob is, or would be."""
+        name = str(content)
+        return self._blobs / name[:2] / name
+
+    def has(self, content: Digest) -> bool:
+        """Whether the blob is there. One stat."""
+        return self.path_of(content).exists()
+
+    def open_blob(self, content: Digest) -> int:
+        """A file descriptor for reading the blob; the caller closes it. NotFoundError if it is not there. One open, no hop."""
+        try:
+            return os.open(self.path_of(content), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFoundError(f"content {content} is not on this node") from None
+
+    async def receive(self, source: AsyncIterator[bytes], *, size: int | None, expect: Digest | None = None) -> Manifest:
+        """Store what ``source`` yields as a blob, durably, and return its manifest. ``size`` is exact, None if unknown; ``expect`` is the promised SHA-256.
+
+        Nothing is left of a failed or cancelled upload. IntegrityError: length or hash are not as promised; NoSpaceError: disk, reserve or quota (at once if ``size`` is known); InputError: the source
+        stalled, or ``size`` is beyond bounds; StorageError: the disk failed. Whatever ``source`` raises goes through.
+        """
+        return await self._uploads.receive(Pieces(source, stall_s=self._config.stall_s), size=size, expect=expect)
+
+    async def receive_socket(self, fd: int, *, prefix: bytes, size: int, expect: Digest | None = None) -> Manifest:
+        """Like ``receive`` from a non-blocking stream socket, read by a thread straight into the buffers: ``prefix`` (already read by somebody) and then exactly ``size - len(prefix)`` bytes of ``fd``,
+        which stays the caller's and which nobody else may read meanwhile.
+        """
+        source = Descriptor(fd, prefix=prefix[:size], stall_s=self._config.stall_s, executor=self._executor)
+        return await self._uploads.receive(source, size=size, expect=expect)
+
+    async def put_small(self, items: Sequence[tuple[Manifest, bytes]]) -> list[Digest]:
+        """Store many contents of at most one chunk each, sharing hops and syncs; durable on return. Returns the digests of those whose bytes do not match: they are not stored. NoSpaceError and StorageError:
+        some may have been stored, none is corrupt. ValueError for a content of more than one chunk.
+        """
+        if any(manifest.count > 1 or manifest.size > SMALL_BYTES_MAX for manifest, _ in items):
+            raise ValueError("put_small is for contents of one chunk")
+        bad: list[Digest] = []
+        for group in _groups(items):
+            bad += await self._uploads.put_small(group)
+        return bad
+
+    async def open_partial(self, manifest: Manifest, bitmap: bytes = b"") -> Partial:
+        """The partial of that content under that manifest. ``bitmap`` tells which chunks of an existing file are safe, as ``Partial.sync`` once returned it; without a file of the right size it means
+        nothing. A new file is preallocated: NoSpaceError. BusyError if it is open already.
+        """
+        path = self._partials / f"{manifest.content}.{manifest.id}"
+        if path in self._open:
+            raise BusyError(f"content {manifest.content} is being fetched already")
+        partial = Partial(
+            manifest, path=path, target=self.path_of(manifest.content), executor=self._executor, disk=self._disk, space=self._space, committer=self._committer
+        )
+        self._open[path] = partial
+        partial.on_closed = lambda: self._open.pop(path)
+        try:
+            await partial.open(bitmap)
+        except BaseException:
+            await partial.close()
+            raise
+        return partial
+
+    async def discard_partial(self, content: Digest, manifest_id: Digest) -> None:
+        """Remove the file of a partial that is not open; harmless if there is none."""
+        path = self._partials / f"{content}.{manifest_id}"
+        if path in self._open:
+            raise BusyError(f"content {content} is being fetched")
+        await hop(self._executor, self._remove, path)
+
+    async def remove(self, content: Digest) -> None:
+        """Remove a blob; harmless if it is not there. Who still reads it through an open descriptor keeps it."""
+        await hop(self._executor, self._remove, self.path_of(content))
+
+    def _remove(self, path: Path) -> None:
+        with storage_errors(f"removing {path.name}"):
+            try:
+                size = path.stat().st_size
+                path.unlink()
+            except FileNotFoundError:
+                return
+            self._disk.sync_directory(path.parent)
+        self._space.release(size)
+
+    def contents(self) -> Iterator[tuple[Digest, int]]:
+        """(digest, size in bytes) of every blob on the disk, in no order. Blocks."""
+        for path in self._blobs.glob("??/*"):
+            if len(path.name) == 64:
+                yield Digest.parse(path.name), path.stat().st_size
+
+    def partial_files(self) -> list[tuple[Digest, Digest]]:
+        """(content, manifest id) of every partial on the disk. Blocks."""
+        names = (path.name.split(".") for path in self._partials.iterdir())
+        return [(Digest.parse(name[0]), Digest.parse(name[1])) for name in names if len(name) == 2 and len(name[0]) == len(name[1]) == 64]
+
+    async def measure(self, content: Digest) -> Manifest:
+        """Read the blob again and return its manifest. IntegrityError if the bytes are not what the name promises, NotFoundError without a blob, StorageError if it cannot be read. Does not push other files
+        out of the page cache.
+        """
+        fd = self.open_blob(content)
+        try:
+            size = os.fstat(fd).st_size
+            whole, chunks = hashlib.sha256(), ChunkHasher(chunk_size_for(size))
+            for start in range(0, size, _MEASURE_BYTES):
+                await hop(self._executor, self._measure_step, fd, whole, chunks, start, min(start + _MEASURE_BYTES, size))
+        finally:
+            os.close(fd)
+        if whole.digest() != content:
+            raise IntegrityError(f"blob {content} holds other bytes")
+        return Manifest(content, size, chunks.chunk_size, chunks.packed())
+
+    def _measure_step(self, fd: int, whole: HASH, chunks: ChunkHasher, start: int, stop: int) -> None:
+        def update(content: memoryview) -> None:
+            whole.update(content)
+            chunks.update(content)
+
+        with storage_errors("reading a blob"):
+            self._disk.feed(fd, update, start=start, stop=stop)
+            os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
+
+    @property
+    def used_bytes(self) -> int:
+        """What blobs, partials and uploads take."""
+        return self._space.used_bytes
+
+    def free_bytes(self) -> int:
+        """What may still be stored: reserve and quota respected. One statvfs."""
+        return self._space.free_bytes()
+
+    def room_for(self, size: int) -> bool:
+        """Whether that many bytes may be stored now."""
+        return size <= self.free_bytes()
+
+
+def _prepare(root: Path, disk: Disk) -> tuple[int, int]:
+    """Lock and complete the layout; returns the lock's descriptor and the bytes in use."""
+    blobs, partials = root / "blobs", root / "partials"
+    try:
+        for directory in (blobs, partials, *(blobs / f"{number:02x}" for number in range(256))):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        disk.sync_directory(blobs)
+        disk.sync_directory(root)
+        lock = os.open(blobs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigurationError(f"data directory {root}: {error.strerror} ({error.filename})") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in partials.glob(f"{UPLOAD_PREFIX}*"):
+            path.unlink()
+        used_bytes = sum(path.stat().st_size for directory in (blobs, partials) for path in directory.rglob("*") if path.is_file())
+    except OSError as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise ConfigurationError(f"data directory {root} is in use by another replicad") from None
+        raise ConfigurationError(f"data directory {root}: {error.strerror} ({error.filename})") from error
+    return lock, used_bytes
+
+
+def _groups(items: Sequence[tuple[Manifest, bytes]]) -> Iterator[list[tuple[Manifest, bytes]]]:
+    """Cut into groups of at most ``SMALL_GROUP_MAX`` files and about ``SMALL_GROUP_BYTES_MAX``."""
+    group: list[tuple[Manifest, bytes]] = []
+    size = 0
+    for item in items:
+        group.append(item)
+        size += len(item[1])
+        if len(group) == SMALL_GROUP_MAX or size >= SMALL_GROUP_BYTES_MAX:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group

@@ -1,0 +1,225 @@
+"""Uploads: a stream becomes a blob, or leaves no trace.
+
+Small contents (at most one buffer) are hashed and written in one hop and share their syncs with others; bigger ones go through the pipeline. Either way the blob gets its name only after its bytes match
+what was promised and are durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from replicad.errors import InputError, IntegrityError, ReplicadError
+from replicad.model.chunks import CHUNK_SIZE_MIN, CONTENT_SIZE_MAX, chunk_size_for
+from replicad.model.ids import Digest
+from replicad.model.manifest import Manifest
+from replicad.store.commits import Commit, Committer
+from replicad.store.disk import Disk, storage_errors
+from replicad.store.hops import hop
+from replicad.store.pipeline import BUFFER_BYTES, BufferPool, ChunkHasher, Pipeline
+from replicad.store.sources import Source
+from replicad.store.space import Space, StoreConfig
+
+UPLOAD_PREFIX = "upload."
+SMALL_BYTES_MAX = CHUNK_SIZE_MIN
+"""Up to here a content has one chunk at most, so one hash serves for chunk and whole."""
+_REHASH_BYTES = 64 << 20
+
+
+@dataclass(slots=True, eq=False)
+class _Upload:
+    """A temporary file. ``fd`` is -1 until it is open; ``allocated`` bytes are accounted for."""
+
+    path: Path
+    fd: int = -1
+    allocated: int = 0
+    named: bool = False
+
+
+class Uploads:
+    """Receives contents into one store. ``target(content)`` is where the blob belongs."""
+
+    def __init__(
+        self, directory: Path, *, target: Callable[[Digest], Path], config: StoreConfig, space: Space, committer: Committer, disk: Disk, executor: Executor
+    ) -> None:
+        self._directory = directory
+        self._target = target
+        self._space = space
+        self._committer = committer
+        self._disk = disk
+        self._executor = executor
+        self._pool = BufferPool()
+        self._slots = asyncio.Semaphore(config.uploads_max)
+        self._numbers = itertools.count(1)
+
+    async def receive(self, source: Source, *, size: int | None, expect: Digest | None) -> Manifest:
+        """One content from a stream; see ``BlobStore.receive``."""
+        if size is not None and not 0 <= size <= CONTENT_SIZE_MAX:
+            raise InputError(f"size {size}: 0 to {CONTENT_SIZE_MAX} bytes expected")
+        async with self._slots:
+            upload = _Upload(self._directory / f"{UPLOAD_PREFIX}{next(self._numbers)}")
+            try:
+                if size is not None and size <= SMALL_BYTES_MAX:
+                    manifest = await self._receive_small(upload, source, size=size, expect=expect)
+                else:
+                    manifest = await self._receive_big(upload, source, size=size, expect=expect)
+                    await hop(self._executor, self._sync, upload)
+                await self._commit([(manifest.content, upload)])
+            finally:
+                await hop(self._executor, self._close, [upload])
+        return manifest
+
+    async def put_small(self, items: Sequence[tuple[Manifest, bytes]]) -> list[Digest]:
+        """Many small contents at once; see ``BlobStore.put_small``."""
+        uploads = [_Upload(self._directory / f"{UPLOAD_PREFIX}{next(self._numbers)}") for _ in items]
+        try:
+            bad = await hop(self._executor, self._write_all, items, uploads)
+            await self._commit([(manifest.content, upload) for (manifest, _), upload in zip(items, uploads, strict=True) if upload.fd >= 0])
+        finally:
+            await hop(self._executor, self._close, uploads)
+        return bad
+
+    def _write_all(self, items: Sequence[tuple[Manifest, bytes]], uploads: Sequence[_Upload]) -> list[Digest]:
+        bad: list[Digest] = []
+        for (manifest, content), upload in zip(items, uploads, strict=True):
+            if len(content) == manifest.size and hashlib.sha256(content).digest() == manifest.content:
+                self._write_small(upload, memoryview(content))
+            else:
+                bad.append(manifest.content)
+        return bad
+
+    async def _receive_small(self, upload: _Upload, source: Source, *, size: int, expect: Digest | None) -> Manifest:
+        buffer = await self._pool.take()
+        try:
+            content = buffer.memory[:size]
+            check_length(await source.fill(content), size)
+            await _check_end(source, size)
+            found = Digest(await hop(self._executor, self._hash_and_write, upload, content))
+        finally:
+            self._pool.give(buffer)
+        check_digest(found, expect)
+        return Manifest(found, size, chunk_size_for(size), bytes(found) if size else b"")
+
+    def _hash_and_write(self, upload: _Upload, content: memoryview) -> bytes:
+        self._write_small(upload, content)
+        return hashlib.sha256(content).digest()
+
+    def _write_small(self, upload: _Upload, content: memoryview) -> None:
+        self._create(upload, len(content))
+        with storage_errors("writing an upload"):
+            self._disk.write(upload.fd, content, 0)
+
+    def _create(self, upload: _Upload, size: int) -> None:
+        with storage_errors("starting an upload"):
+            upload.fd = os.open(upload.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._space.allocate(upload.fd, 0, size)
+        upload.allocated = size
+
+    async def _receive_big(self, upload: _Upload, source: Source, *, size: int | None, expect: Digest | None) -> Manifest:
+        await hop(self._executor, self._create, upload, size or 0)
+        pipeline = Pipeline(upload.fd, size=size, pool=self._pool, space=self._space, disk=self._disk, executor=self._executor)
+        try:
+            await _run(pipeline, source, size)
+        finally:
+            upload.allocated = pipeline.allocated
+        check_digest(Digest(pipeline.digest()), expect)
+        chunks = await self._chunks(upload, pipeline)
+        await hop(self._executor, self._trim, upload, pipeline.received)
+        return Manifest(Digest(pipeline.digest()), pipeline.received, chunk_size_for(pipeline.received), chunks)
+
+    async def _chunks(self, upload: _Upload, pipeline: Pipeline) -> bytes:
+        """The chunk digests; read again if the stream outgrew the chunk size that an unknown length began with."""
+        if not pipeline.chunks.outgrown:
+            return pipeline.chunks.packed()
+        hasher = ChunkHasher(chunk_size_for(pipeline.received))
+        for start in range(0, pipeline.received, _REHASH_BYTES):
+            await hop(self._executor, self._rehash, upload, hasher, start, min(start + _REHASH_BYTES, pipeline.received))
+        return hasher.packed()
+
+    def _rehash(self, upload: _Upload, hasher: ChunkHasher, start: int, stop: int) -> None:
+        with storage_errors("reading back an upload"):
+            self._disk.feed(upload.fd, hasher.update, start=start, stop=stop)
+
+    def _trim(self, upload: _Upload, size: int) -> None:
+        with storage_errors("ending an upload"):
+            os.ftruncate(upload.fd, size)
+        self._space.release(upload.allocated - size)
+        upload.allocated = size
+
+    def _sync(self, upload: _Upload) -> None:
+        with storage_errors("making an upload durable"):
+            self._disk.sync(upload.fd)
+
+    async def _commit(self, uploads: Sequence[tuple[Digest, _Upload]]) -> None:
+        files = [Commit(upload.path, self._target(content), upload.fd) for content, upload in uploads]
+        try:
+            await self._committer.commit(files)
+        finally:
+            for file, (_, upload) in zip(files, uploads, strict=True):
+                upload.named = file.named
+        for file in files:
+            if file.error is not None:
+                raise file.error
+
+    def _close(self, uploads: Sequence[_Upload]) -> None:
+        for upload in uploads:
+            if upload.fd >= 0:
+                os.close(upload.fd)
+                if not upload.named:
+                    upload.path.unlink()
+                    self._space.release(upload.allocated)
+
+
+async def _run(pipeline: Pipeline, source: Source, size: int | None) -> None:
+    """Move the whole stream through the pipeline. No thread works for it any more afterwards, however it ended."""
+    try:
+        await _pump(source, pipeline, size)
+    except BaseException:
+        with contextlib.suppress(ReplicadError):
+            await pipeline.drain()
+        raise
+    await pipeline.drain()
+
+
+async def _pump(source: Source, pipeline: Pipeline, size: int | None) -> None:
+    """Move the whole stream into the pipeline and check its length."""
+    end = CONTENT_SIZE_MAX if size is None else size
+    while pipeline.received < end:
+        buffer = await pipeline.take()
+        wanted = min(BUFFER_BYTES, end - pipeline.received)
+        try:
+            buffer.length = await source.fill(buffer.memory[:wanted])
+        except BaseException:
+            pipeline.give(buffer)
+            raise
+        if buffer.length == 0:
+            pipeline.give(buffer)
+            break
+        pipeline.put(buffer)
+    if size is not None:
+        check_length(pipeline.received, size)
+    await _check_end(source, end)
+
+
+async def _check_end(source: Source, size: int) -> None:
+    if not await source.ended():
+        raise IntegrityError(f"the upload goes on after its {size} bytes")
+
+
+def check_length(received: int, size: int) -> None:
+    """IntegrityError unless as many bytes came as were announced."""
+    if received != size:
+        raise IntegrityError(f"the upload ended after {received} of {size} bytes")
+
+
+def check_digest(found: Digest, expect: Digest | None) -> None:
+    """IntegrityError unless the content is what was promised."""
+    if expect is not None and found != expect:
+        raise IntegrityError(f"the upload has SHA-256 {found}, expected {expect}")
