@@ -44,11 +44,11 @@ class LinkConfig:
     renew_s: float = 300.0
     queue_messages: int = 4096
     queue_bytes: int = 16 << 20
-    close_timeout_s: float = 5.0
+    farewell_s: float = 1.0
 
 
 class Frames(Protocol):
-    """Whole frames over some carrier, in order. ``closed`` frames are an empty ``receive``."""
+    """Whole frames over some carrier, in order."""
 
     async def send(self, frame: bytes) -> None:
         """Hand one frame to the carrier; returns when it may take the next. Raises ConnectionError when it is gone."""
@@ -56,8 +56,8 @@ class Frames(Protocol):
     async def receive(self) -> bytes:
         """The next frame; ``b""`` when the other side closed. Raises PeerError for a frame beyond the bound or of a wrong kind."""
 
-    async def close(self, reason: str) -> None:
-        """Close the carrier; safe to repeat."""
+    async def close(self) -> None:
+        """Close the carrier within a few seconds; safe to repeat, never raises."""
 
 
 @dataclass(frozen=True)
@@ -179,12 +179,13 @@ class Link:
         self._queue.clear()
         self._queued_bytes = 0
         try:
-            async with asyncio.timeout(self._config.close_timeout_s):
+            async with asyncio.timeout(self._config.farewell_s):
                 if self._fault is not None:
                     await self._send_frame(encode(self._fault))
-                await self._frames.close(self._reason)
         except (TimeoutError, ConnectionError):
             log.debug("link ended without a farewell", extra={"peer": self.node.short})
+        finally:
+            await self._frames.close()
 
     # -- the three jobs -----------------------------------------------------------------------------------------------------------------------------
 

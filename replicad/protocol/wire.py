@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from replicad.errors import InputError, PeerError
+from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp, from_wire, to_binary
 from replicad.model.records import Envelope
 
@@ -182,17 +183,24 @@ class HaveMore(Struct, frozen=True, array_like=True, tag="more"):
     suggest: Annotated[tuple[_Index, ...], Meta(max_length=64)] = ()
 
 
-class Seek(Struct, frozen=True, array_like=True, tag="seek"):
-    """I want these small contents (one chunk at most, so that their manifests are implied): tell me which you hold, now and when more arrive. ``active`` False ends it."""
+class Small(Struct, frozen=True, array_like=True):
+    """A content of at most one chunk. Its manifest follows from digest and size, so a size that lies names something nobody has."""
 
-    contents: Annotated[tuple[Digest, ...], Meta(max_length=SEEK_PER_MESSAGE_MAX)]
+    content: Digest
+    size: Annotated[int, Meta(ge=0, le=CHUNK_SIZE_MIN)]
+
+
+class Seek(Struct, frozen=True, array_like=True, tag="seek"):
+    """I want these small contents: tell me which you hold, now and when more arrive. ``active`` False ends it."""
+
+    contents: Annotated[tuple[Small, ...], Meta(max_length=SEEK_PER_MESSAGE_MAX)]
     active: bool = True
 
 
 class Hold(Struct, frozen=True, array_like=True, tag="hold"):
     """Of the small contents that the receiver seeks, the sender holds these; or, with ``held`` False, does not any more."""
 
-    contents: Annotated[tuple[Digest, ...], Meta(max_length=SEEK_PER_MESSAGE_MAX)]
+    contents: Annotated[tuple[Small, ...], Meta(max_length=SEEK_PER_MESSAGE_MAX)]
     held: bool = True
 
 
@@ -210,7 +218,7 @@ class SendMany(Struct, frozen=True, array_like=True, tag="sendmany"):
     """The same for small contents: PUT one batch answer with those of them that you hold to my peer door."""
 
     transfer: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
-    contents: Annotated[tuple[Digest, ...], Meta(min_length=1, max_length=BATCH_CONTENTS_MAX)]
+    contents: Annotated[tuple[Small, ...], Meta(min_length=1, max_length=BATCH_CONTENTS_MAX)]
 
 
 class Unsent(Struct, frozen=True, array_like=True, tag="unsent"):

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
-from replicad.crypto.keys import SigningKey
 
 from replicad.crypto import envelope as envelopes
+from replicad.crypto.keys import SigningKey
 from replicad.errors import PeerError
 from replicad.model.ids import STAMP_MAX, Digest, NodeId, Stamp, from_wire, to_text
 from replicad.model.records import Envelope

@@ -6,6 +6,7 @@ None ("not known"), never a guess, because ``--wait`` and people rely on it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,9 +51,9 @@ class Kept:
 
 @dataclass
 class Standing:
-    """The newest head of every (node, share). Times are this node's monotonic clock in milliseconds."""
+    """The newest head of every (node, share). Times are this node's monotonic clock in milliseconds. ``chains`` is asked afresh each time: joining a network replaces them."""
 
-    frontiers: Frontiers
+    chains: Callable[[], Frontiers]
     _heads: dict[tuple[NodeId, str], Kept] = field(default_factory=dict)
 
     def head(self, node: NodeId, share: str = "") -> Head | None:
@@ -83,6 +84,10 @@ class Standing:
         """Drop the heads of a node that is no member any more."""
         for place in [place for place in self._heads if place[0] == node]:
             del self._heads[place]
+
+    def clear(self) -> None:
+        """Drop everything: this node moves to another network."""
+        self._heads.clear()
 
     def percent(self, node: NodeId, listed: Listed) -> int | None:
         """How much of the entry's content the member holds: 100 held (verified), 0 to 99 on its way, None not known. An entry that has not reached the member yet counts as 0."""
@@ -120,7 +125,7 @@ class Standing:
     def in_sync(self, node: NodeId, share: str) -> bool:
         """Whether the member's newest head shows the same records as this node has now."""
         head = self.head(node, share)
-        return head is not None and head.frontier == self.frontiers.frontier_hash(share)
+        return head is not None and head.frontier == self.chains().frontier_hash(share)
 
     def presence(self, node: NodeId) -> Presence | None:
         """What the member says about itself."""
@@ -134,14 +139,14 @@ class Standing:
 
     def _includes(self, head: Head, listed: Listed) -> bool | None:
         """Whether the head's frontier includes the entry; None when it does not tell."""
-        if head.frontier == self.frontiers.frontier_hash(head.share):
+        if head.frontier == self.chains().frontier_hash(head.share):
             return True
         theirs = [end for end in head.ends if end.origin == listed.origin]
         if not theirs:
             return False if head.ends_whole else None
         if all(end.hlc < listed.hlc for end in theirs):
             return False
-        ours = self.frontiers.ends(listed.origin, head.share)
+        ours = self.chains().ends(listed.origin, head.share)
         if len(ours) == 1:
             return True
         places = {(end.incarnation, end.seq) for end in theirs}

@@ -1,0 +1,200 @@
+"""The connecting side of the peer doors: opens links, asks whether a member's door answers us, and puts the few questions that need no link (join).
+
+``Dialer`` owns one HTTP client. Foreign exceptions end here: whoever calls sees UnreachableError with a sentence for people, or PeerError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from replicad.errors import InputError, PeerError, UnreachableError
+from replicad.net.establish import open_link
+from replicad.net.tls import check_pin, client_context, seen_certificate
+from replicad.protocol.wire import FRAME_BYTES_MAX
+
+if TYPE_CHECKING:
+    from replicad.model.ids import Digest, NodeId
+    from replicad.net.links import Link, LinkConfig
+    from replicad.protocol.handshake import Identity
+
+LINK_PATH = "/peer/v1/link"
+PING_PATH = "/peer/v1/ping"
+CONNECT_TIMEOUT_S = 10.0
+ANSWER_BYTES_MAX = 32 << 20
+SOCKET_FRAME_BYTES_MAX = FRAME_BYTES_MAX + 256
+CONNECTIONS_MAX = 1024
+_CLOSE_TIMEOUT_S = 2.0
+
+
+class Socket(Protocol):
+    """What aiohttp's WebSockets, client or server, have in common."""
+
+    async def receive(self) -> aiohttp.WSMessage:
+        """The next message."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send a binary message."""
+
+    async def close(self) -> bool:
+        """Close the connection."""
+
+
+class WebSocketFrames:
+    """``net.links.Frames`` over a WebSocket."""
+
+    def __init__(self, websocket: Socket) -> None:
+        self._socket = websocket
+
+    async def send(self, frame: bytes) -> None:
+        """Send one binary message."""
+        try:
+            await self._socket.send_bytes(frame)
+        except (aiohttp.ClientError, RuntimeError) as error:
+            raise ConnectionResetError(str(error)) from None
+
+    async def receive(self) -> bytes:
+        """The next binary message. Raises PeerError for text, for a message beyond the bound and for broken framing."""
+        message = await self._socket.receive()
+        if message.type is aiohttp.WSMsgType.BINARY:
+            return bytes(message.data)
+        if message.type is aiohttp.WSMsgType.TEXT:
+            raise PeerError("text message on a link", code="bad-frame")
+        if message.type is aiohttp.WSMsgType.ERROR and isinstance(message.data, aiohttp.WebSocketError):
+            raise PeerError(f"WebSocket: {message.data}", code="bad-frame")
+        return b""
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._socket.close()
+
+
+@dataclass(frozen=True)
+class Ping:
+    """A peer door's answer to a member: its wall clock, its release, and how long the answer took."""
+
+    clock_ms: int
+    release: str
+    elapsed_s: float
+
+
+class PingBody(msgspec.Struct, frozen=True):
+    """JSON of ``GET /peer/v1/ping``."""
+
+    clock_ms: int
+    release: str
+
+
+class Dialer:
+    """Connects to peer doors. An async context manager."""
+
+    def __init__(self, *, link_config: LinkConfig | None = None) -> None:
+        self._link_config = link_config
+        self._client: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, ssl=client_context(), force_close=True)
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+        self._client = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False, trust_env=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def link(self, url: str, identity: Identity, *, expect: NodeId | None = None) -> Link:
+        """A new link to the peer door at that base URL, handshake done, ready to run. Raises UnreachableError, PeerError."""
+        base = check_url(url)
+        closing = aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                websocket = await self._http.ws_connect(base + LINK_PATH, max_msg_size=SOCKET_FRAME_BYTES_MAX, compress=0, timeout=closing)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _unreachable(base, error) from None
+        link = await open_link(WebSocketFrames(websocket), identity, saw=seen_certificate(websocket), expect=expect, config=self._link_config)
+        link.peer_url = base
+        link.reachable = True
+        return link
+
+    async def ping(self, link: Link, url: str) -> Ping:
+        """Ask the member's peer door at that base URL, under the link's session and pin: the proof that it can be reached from here. Raises UnreachableError, PeerError."""
+        base = check_url(url)
+        started = asyncio.get_running_loop().time()
+        headers = {"Authorization": link.authorize("GET", PING_PATH)}
+        status, body = await self._request("GET", base + PING_PATH, pin=link.certificate, headers=headers, body=b"", timeout_s=CONNECT_TIMEOUT_S)
+        if status != 200:
+            raise PeerError(f"the peer door at {base} answers {status} to a ping", code="bad-answer")
+        try:
+            answer = msgspec.json.decode(body, type=PingBody)
+        except msgspec.DecodeError as error:
+            raise PeerError(f"the peer door at {base} answers nonsense to a ping: {error}", code="bad-answer") from None
+        return Ping(answer.clock_ms, answer.release, asyncio.get_running_loop().time() - started)
+
+    async def ask(self, url: str, path: str, *, pin: Digest | None, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+        """POST a small body to a peer door whose certificate must be ``pin`` (None: any); returns status and body. Raises UnreachableError, PeerError("wrong-pin")."""
+        return await self._request("POST", check_url(url) + path, pin=pin, headers={"Content-Type": "application/json"}, body=body, timeout_s=timeout_s)
+
+    @property
+    def _http(self) -> aiohttp.ClientSession:
+        if self._client is None:
+            raise RuntimeError("the dialer is used outside its context")
+        return self._client
+
+    async def _request(self, method: str, target: str, *, pin: Digest | None, headers: dict[str, str], body: bytes, timeout_s: float) -> tuple[int, bytes]:
+        # The pin is checked by aiohttp when the connection is made, before the request is written: a wrong door learns nothing.
+        ssl: Any = aiohttp.Fingerprint(bytes(pin)) if pin is not None else client_context()
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._http.request(method, target, data=body or None, headers=headers, ssl=ssl, allow_redirects=False) as answer,
+            ):
+                if pin is not None and answer.connection is not None:
+                    check_pin(answer.connection.transport, pin)
+                content = await answer.content.read(ANSWER_BYTES_MAX + 1)
+                while len(content) <= ANSWER_BYTES_MAX and (more := await answer.content.read(ANSWER_BYTES_MAX)):
+                    content += more
+        except aiohttp.ServerFingerprintMismatch:
+            raise PeerError(f"{target}: the TLS certificate is not the pinned one", code="wrong-pin") from None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _unreachable(target, error) from None
+        if len(content) > ANSWER_BYTES_MAX:
+            raise PeerError(f"{target}: the answer is longer than {ANSWER_BYTES_MAX} bytes", code="bad-answer")
+        return answer.status, content
+
+
+def check_url(url: str) -> str:
+    """A peer door's base URL without a trailing slash: http or https, host and port, nothing else. Raises InputError."""
+    try:
+        parts = urlsplit(url)
+        ok = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.query and not parts.fragment and not parts.username
+    except ValueError:
+        ok = False
+    if not ok or len(url) > 255 or parts.path not in ("", "/"):
+        raise InputError(f"peer URL {url[:100]!r}: http(s)://HOST:PORT expected, nothing behind it")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _unreachable(url: str, error: BaseException) -> UnreachableError:
+    """A sentence for people instead of a client library's exception."""
+    place = urlsplit(url).netloc
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, TimeoutError):
+        reason = f"no answer within {CONNECT_TIMEOUT_S:.0f} s from {place}"
+    elif isinstance(cause, ConnectionRefusedError):
+        reason = f"connection refused at {place}"
+    elif isinstance(cause, socket.gaierror):
+        reason = f"no address is known for {place}"
+    elif isinstance(error, aiohttp.WSServerHandshakeError):
+        reason = f"the door at {place} answers {error.status} instead of a link"
+    elif isinstance(error, aiohttp.ServerDisconnectedError):
+        reason = f"{place} closed the connection"
+    else:
+        reason = f"cannot connect to {place}: {str(cause) or type(cause).__name__}"
+    return UnreachableError(reason)
