@@ -1,0 +1,225 @@
+"""From a file and the environment to a ``Config``, or to one ConfigurationError that lists everything that is wrong, each with its place and a suggestion.
+
+The environment wins over the file: ``REPLICAD__DOWNLOADS__LISTEN`` is the key ``listen`` of ``[downloads]``. Unknown sections, keys and variables are refused: a misspelt bound that is
+silently ignored is worse than a daemon that does not start.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from replicad.config.document import Document, read
+from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
+from replicad.config.values import suggestion
+from replicad.errors import ConfigurationError
+from replicad.protocol.fetch.config import FetchConfig
+from replicad.store.space import StoreConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "REPLICAD__"
+DEFAULT = "default"
+ENVIRONMENT = "environment"
+_BY_PATH = {key.path: key for key in KEYS}
+_NAMES = {section: [key.name for key in KEYS if key.section == section] for section in SECTIONS}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One key as it stands: ``key`` is ``section.name``, ``text`` the value as TOML, ``origin`` ``FILE:LINE``, ``environment`` or ``default``."""
+
+    key: str
+    value: object
+    text: str
+    origin: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration. ``path`` is the file it came from; the sections are those of config.example.toml, composed into what each mechanism asks for."""
+
+    path: Path
+    node: Node
+    downloads: Downloads
+    peers: Peers
+    admin: Admin
+    storage: StoreConfig
+    fetch: FetchConfig
+    log: Log
+    values: Mapping[str, object]
+    origins: Mapping[str, str]
+
+    def rows(self) -> list[Row]:
+        """Every key with its value and where that came from, in the order of the example."""
+        return [Row(key.path, self.values[key.path], key.kind.show(self.values[key.path]), self.origins[key.path], key.help) for key in KEYS]
+
+    @property
+    def node_key(self) -> Path:
+        """This node's private key."""
+        return self.node.data / "node.key"
+
+    @property
+    def network_key(self) -> Path:
+        """The network's private key, if it was founded here and not yet moved to a safe place."""
+        return self.node.data / "network.key"
+
+    @property
+    def catalog(self) -> Path:
+        """The database."""
+        return self.node.data / "catalog.sqlite"
+
+    @property
+    def peer_certificate(self) -> Path:
+        """The self-made certificate of the peer door."""
+        return self.node.data / "peer.crt"
+
+    @property
+    def peer_key(self) -> Path:
+        """The private key of that certificate."""
+        return self.node.data / "peer.key"
+
+    @property
+    def admin_socket(self) -> Path:
+        """The Unix socket of the admin door."""
+        return self.admin.socket
+
+    @property
+    def admin_token(self) -> Path:
+        """The bearer token of the admin door's TCP listener."""
+        return self.node.data / "admin.token"
+
+    @property
+    def peers_url(self) -> str:
+        """How other nodes reach the peer door: as configured, else from where it listens (this machine's name if that is every interface)."""
+        if self.peers.url is not None:
+            return self.peers.url
+        scheme = "http" if self.peers.tls == "off" else "https"
+        listen = self.peers.listen
+        return f"{scheme}://{socket.gethostname()}:{listen.port}" if listen.host in {"", "0.0.0.0", "::"} else f"{scheme}://{listen}"  # noqa: S104 - recognised, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as somebody gave it, and where. ``problem_at`` begins the message about it, ``origin`` is what ``config show --origin`` says."""
+
+    value: object
+    problem_at: str
+    origin: str
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration in the file, overruled by ``REPLICAD__SECTION__KEY`` in ``environ``. Raises ConfigurationError naming every problem, one per line."""
+    document = _read(path)
+    problems: list[str] = []
+    given = _from_file(document, problems) | _from_environment(environ, problems)
+    values = {key.path: _value(key, given.get(key.path), document.name, problems) for key in KEYS}
+    if problems:
+        raise ConfigurationError("\n".join(problems), hint="every key is explained by: replicad config example")
+    origins = {key.path: given[key.path].origin if key.path in given else DEFAULT for key in KEYS}
+    return _compose(path, values, origins)
+
+
+def _read(path: Path) -> Document:
+    try:
+        encoded = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: there is no such file", hint="make one: replicad init --name NAME") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    return read(str(path), encoded)
+
+
+def _from_file(document: Document, problems: list[str]) -> dict[str, _Given]:
+    given: dict[str, _Given] = {}
+    for section, table in document.tables.items():
+        if section not in SECTIONS:
+            problems.append(f"{document.at(section)}: {_unknown_section(section, table)}")
+        elif not isinstance(table, dict):
+            problems.append(f'{document.at(section)}: "{section}" is a section: write [{section}] and its keys below')
+        else:
+            for name, value in table.items():
+                place = document.at(section, name)
+                if name in _NAMES[section]:
+                    given[f"{section}.{name}"] = _Given(value, f"{place}: [{section}] {name}", place)
+                else:
+                    problems.append(f"{place}: {_unknown_key(section, name)}")
+    return given
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
+    given: dict[str, _Given] = {}
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        section, _, name = variable.removeprefix(PREFIX).lower().partition("__")
+        key = _BY_PATH.get(f"{section}.{name}")
+        if key is not None:
+            given[key.path] = _Given(key.kind.from_text(environ[variable]), f"environment variable {variable}", ENVIRONMENT)
+        else:
+            known = [f"{PREFIX}{key.section}__{key.name}".upper() for key in KEYS]
+            problems.append(f"environment variable {variable}: no such key{suggestion(variable, known)}")
+    return given
+
+
+def _value(key: Key, given: _Given | None, document: str, problems: list[str]) -> Any:
+    if given is None:
+        if key.default is REQUIRED:
+            problems.append(f"{document}: [{key.section}] {key.name} is missing; for example: {key.name} = {key.sample}")
+        return key.default
+    try:
+        return key.kind.parse(given.value)
+    except ValueError as error:
+        problems.append(f"{given.problem_at}: {error}")
+        return key.default
+
+
+def _unknown_section(section: str, table: object) -> str:
+    if isinstance(table, dict):
+        return f"unknown section [{section}]{suggestion(section, list(SECTIONS))}"
+    homes = [known for known, names in _NAMES.items() if section in names]
+    return f'key "{section}" stands outside any section' + (f"; it belongs below [{homes[0]}]" if homes else "")
+
+
+def _unknown_key(section: str, name: str) -> str:
+    close = suggestion(name, _NAMES[section])
+    homes = [known for known, names in _NAMES.items() if name in names]
+    if not close and homes:
+        close = f"; it belongs in [{homes[0]}]"
+    return f'unknown key "{name}" in [{section}]{close}'
+
+
+def _tls(value: Any, base: Path) -> Literal["auto", "off"] | tuple[Path, Path]:
+    return (base / value[0], base / value[1]) if isinstance(value, tuple) else value
+
+
+def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Config:
+    base = path.parent.absolute()
+    data = base / values["node.data"]
+    return Config(
+        path=path,
+        node=Node(name=values["node.name"], data=data, site=values["node.site"]),
+        downloads=Downloads(listen=values["downloads.listen"], on_missing=values["downloads.on_missing"]),
+        peers=Peers(
+            listen=values["peers.listen"],
+            url=values["peers.url"],
+            tls=_tls(values["peers.tls"], base),
+            connect=values["peers.connect"],
+        ),
+        admin=Admin(socket=base / values["admin.socket"] if values["admin.socket"] else data / "admin.sock", listen=values["admin.listen"]),
+        storage=StoreConfig(
+            reserve_fraction=values["storage.reserve"].fraction, reserve_bytes=values["storage.reserve"].size_bytes, quota_bytes=values["storage.quota"]
+        ),
+        fetch=FetchConfig(
+            contents_max=values["fetch.files_at_once"],
+            requests_per_peer=values["fetch.requests_per_peer"],
+            bytes_in_flight_max=values["fetch.bytes_in_flight"],
+            uploads_max=values["fetch.uploads_at_once"],
+            uploads_per_peer=values["fetch.uploads_per_peer"],
+        ),
+        log=Log(format=values["log.format"], level=values["log.level"]),
+        values=values,
+        origins=origins,
+    )

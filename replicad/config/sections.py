@@ -1,0 +1,152 @@
+"""Every key of the configuration: its kind, its default and what it is for.
+
+This table is the only place: checking, ``config show``, ``config example`` and the shipped config.example.toml are made from it. Defaults of a mechanism are read from that mechanism's
+own Config dataclass, so there is one of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
+from replicad.model.records import NAME_MAX
+from replicad.protocol.fetch.config import FetchConfig
+from replicad.store.space import StoreConfig
+
+MIB = 1 << 20
+GIB = 1 << 30
+_STORE = StoreConfig()
+_FETCH = FetchConfig()
+REQUIRED = object()
+"""As a default: the key must be given."""
+STREAM_LATER = (
+    'on_missing = "stream" (serve a file while this node still fetches it) is not part of this version; write "404", which lets clients try another node'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Who this node is and where it keeps everything. ``data`` is absolute."""
+
+    name: str
+    data: Path
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """The door for clients."""
+
+    listen: Address
+    on_missing: Literal["404"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The door for nodes. ``url`` is None to derive it from ``listen``. ``tls`` is "auto" (self-made certificate), "off" or (certificate file, key file)."""
+
+    listen: Address
+    url: str | None
+    tls: Literal["auto", "off"] | tuple[Path, Path]
+    connect: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The door for people and scripts. ``listen`` is None when there is only the socket."""
+
+    socket: Path
+    listen: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """How the daemon speaks on stderr."""
+
+    format: Literal["text", "json"]
+    level: Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: ``default`` as the program uses it (``REQUIRED``: none); ``sample`` is shown in the example when there is no default worth showing; ``help`` for people."""
+
+    section: str
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    sample: str = ""
+
+    @property
+    def path(self) -> str:
+        """``section.name``."""
+        return f"{self.section}.{self.name}"
+
+
+SECTIONS: dict[str, str] = {
+    "node": "This node.",
+    "downloads": "The door for clients: files over plain HTTP, read only.",
+    "peers": "The door for the other nodes of the network.",
+    "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with a bearer token (admin.token in the data directory).",
+    "storage": "The disk.",
+    "fetch": "Bounds on transfers between nodes.",
+    "log": "What the daemon writes to stderr.",
+}
+
+KEYS: tuple[Key, ...] = (
+    Key("node", "name", Text(NAME_MAX, may_be_empty=False), REQUIRED, "A label for people; the node's identity is its key. Required.", sample='"ams1"'),
+    Key(
+        "node",
+        "data",
+        File(),
+        Path("/var/lib/replicad"),
+        "Where keys, database and files live. Relative paths, here and below, start at this file's directory.",
+    ),
+    Key("node", "site", Text(NAME_MAX), "", "Where the node stands, such as a town. Nodes of one site prefer each other."),
+    Key("downloads", "listen", Listen(), Address("", 8480), "HOST:PORT; without a host: every interface."),
+    Key(
+        "downloads",
+        "on_missing",
+        Choice(("404",), later=(("stream", STREAM_LATER),)),
+        "404",
+        'What a client gets for a file that this node does not hold yet. "404" lets it try another node.',
+    ),
+    Key("peers", "listen", Listen(), Address("", 8440), "HOST:PORT; without a host: every interface."),
+    Key(
+        "peers", "url", Url(), None, "How the other nodes reach this door. Empty: https:// and the listening address.", sample='"https://ams1.example.org:8440"'
+    ),
+    Key(
+        "peers",
+        "tls",
+        ChoiceOrFiles(("auto", "off")),
+        "auto",
+        '"auto": a self-made certificate that the other nodes pin. "off": only behind a TLS proxy or inside a trusted network. Or your own: ["certificate.pem", "key.pem"].',
+    ),
+    Key("peers", "connect", ListOf(Url()), (), "Peer doors to try besides those that the network already knows.", sample='["https://ber1.example.org:8440"]'),
+    Key("admin", "socket", File(), None, "The Unix socket. Empty: admin.sock in the data directory."),
+    Key("admin", "listen", Listen(may_be_off=True), Address("127.0.0.1", 8441), 'HOST:PORT, or "off" for the socket alone.'),
+    Key("storage", "reserve", Room(), Reserve(fraction=_STORE.reserve_fraction), "Room on the file system that is never used: a percentage or a size."),
+    Key("storage", "quota", Size(), _STORE.quota_bytes, "The most that files may take; 0 B: no such bound."),
+    Key("fetch", "files_at_once", Integer(1, 64), _FETCH.contents_max, "Large files fetched at the same time."),
+    Key("fetch", "requests_per_peer", Integer(1, 64), _FETCH.requests_per_peer, "Requests under way with one node."),
+    Key(
+        "fetch",
+        "bytes_in_flight",
+        Size(MIB, 4 * GIB),
+        _FETCH.bytes_in_flight_max,
+        "Bytes asked for and not yet verified, all files and nodes together. Memory follows it.",
+    ),
+    Key(
+        "fetch",
+        "uploads_at_once",
+        Integer(1, 1024),
+        _FETCH.uploads_max,
+        "Answers given to other nodes at the same time; the rest wait or are told to come back.",
+    ),
+    Key("fetch", "uploads_per_peer", Integer(1, 64), _FETCH.uploads_per_peer, "Answers given to one node at the same time."),
+    Key("log", "format", Choice(("text", "json")), "text", '"text" for people and the journal, "json" for collectors: one object a line.'),
+    Key("log", "level", Choice(("debug", "info", "warning", "error")), "info", "The least important line that is written."),
+)

@@ -1,0 +1,334 @@
+"""The kinds of values a configuration key can have: sizes, addresses, files, and how each is read, checked and written.
+
+Every kind reads what TOML gave (``parse``) and what an environment variable gave (``from_text``, always a string), and writes TOML (``show``). A value that does not fit is a
+``ValueError`` whose text says what was expected; ``config.load`` adds where it stands.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(\S*)")
+_HOST = re.compile(r"[A-Za-z0-9._-]{0,253}|\[[0-9A-Fa-f:.]{2,45}\]")
+_LIST_MAX = 64
+
+
+class Kind(Protocol):
+    """What ``sections`` knows about a value."""
+
+    @property
+    def expects(self) -> str:
+        """For people: "a size such as "5 GiB""."""
+
+    def parse(self, value: object) -> Any:
+        """The value from what TOML gave; ValueError."""
+
+    def from_text(self, text: str) -> object:
+        """What TOML would have given for this environment variable."""
+
+    def show(self, value: Any) -> str:
+        """As TOML."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. ``host`` is empty for all interfaces; IPv6 addresses without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Room that stays free: a fraction of the file system or a number of bytes; the other one is 0."""
+
+    fraction: float = 0.0
+    size_bytes: int = 0
+
+
+class _Strings:
+    """For kinds that are written as strings in TOML: the environment's text is what TOML would have given."""
+
+    expects = ""
+
+    def from_text(self, text: str) -> object:
+        return text
+
+    def show(self, value: Any) -> str:
+        return quoted("" if value is None else str(value))
+
+    def _text(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"{self.expects} expected, got {_spoken(value)}")  # noqa: TRY004 - one error type for all that is wrong with a value
+        return value
+
+
+@dataclass(frozen=True)
+class Text(_Strings):
+    """A label of 0 (or 1, when it must not be empty) to ``longest`` printable characters."""
+
+    longest: int
+    may_be_empty: bool = True
+
+    @property
+    def expects(self) -> str:  # type: ignore[override]
+        """Bounds included."""
+        return f"text of {0 if self.may_be_empty else 1} to {self.longest} characters"
+
+    def parse(self, value: object) -> str:
+        """The text itself."""
+        text = self._text(value)
+        if not (0 if self.may_be_empty else 1) <= len(text) <= self.longest or not text.isprintable():
+            raise ValueError(f"{self.expects}, all of them printable, expected, got {_spoken(value)}")
+        return text
+
+
+@dataclass(frozen=True)
+class Choice(_Strings):
+    """One of a few words. ``later`` are words that a later version will honour, with the sentence that refuses them now."""
+
+    words: tuple[str, ...]
+    later: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def expects(self) -> str:  # type: ignore[override]
+        """The words."""
+        return " or ".join(quoted(word) for word in self.words)
+
+    def parse(self, value: object) -> str:
+        """The word itself."""
+        if type(value) is int and str(value) in self.words:
+            raise ValueError(f"write it in quotes: {quoted(str(value))}")
+        text = self._text(value)
+        for word, sentence in self.later:
+            if text == word:
+                raise ValueError(sentence)
+        if text not in self.words:
+            raise ValueError(f"{self.expects} expected, got {quoted(text)}{suggestion(text, self.words)}")
+        return text
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number within bounds."""
+
+    least: int
+    most: int
+
+    @property
+    def expects(self) -> str:
+        """Bounds included."""
+        return f"a whole number of {self.least} to {self.most}"
+
+    def parse(self, value: object) -> int:
+        """The number itself."""
+        if type(value) is not int or not self.least <= value <= self.most:
+            raise ValueError(f"{self.expects} expected, got {_spoken(value)}")
+        return value
+
+    def from_text(self, text: str) -> object:
+        """Digits become a number."""
+        return int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
+
+    def show(self, value: int) -> str:
+        """Plain digits."""
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Size(_Strings):
+    """Bytes with a unit, ``least`` to ``most`` of them."""
+
+    least: int = 0
+    most: int = 1 << 60
+    expects = 'a size such as "64 MiB" or "5 GB"'
+
+    def parse(self, value: object) -> int:
+        """Bytes."""
+        size = _size(self._text(value), expects=self.expects)
+        if not self.least <= size <= self.most:
+            raise ValueError(f"{shown_size(self.least)} to {shown_size(self.most)} expected, got {_spoken(value)}")
+        return size
+
+    def show(self, value: int) -> str:
+        """In the largest binary unit that divides it."""
+        return quoted(shown_size(value))
+
+
+class Room(_Strings):
+    """Room to keep free: a percentage or a size."""
+
+    expects = 'a percentage such as "5 %" or a size such as "20 GiB"'
+
+    def parse(self, value: object) -> Reserve:
+        """Either of the two."""
+        text = self._text(value)
+        percent = re.fullmatch(r"(\d{1,2}(?:\.\d{1,3})?)\s*%", text.strip())
+        if percent:
+            return Reserve(fraction=float(percent[1]) / 100)
+        return Reserve(size_bytes=_size(text, expects=self.expects))
+
+    def show(self, value: Reserve) -> str:
+        """As it was written."""
+        return quoted(shown_size(value.size_bytes) if value.size_bytes or not value.fraction else f"{value.fraction * 100:g} %")
+
+
+@dataclass(frozen=True)
+class Listen(_Strings):
+    """HOST:PORT to listen on; ``may_be_off``: or "off", which gives None."""
+
+    may_be_off: bool = False
+
+    @property
+    def expects(self) -> str:  # type: ignore[override]
+        """With examples."""
+        return 'HOST:PORT such as "127.0.0.1:8480", "[::1]:8480" or ":8480" (every interface)' + (' or "off"' if self.may_be_off else "")
+
+    def parse(self, value: object) -> Address | None:
+        """The address."""
+        text = self._text(value)
+        if self.may_be_off and text == "off":
+            return None
+        host, colon, port = text.rpartition(":")
+        if not colon or not _HOST.fullmatch(host) or not re.fullmatch(r"\d{1,5}", port) or not 1 <= int(port) <= 65535:
+            raise ValueError(f"{self.expects} expected, got {_spoken(value)}")
+        return Address(host.strip("[]"), int(port))
+
+    def show(self, value: Address | None) -> str:
+        """As it was written."""
+        return quoted("off" if value is None else str(value))
+
+
+class Url(_Strings):
+    """The base URL of a peer door; empty gives None."""
+
+    expects = 'a URL such as "https://ams1.example.org:8440"'
+
+    def parse(self, value: object) -> str | None:
+        """Without a trailing slash."""
+        text = self._text(value)
+        if not text:
+            return None
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme in {"http", "https"} and parts.hostname and not parts.username and not parts.query and not parts.fragment and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or len(text) > 500 or not text.isascii() or not text.isprintable():
+            raise ValueError(f"{self.expects} expected, got {_spoken(value)}")
+        return text.rstrip("/")
+
+
+class File(_Strings):
+    """A path; empty gives None. ``~`` is the home directory; ``config.load`` makes it absolute."""
+
+    expects = "a path"
+
+    def parse(self, value: object) -> Path | None:
+        """Not checked against the disk."""
+        text = self._text(value)
+        if "\0" in text:
+            raise ValueError("a path cannot contain a zero byte")
+        return Path(text).expanduser() if text else None
+
+
+@dataclass(frozen=True)
+class ChoiceOrFiles(Choice):
+    """One of a few words, or a certificate file and its key file."""
+
+    @property
+    def expects(self) -> str:  # type: ignore[override]
+        """The words and an example."""
+        return f'{", ".join(quoted(word) for word in self.words)} or ["certificate.pem", "key.pem"]'
+
+    def parse(self, value: object) -> str | tuple[Path, Path]:  # type: ignore[override]
+        """The word, or both files."""
+        if not isinstance(value, list):
+            return super().parse(value)
+        if len(value) != len(("certificate", "key")) or not all(isinstance(item, str) and item for item in value):
+            raise ValueError(f"{self.expects} expected, got another list")
+        return Path(value[0]).expanduser(), Path(value[1]).expanduser()
+
+    def from_text(self, text: str) -> object:
+        """Two files separated by a comma, or a word."""
+        return [part.strip() for part in text.split(",")] if "," in text else text
+
+    def show(self, value: str | tuple[Path, Path]) -> str:
+        """As it was written."""
+        return quoted(value) if isinstance(value, str) else f"[{', '.join(quoted(str(file)) for file in value)}]"
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list of at most 64 values of one kind; in the environment separated by commas."""
+
+    kind: Kind
+
+    @property
+    def expects(self) -> str:
+        """What each item must be."""
+        return f"a list, each item {self.kind.expects},"
+
+    def parse(self, value: object) -> tuple[Any, ...]:
+        """All items."""
+        if not isinstance(value, list) or len(value) > _LIST_MAX:
+            raise ValueError(f"{self.expects} expected, at most {_LIST_MAX} of them, got {_spoken(value)}")
+        return tuple(self.kind.parse(item) for item in value)
+
+    def from_text(self, text: str) -> object:
+        """Split at commas."""
+        return [self.kind.from_text(part.strip()) for part in text.split(",") if part.strip()]
+
+    def show(self, value: tuple[Any, ...]) -> str:
+        """As a TOML array."""
+        return f"[{', '.join(self.kind.show(item) for item in value)}]"
+
+
+def quoted(text: str) -> str:
+    """A TOML basic string."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def suggestion(word: str, known: tuple[str, ...] | list[str]) -> str:
+    """``; did you mean "quota"?`` or nothing."""
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), lower, n=1)
+    return f"; did you mean {quoted(lower[close[0]])}?" if close else ""
+
+
+def shown_size(size: int) -> str:
+    """Exact, in the largest binary unit that divides it."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % SIZES[unit] == 0:
+            return f"{size // SIZES[unit]} {unit}"
+    return f"{size} B"
+
+
+def _size(text: str, *, expects: str) -> int:
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{expects} expected, got {quoted(text[:80])}")
+    number, unit = match.groups()
+    if unit not in SIZES:
+        wrong = f"unknown unit {quoted(unit[:20])}" if unit else "the unit is missing"
+        raise ValueError(f"{wrong} in {quoted(text[:80])} (units: {', '.join(SIZES)}){suggestion(unit, list(SIZES))}")
+    return round(float(number) * SIZES[unit])
+
+
+def _spoken(value: object) -> str:
+    """A value as an error message names it."""
+    if isinstance(value, str):
+        return quoted(value if len(value) <= 80 else f"{value[:80]}...")
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a table"
+    return str(value).lower() if isinstance(value, bool) else str(value)[:80]

@@ -1,0 +1,232 @@
+"""Loading: what is honoured, what is refused, and that every problem is named at once with its place."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from replicad import config
+from replicad.config import Address
+from replicad.errors import ConfigurationError
+
+Load = Callable[..., config.Config]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def load(text: str, environ: dict[str, str] | None = None) -> config.Config:
+        path = tmp_path / "replicad.toml"
+        path.write_text(text)
+        return config.load(path, environ or {})
+
+    return load
+
+
+def problems(load: Load, text: str, environ: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(text, environ)
+    assert caught.value.exit_code == 10
+    return [re.sub(r"^/\S*/(?=replicad\.toml)", "", line) for line in caught.value.message.splitlines()]
+
+
+NAMED = '[node]\nname = "ams1"\n'
+
+
+def test_a_name_is_enough(load: Load, tmp_path: Path) -> None:
+    found = load(NAMED)
+    assert (found.node.name, found.node.site, found.node.data) == ("ams1", "", Path("/var/lib/replicad"))
+    assert found.downloads.listen == Address("", 8480)
+    assert found.peers.listen == Address("", 8440)
+    assert found.admin.listen == Address("127.0.0.1", 8441)
+    assert found.admin_socket == Path("/var/lib/replicad/admin.sock")
+    assert found.storage.reserve_fraction == 0.05
+    assert set(found.origins.values()) == {"default", f"{tmp_path}/replicad.toml:2"}
+
+
+def test_everything_can_be_said(load: Load, tmp_path: Path) -> None:
+    found = load("""
+[node]
+name = "ber1"
+data = "state"
+site = "Berlin"
+[downloads]
+listen = "[::1]:8001"
+on_missing = "404"
+[peers]
+listen = "10.0.0.1:8002"
+url = "https://ber1.example.org:8440/"
+tls = ["tls/cert.pem", "/etc/key.pem"]
+connect = ["https://ams1.example.org:8440"]
+[admin]
+socket = "run/admin.sock"
+listen = "off"
+[storage]
+reserve = "20 GiB"
+quota = "1.5 TB"
+[fetch]
+files_at_once = 2
+requests_per_peer = 3
+bytes_in_flight = "64 MiB"
+uploads_at_once = 5
+uploads_per_peer = 1
+[log]
+format = "json"
+level = "debug"
+""")
+    assert found.node.data == tmp_path / "state"
+    assert found.downloads.listen == Address("::1", 8001)
+    assert found.peers == type(found.peers)(
+        listen=Address("10.0.0.1", 8002),
+        url="https://ber1.example.org:8440",
+        tls=(tmp_path / "tls/cert.pem", Path("/etc/key.pem")),
+        connect=("https://ams1.example.org:8440",),
+    )
+    assert (found.admin_socket, found.admin.listen) == (tmp_path / "run/admin.sock", None)
+    assert (found.storage.reserve_fraction, found.storage.reserve_bytes, found.storage.quota_bytes) == (0.0, 20 << 30, 1_500_000_000_000)
+    assert (found.fetch.contents_max, found.fetch.requests_per_peer, found.fetch.bytes_in_flight_max) == (2, 3, 64 << 20)
+    assert (found.fetch.uploads_max, found.fetch.uploads_per_peer) == (5, 1)
+    assert (found.log.format, found.log.level) == ("json", "debug")
+    assert "default" not in found.origins.values()
+
+
+def test_the_environment_wins_and_is_named_as_the_origin(load: Load) -> None:
+    environ = {
+        "REPLICAD__DOWNLOADS__LISTEN": "127.0.0.1:9000",
+        "REPLICAD__DOWNLOADS__ON_MISSING": "404",
+        "REPLICAD__FETCH__FILES_AT_ONCE": "7",
+        "REPLICAD__PEERS__CONNECT": "https://a:1, https://b:2",
+        "REPLICAD__PEERS__TLS": "off",
+        "REPLICAD_CONFIG": "not a key",
+        "HOME": "/root",
+    }
+    found = load(NAMED + '[downloads]\nlisten = ":1"\n', environ)
+    assert found.downloads.listen == Address("127.0.0.1", 9000)
+    assert found.fetch.contents_max == 7
+    assert found.peers.connect == ("https://a:1", "https://b:2")
+    assert found.peers.tls == "off"
+    assert found.origins["downloads.listen"] == "environment"
+    assert {row.key: (row.text, row.origin) for row in found.rows()}["peers.connect"] == ('["https://a:1", "https://b:2"]', "environment")
+
+
+def test_files_for_tls_from_the_environment(load: Load, tmp_path: Path) -> None:
+    assert load(NAMED, {"REPLICAD__PEERS__TLS": "a.pem, b.pem"}).peers.tls == (tmp_path / "a.pem", tmp_path / "b.pem")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param('[storage]\nqota = "5 GiB"', 'replicad.toml:4: unknown key "qota" in [storage]; did you mean "quota"?', id="unknown key"),
+        pytest.param('[storag]\nquota = "5 GiB"', 'replicad.toml:3: unknown section [storag]; did you mean "storage"?', id="unknown section"),
+        pytest.param('[log]\nquota = "5 GiB"', 'replicad.toml:4: unknown key "quota" in [log]; it belongs in [storage]', id="key of another section"),
+        pytest.param('[storage]\nquota = "5 Gib"', None, id="unit in the wrong case"),
+        pytest.param('[storage]\nquota = "5"', None, id="size without a unit"),
+        pytest.param('[storage]\nquota = "5 GiB extra"', None, id="size with a tail"),
+        pytest.param("[storage]\nquota = 5", 'replicad.toml:4: [storage] quota: a size such as "64 MiB" or "5 GB" expected, got 5', id="size as a number"),
+        pytest.param('[storage]\nreserve = "101 %"', None, id="more than all"),
+        pytest.param(
+            '[fetch]\nfiles_at_once = "4"', 'replicad.toml:4: [fetch] files_at_once: a whole number of 1 to 64 expected, got "4"', id="number as text"
+        ),
+        pytest.param(
+            "[fetch]\nfiles_at_once = true", "replicad.toml:4: [fetch] files_at_once: a whole number of 1 to 64 expected, got true", id="truth as number"
+        ),
+        pytest.param("[fetch]\nfiles_at_once = 0", "replicad.toml:4: [fetch] files_at_once: a whole number of 1 to 64 expected, got 0", id="below the bound"),
+        pytest.param('[fetch]\nbytes_in_flight = "1 KiB"', 'replicad.toml:4: [fetch] bytes_in_flight: 1 MiB to 4 GiB expected, got "1 KiB"', id="size below"),
+        pytest.param('[downloads]\nlisten = "8480"', None, id="address without colon"),
+        pytest.param('[downloads]\nlisten = ":0"', None, id="port zero"),
+        pytest.param('[downloads]\nlisten = ":65536"', None, id="port too high"),
+        pytest.param('[downloads]\nlisten = "off"', None, id="downloads cannot be off"),
+        pytest.param('[downloads]\nlisten = "::1:8480"', None, id="IPv6 without brackets"),
+        pytest.param("[downloads]\non_missing = 404", 'replicad.toml:4: [downloads] on_missing: write it in quotes: "404"', id="a word as number"),
+        pytest.param('[downloads]\non_missing = "500"', 'replicad.toml:4: [downloads] on_missing: "404" expected, got "500"', id="wrong word"),
+        pytest.param('[log]\nformat = "jsn"', 'replicad.toml:4: [log] format: "text" or "json" expected, got "jsn"; did you mean "json"?', id="misspelt word"),
+        pytest.param('[peers]\nurl = "ams1:8440"', None, id="address instead of URL"),
+        pytest.param('[peers]\nurl = "https://user:pw@ams1:8440"', None, id="URL with a password"),
+        pytest.param('[peers]\nurl = "https://ams1:99999"', None, id="URL with an impossible port"),
+        pytest.param('[peers]\ntls = ["only-one.pem"]', None, id="certificate without key"),
+        pytest.param('[peers]\nconnect = "https://ams1:8440"', None, id="text instead of list"),
+        pytest.param("[peers]\nconnect = [1]", None, id="number in list"),
+        pytest.param("log = 5", 'replicad.toml:1: "log" is a section', id="section as value"),
+        pytest.param('level = "info"', 'replicad.toml:1: key "level" stands outside any section; it belongs below [log]', id="outside any section"),
+    ],
+)
+def test_what_is_refused(load: Load, text: str, expected: str | None) -> None:
+    in_front = not text.startswith("[")
+    (problem,) = problems(load, f"{text}\n{NAMED}" if in_front else f"{NAMED}{text}\n")
+    assert problem.startswith(expected or "replicad.toml:4: ["), problem
+
+
+def test_streaming_is_refused_with_a_sentence(load: Load) -> None:
+    (problem,) = problems(load, NAMED + '[downloads]\non_missing = "stream"\n')
+    assert "not part of this version" in problem
+    assert '"404"' in problem
+
+
+def test_all_problems_at_once_with_their_lines(load: Load) -> None:
+    text = '[node]\nnam = "x"\n\n[storage]\n# a comment\nquota = "5 Gb"\n[fetch]\nfiles_at_once = 1000\n'
+    environ = {"REPLICAD__LOG__LEVL": "info", "REPLICAD__ADMIN__LISTEN": "nowhere"}
+    assert [problem.split(": ")[0] for problem in problems(load, text, environ)] == [
+        "replicad.toml:2",
+        "environment variable REPLICAD__LOG__LEVL",
+        "replicad.toml",
+        "environment variable REPLICAD__ADMIN__LISTEN",
+        "replicad.toml:6",
+        "replicad.toml:8",
+    ]
+
+
+def test_a_misspelt_variable_gets_a_suggestion(load: Load) -> None:
+    assert problems(load, NAMED, {"REPLICAD__LOG__LEVL": "info"}) == [
+        'environment variable REPLICAD__LOG__LEVL: no such key; did you mean "REPLICAD__LOG__LEVEL"?'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("encoded", "place"),
+    [
+        (b'[node]\nname = "x\n', "replicad.toml:2: "),
+        (b"[node]\nname = 'x'\n[node]\n", "replicad.toml:3: "),
+        (b"[node]\nname = 'x'\nname = 'y'\n", "replicad.toml:3: "),
+        (b'[node]\nname = """x', "replicad.toml:2: "),
+        (b"[node]\n\nname = '\xff'\n", "replicad.toml:3: not UTF-8"),
+        (b"#" * ((1 << 20) + 1), "replicad.toml: 1048577 bytes"),
+    ],
+)
+def test_broken_files_are_named_with_their_line(tmp_path: Path, encoded: bytes, place: str) -> None:
+    path = tmp_path / "replicad.toml"
+    path.write_bytes(encoded)
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(path, {})
+    assert caught.value.message.removeprefix(f"{tmp_path}/").startswith(place), caught.value.message
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="there is no such file") as caught:
+        config.load(tmp_path / "absent.toml", {})
+    assert "replicad init" in caught.value.hint
+    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
+        config.load(tmp_path, {})
+
+
+def test_dotted_keys_and_inline_tables_have_lines_too(load: Load) -> None:
+    assert problems(load, 'node.name = "x"\nstorage = { quota = "5 Gx" }\n"log" . level = "loud"\n') == [
+        'replicad.toml:2: [storage] quota: unknown unit "Gx" in "5 Gx" (units: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)',
+        'replicad.toml:3: [log] level: "debug" or "info" or "warning" or "error" expected, got "loud"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("", f"https://{socket.gethostname()}:8440"),
+        ('[peers]\nlisten = "127.0.0.1:7000"', "https://127.0.0.1:7000"),
+        ('[peers]\nlisten = "[::1]:7000"\ntls = "off"', "http://[::1]:7000"),
+        ('[peers]\nlisten = "[::]:7000"', f"https://{socket.gethostname()}:7000"),
+        ('[peers]\nurl = "https://proxy.example.org"', "https://proxy.example.org"),
+    ],
+)
+def test_the_url_of_the_peer_door(load: Load, text: str, url: str) -> None:
+    assert load(NAMED + text).peers_url == url
