@@ -1,0 +1,183 @@
+"""One origin in one share: the tree that its records form, as runs.
+
+Each record names its predecessor, so the records of a chain form a tree, normally a single line. A ``Run`` is an unbroken piece of one incarnation; a ``Tree`` is all runs of one chain. What it answers
+is a function of the set of records, never of the order in which they came.
+
+**Equivocation.** An incarnation is written by one process, hence a line. Two records at one position of it, or two openings of it, prove that somebody lied or that a running machine was cloned. From
+that position on the incarnation, and whatever descends from it, is *void*; what that means for rights is for ``trust``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from replicad.protocol.wire import End
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from replicad.model.ids import NodeId, RecordId, Stamp
+
+ENDS_MAX = 64
+"""Ends of one chain that a frontier names, and runs that a Pull names: the newest. An honest chain has one end, and one more for each restored backup."""
+
+
+class Place(NamedTuple):
+    """Where a stored record stands: the number of its run, its seq and hlc."""
+
+    run: int
+    seq: int
+    hlc: Stamp
+
+
+class Segment(NamedTuple):
+    """The records ``first_seq`` to ``last_seq`` of a run."""
+
+    run: int
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive records of one incarnation. ``number`` is this node's own name for it; ``parent`` is (run number, seq) of the first one's predecessor, None at the start of a chain."""
+
+    number: int
+    origin: NodeId
+    share: str
+    incarnation: Stamp
+    first_seq: int
+    last_seq: int
+    last_id: RecordId
+    last_hlc: Stamp
+    parent: tuple[int, int] | None
+
+    @property
+    def end(self) -> End:
+        """Its last record, as a frontier names it."""
+        return End(self.incarnation, self.last_seq, self.last_id)
+
+
+class Tree:
+    """The runs of one chain. ``runs`` is in order of number, so every parent stands before its children."""
+
+    def __init__(self) -> None:
+        self.runs: dict[int, Run] = {}
+        self._incarnations: dict[Stamp, list[Run]] = defaultdict(list)
+        self._leaves: set[int] = set()
+        self._forks: dict[Stamp, int] = {}
+        self._void_from: dict[int, int] = {}
+        self._ends: tuple[End, ...] | None = None
+
+    def attach(self, run: Run) -> bool:
+        """Take in a new run, numbered above all others. True if that proves a fork, or an earlier one: other records may be void now."""
+        self.runs[run.number] = run
+        self._incarnations[run.incarnation].append(run)
+        self._leaves.add(run.number)
+        self._ends = None
+        if run.parent and self.runs[run.parent[0]].last_seq == run.parent[1]:
+            self._leaves.discard(run.parent[0])
+        found = self._find_fork(run.incarnation)
+        if found is not None and found != self._forks.get(run.incarnation):
+            self._forks[run.incarnation] = found
+            self._void_from.clear()
+            for other in self.runs.values():
+                self._mark(other)
+            return True
+        self._mark(run)
+        return False
+
+    def extend(self, run: Run) -> None:
+        """A run grew at its end."""
+        line = self._incarnations[run.incarnation]
+        line[line.index(self.runs[run.number])] = run
+        self.runs[run.number] = run
+        self._leaves.add(run.number)
+        self._ends = None
+
+    def is_void(self, number: int, seq: int) -> bool:
+        """Whether that position lies behind a fork."""
+        return seq >= self._void_from.get(number, seq + 1)
+
+    def ends(self) -> tuple[End, ...]:
+        """The leaves, void ones too (so that the proof of a fork spreads), in order of (incarnation, seq, id); the newest ``ENDS_MAX``."""
+        if self._ends is None:
+            ends = sorted((self.runs[number].end for number in self._leaves), key=lambda end: (end.incarnation, end.seq, end.id))
+            self._ends = tuple(ends[-ENDS_MAX:])
+        return self._ends
+
+    def tip(self) -> Run | None:
+        """The leaf to continue: the newest that is not void."""
+        sound = (self.runs[number] for number in self._leaves if not self.is_void(number, self.runs[number].last_seq))
+        return max(sound, key=lambda run: (run.last_hlc, run.last_id), default=None)
+
+    def sound_ends(self) -> list[tuple[int, int]]:
+        """(run number, seq) of the leaves of what is not void."""
+        last = {run.number: min(run.last_seq, self._void_from.get(run.number, run.last_seq + 1) - 1) for run in self.runs.values()}
+        continued = {run.parent for run in self.runs.values() if last[run.number] >= run.first_seq}
+        return [
+            (run.number, last[run.number])
+            for run in self.runs.values()
+            if last[run.number] >= run.first_seq and (run.number, last[run.number]) not in continued
+        ]
+
+    def closure(self, positions: Iterable[tuple[int, int]]) -> dict[int, int]:
+        """Run number to last seq of everything at or above these (run number, seq)."""
+        reached: dict[int, int] = {}
+        for position in positions:
+            step: tuple[int, int] | None = position
+            while step and reached.get(step[0], 0) < step[1]:
+                reached[step[0]] = step[1]
+                step = self.runs[step[0]].parent
+        return reached
+
+    def have(self, *, step_back: int = 0) -> dict[Stamp, int]:
+        """What a Pull says this node has: incarnation to last seq for the leaves and then the newest runs. Of a forked incarnation only the part before the fork: behind it a seq names no single record."""
+        newest = sorted(self.runs.values(), key=lambda run: (run.number in self._leaves, run.incarnation), reverse=True)
+        claims: dict[Stamp, int] = {}
+        for run in newest:
+            last = self._unambiguous(run.incarnation) - step_back
+            if last >= self._opening(run.incarnation).first_seq and len(claims) < ENDS_MAX:
+                claims[run.incarnation] = last
+        return claims
+
+    def missing(self, have: Mapping[Stamp, int]) -> list[Segment]:
+        """What somebody with these claims lacks, every predecessor before its successors. Claims about what this node does not know are ignored."""
+        claimed = []
+        for incarnation, seq in have.items():
+            if incarnation in self._incarnations:
+                opening = self._opening(incarnation)
+                last = min(seq, self._unambiguous(incarnation))
+                if last >= opening.first_seq:
+                    claimed.append((opening.number, last))
+        covered = self.closure(claimed)
+        starts = ((run, covered.get(run.number, run.first_seq - 1) + 1) for run in self.runs.values())
+        return [Segment(run.number, start, run.last_seq) for run, start in starts if start <= run.last_seq]
+
+    def reaches(self, incarnation: Stamp, seq: int) -> bool:
+        """Whether some record of that incarnation at or behind that seq is here."""
+        return any(run.last_seq >= seq for run in self._incarnations.get(incarnation, ()))
+
+    def _opening(self, incarnation: Stamp) -> Run:
+        return min(self._incarnations[incarnation], key=lambda run: run.first_seq)
+
+    def _unambiguous(self, incarnation: Stamp) -> int:
+        """The last seq of an incarnation that names one record."""
+        return self._forks.get(incarnation, self._opening(incarnation).last_seq + 1) - 1
+
+    def _find_fork(self, incarnation: Stamp) -> int | None:
+        """The seq at which an incarnation stops being a line: the first of several openings, or else of its branches."""
+        runs = self._incarnations[incarnation]
+        if len(runs) == 1:
+            return None
+        openings = [run for run in runs if run.parent is None or self.runs[run.parent[0]].incarnation != incarnation]
+        forked = openings if len(openings) > 1 else [run for run in runs if run is not openings[0]]
+        return min(run.first_seq for run in forked)
+
+    def _mark(self, run: Run) -> None:
+        if run.parent and self.is_void(*run.parent):
+            self._void_from[run.number] = run.first_seq
+        elif run.incarnation in self._forks:
+            self._void_from[run.number] = max(run.first_seq, self._forks[run.incarnation])
