@@ -1,0 +1,20 @@
+"""``python -m replicad`` and the ``replicad`` command."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its code; also a Ctrl-C while the program is still being imported ends with 130, not with a traceback."""
+    try:
+        from replicad.cli.main import main as run  # noqa: PLC0415 - see above
+
+        code = run()
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

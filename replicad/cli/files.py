@@ -1,0 +1,179 @@
+"""ls, show, get: what the shares hold."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO
+
+import click
+from msgspec import Struct
+
+from replicad.cli import output, values
+from replicad.cli.client import ANSWER_BYTES_MAX, Client, error_of, path_of, problem_of
+from replicad.cli.invocation import Invocation, Verb, pass_invocation
+from replicad.cli.output import clean, moment, size
+from replicad.cli.progress import Progress
+from replicad.errors import IntegrityError, NotAllowedError, ReplicadError
+from replicad.server.admin import nouns
+
+PIECE_BYTES = 1 << 20
+DOWNLOAD_TIMEOUT_S = 120.0
+
+
+class Got(Struct, frozen=True):
+    """What ``get --json`` prints. ``file`` is where it was written."""
+
+    file: str
+    size: int
+    sha256: str
+
+
+def all_entries(client: Client, *, share: str | None, prefix: str) -> nouns.Entries:
+    """The whole listing, page by page."""
+    entries: list[nouns.Entry] = []
+    after: str | None = None
+    while True:
+        page = client.ask("GET", path_of("entries"), answer=nouns.Entries, query={"share": share, "prefix": prefix, "after": after})
+        entries += page.entries
+        if page.next is None:
+            return nouns.Entries(entries=entries, next=None)
+        after = page.next
+
+
+@click.command(cls=Verb)
+@click.argument("place", metavar=values.PLACE_METAVAR, required=False, callback=values.place)
+@pass_invocation
+def ls(invocation: Invocation, *, place: tuple[str | None, str]) -> None:
+    """List what this node shows of all shares, of one, or below a prefix."""
+    share, prefix = place
+    answer = all_entries(invocation.client(), share=share, prefix=prefix)
+    rows = (
+        [
+            f"{one.share}/{one.path}",
+            one.stage,
+            size(one.size),
+            moment(one.published),
+            one.publisher,
+            ("" if one.available else "not here yet") + (" conflict" if one.siblings else ""),
+        ]
+        for one in answer.entries
+    )
+    invocation.out.data(answer, output.table(["FILE", "STAGE", ">SIZE", "PUBLISHED", "BY", ""], rows))
+
+
+def _cell(copy: nouns.Copy) -> str:
+    state = "not known" if copy.percent is None else "ok" if copy.percent == 100 else f"{copy.percent} %"
+    return state if copy.linked else f"{state} (offline)"
+
+
+def render_entry(answer: nouns.EntryAnswer) -> str:
+    """The picture of ``replicad show``."""
+    one = answer.entry
+    facts = [
+        ("file", f"{one.share}/{one.path}"),
+        ("stage", one.stage),
+        ("size", f"{size(one.size)} ({one.size} bytes)"),
+        ("sha256", one.sha256),
+        ("published", f"{moment(one.published)} by {one.publisher or 'somebody'} at {one.origin}"),
+        ("here", "held and verified" if one.available else "not yet"),
+    ]
+    lines = [f"{name:<10} {clean(value)}" for name, value in facts]
+    lines += [
+        f"also       {clean(f'stage {other.stage}, sha256 {other.sha256}, {moment(other.published)} by {other.publisher} at {other.origin}')}"
+        for other in answer.others
+    ]
+    lines += [f"copy       {clean(copy.name)}: {_cell(copy)}" for copy in answer.copies]
+    return "\n".join(lines)
+
+
+@click.command(cls=Verb)
+@click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
+@pass_invocation
+def show(invocation: Invocation, *, name: tuple[str, str]) -> None:
+    """Show what one name stands for, and who holds it."""
+    share, path = name
+    answer = invocation.client().ask("GET", path_of("shares", share, "entries", file=path), answer=nouns.EntryAnswer)
+    invocation.out.data(answer, render_entry(answer))
+
+
+@contextlib.contextmanager
+def _opened(client: Client, share: str, path: str) -> Iterator[tuple[http.client.HTTPResponse, str]]:
+    """The content's response and the SHA-256 that the signed entry promises."""
+    with client.wrapped(), contextlib.closing(client.connect(DOWNLOAD_TIMEOUT_S)) as connection:
+        connection.request("GET", client.target(path_of("shares", share, "files", file=path)), headers=client.headers())
+        response = connection.getresponse()
+        if response.status != HTTPStatus.OK:
+            raise error_of(problem_of(response, response.read(ANSWER_BYTES_MAX)))
+        yield response, (response.headers["ETag"] or "").strip('"')
+
+
+def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], object], on_bytes: Callable[[int], None]) -> tuple[int, str]:
+    """Copy the whole body; its size and SHA-256."""
+    whole = hashlib.sha256()
+    count = 0
+    while piece := response.read(PIECE_BYTES):
+        whole.update(piece)
+        write(piece)
+        on_bytes(len(piece))
+        count += len(piece)
+    return count, whole.hexdigest()
+
+
+def _check(found: str, promised: str, name: str) -> None:
+    if found != promised:
+        raise IntegrityError(f"{name}: the bytes received have SHA-256 {found}, the entry says {promised}", hint="replicad doctor")
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[IO[bytes]]:
+    """A temporary file in the target's directory that takes the target's place at the end, or goes away."""
+    try:
+        handle = tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name[:200]}.", suffix=".part", delete=False)  # noqa: SIM115 - renamed, not closed by the context
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    try:
+        with handle:
+            yield handle
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(handle.name).chmod(0o666 & ~mask)
+        Path(handle.name).replace(target)
+    except BaseException:
+        Path(handle.name).unlink(missing_ok=True)
+        raise
+
+
+def _unwritable(target: Path, error: OSError) -> ReplicadError:
+    kind = NotAllowedError if isinstance(error, PermissionError) else ReplicadError
+    return kind(f"cannot write {target}: {(error.strerror or str(error)).lower()}", code="unwritable")
+
+
+@click.command(cls=Verb)
+@click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
+@click.option("-o", "--output", "output_file", metavar="FILE", help="Where to write it ('-': standard output) [the file's own name, here].")
+@pass_invocation
+def get(invocation: Invocation, *, name: tuple[str, str], output_file: str | None) -> None:
+    """Fetch a file from this node and verify it. A wrong byte ends with exit 7 and leaves no file."""
+    share, path = name
+    shown = f"{share}/{path}"
+    with _opened(invocation.client(), share, path) as (response, promised):
+        total = int(response.headers["Content-Length"] or 0)
+        if output_file == "-":
+            _check(_copy(response, sys.stdout.buffer.write, lambda _count: None)[1], promised, shown)
+            sys.stdout.buffer.flush()
+            return
+        target = Path(output_file or Path(path).name)
+        if target.is_dir():
+            target /= Path(path).name
+        with Progress(invocation.out, clean(shown), total_bytes=total) as progress, _beside(target) as file:
+            count, found = _copy(response, file.write, progress.advance)
+            _check(found, promised, shown)
+    invocation.out.data(Got(str(target), count, found), f"{clean(str(target))}  {size(count)}  sha256 {found}")

@@ -1,0 +1,149 @@
+"""One invocation of the program: the global options, and from them the configuration file, the daemon's client and the way to speak.
+
+The global options may stand before or after the verb: every ``Verb`` and ``Verbs`` carries them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from replicad.cli.client import Client
+from replicad.cli.output import Output
+from replicad.errors import ConfigurationError, InputError
+
+if TYPE_CHECKING:
+    from replicad.config import Config
+
+SYSTEM_CONFIG = Path("/etc/replicad/replicad.toml")
+CONFIG_VARIABLE = "REPLICAD_CONFIG"
+TOKEN_VARIABLE = "REPLICAD_TOKEN"  # noqa: S105 - the name of a variable
+
+
+def user_config() -> Path:
+    """The configuration file of a person who is not root."""
+    return Path.home() / ".config" / "replicad" / "replicad.toml"
+
+
+@dataclass(slots=True)
+class Invocation:
+    """The global options as given. ``config_file`` and ``url`` are None when they were not."""
+
+    config_file: Path | None = None
+    url: str | None = None
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    no_color: bool = field(default_factory=lambda: bool(os.environ.get("NO_COLOR")))
+
+    @property
+    def out(self) -> Output:
+        """How this invocation speaks."""
+        return Output(as_json=self.as_json, quiet=self.quiet, verbose=self.verbose, color=not self.no_color and not self.as_json and sys.stdout.isatty())
+
+    @property
+    def named_config(self) -> Path | None:
+        """The configuration file that the command line or the environment names."""
+        if self.config_file is not None:
+            return self.config_file
+        named = os.environ.get(CONFIG_VARIABLE)
+        return Path(named) if named else None
+
+    def find_config(self) -> Path:
+        """The configuration file to read; ConfigurationError if there is none."""
+        named = self.named_config
+        places = [named] if named is not None else [SYSTEM_CONFIG, user_config()]
+        for place in places:
+            if place.exists():
+                return place
+        tried = " or ".join(str(place) for place in places)
+        raise ConfigurationError(
+            f"no configuration at {tried}", hint="make one: replicad init --name NAME   (or name it: --config FILE)", code="no-configuration"
+        )
+
+    def config(self) -> Config:
+        """The whole configuration; ConfigurationError with all its errors."""
+        return import_module("replicad.config").load(self.find_config(), os.environ)  # type: ignore[no-any-return]
+
+    def client(self) -> Client:
+        """The daemon to talk to: ``--url`` with the token of the environment, else the socket that the configuration names."""
+        if self.url is None:
+            return Client(socket_path=str(self.config().admin_socket))
+        if not self.url.startswith(("http://", "https://")):
+            raise InputError(f"--url {self.url!r}: write http://HOST:PORT or https://HOST:PORT")
+        return Client(url=self.url, token=os.environ.get(TOKEN_VARIABLE, ""))
+
+
+pass_invocation = click.make_pass_decorator(Invocation)
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep a global option, wherever on the command line it stood."""
+    invocation = context.find_object(Invocation)
+    if invocation is not None and value not in (None, False):
+        setattr(invocation, str(parameter.name), value)
+
+
+def global_options(*, hidden: bool) -> list[click.Parameter]:
+    """Fresh copies of the global options."""
+    common: dict[str, Any] = {"expose_value": False, "callback": _remember, "hidden": hidden}
+    return [
+        click.Option(
+            ["--config", "config_file"], type=click.Path(path_type=Path), metavar="FILE", help=f"The configuration file [${CONFIG_VARIABLE}].", **common
+        ),
+        click.Option(["--url"], metavar="URL", help=f"Talk to the admin listener of a remote node; the token is read from ${TOKEN_VARIABLE}.", **common),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print JSON; errors too.", **common),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Print only data and errors.", **common),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Print more.", **common),
+        click.Option(["--no-color"], is_flag=True, help="No colours.", **common),
+    ]
+
+
+class Verb(click.Command):
+    """A command that also takes the global options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(global_options(hidden=True))
+
+
+class Verbs(click.Group):
+    """A group of verbs."""
+
+    command_class = Verb
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(global_options(hidden=True))
+
+
+class LazyVerbs(Verbs):
+    """The whole program: a verb's module is imported when the verb is used. ``places`` maps a verb to ``module:attribute``."""
+
+    def __init__(self, *args: Any, places: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._places = places
+        for parameter in self.params:
+            if isinstance(parameter, click.Option):
+                parameter.hidden = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table, which is the order of a newcomer's day."""
+        del ctx
+        return list(self._places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb."""
+        del ctx
+        if cmd_name not in self._places:
+            return None
+        module, attribute = self._places[cmd_name].split(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command

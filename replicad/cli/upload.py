@@ -1,0 +1,189 @@
+"""Sends the contents of files to the daemon, a few connections at once. Nothing here gives anything a name: as long as nothing is published, an upload has no effect that anybody sees.
+
+A large file is one ``PUT /blobs`` of exact length, sent by sendfile; files of at most one chunk share ``POST /blobs`` requests. A file that changes while it is read is noticed before its
+last block leaves: its identity (inode, size, times) is compared with what the scan saw, and the cut-off request leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+from replicad.cli.client import Client, decode, path_of
+from replicad.cli.scan import Source, identity
+from replicad.errors import ReplicadError
+from replicad.model.chunks import CHUNK_SIZE_MIN
+from replicad.server.admin.bodies import BLOB_BATCH_ITEMS_MAX
+from replicad.server.admin.nouns import Blob, Blobs
+
+CONNECTIONS_MAX = 4
+"""A guess: the daemon hashes and writes with four threads; measure by publishing 2,000 files of 64 KiB with more."""
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""What one batch may hold; four of them are in flight at once, in both processes."""
+SLICE_BYTES = 32 * 1024 * 1024
+"""Sent between two looks at the clock and at the other connections."""
+LAST_BLOCK_BYTES = 64 * 1024
+UPLOAD_TIMEOUT_S = 600.0
+"""Without any progress: the disk below the daemon may stall for long when it syncs."""
+
+FRAME_HEAD = struct.Struct(">I")
+
+Job = list[Source]
+
+
+class FileChangedError(ReplicadError):
+    """A file was written to while it was being published."""
+
+    code = "file-changed"
+
+
+class _Uploads:
+    """One publication's uploads: jobs in order, taken by as many threads as there are connections."""
+
+    def __init__(self, client: Client, jobs: Sequence[Job], on_bytes: Callable[[int], None]) -> None:
+        self._client = client
+        self._jobs = iter(jobs)
+        self._on_bytes = on_bytes
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+        self._stop = threading.Event()
+        self.blobs: dict[str, Blob] = {}
+
+    def run(self, connections: int) -> None:
+        """Send everything; raises the first failure after every thread has ended."""
+        threads = [threading.Thread(target=self._work, name=f"upload-{number}") for number in range(connections)]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+            raise
+        if self._failure is not None:
+            raise self._failure
+
+    def _next(self) -> Job | None:
+        with self._lock:
+            return None if self._stop.is_set() else next(self._jobs, None)
+
+    def _work(self) -> None:
+        try:
+            with self._client.wrapped(), contextlib.closing(self._client.connect(UPLOAD_TIMEOUT_S)) as connection:
+                while (job := self._next()) is not None:
+                    if len(job) == 1 and job[0].size > CHUNK_SIZE_MIN:
+                        self._send_large(connection, job[0])
+                    else:
+                        self._send_batch(connection, job)
+        except BaseException as failure:  # noqa: BLE001 - carried to the caller's thread
+            with self._lock:
+                self._failure = self._failure or failure
+            self._stop.set()
+
+    def _send_large(self, connection: http.client.HTTPConnection, source: Source) -> None:
+        with open(source.file, "rb", buffering=0) as file:  # noqa: PTH123 - the name may hold undecodable bytes
+            _check_unchanged(source, file)
+            connection.putrequest("PUT", self._client.target(path_of("blobs")))
+            for name, value in self._client.headers().items():
+                connection.putheader(name, value)
+            connection.putheader("Content-Type", "application/octet-stream")
+            connection.putheader("Content-Length", str(source.size))
+            connection.endheaders()
+            with _early_answer(connection):
+                self._send_content(connection, source, file)
+            self.blobs[source.path] = decode(connection.getresponse(), Blob)
+
+    def _send_content(self, connection: http.client.HTTPConnection, source: Source, file: BinaryIO) -> None:
+        ahead = source.size - LAST_BLOCK_BYTES
+        offset = 0
+        while offset < ahead:
+            if self._stop.is_set():
+                raise FileChangedError("another upload failed")
+            count = min(SLICE_BYTES, ahead - offset)
+            if connection.sock.sendfile(file, offset, count) != count:
+                raise changed(source)
+            offset += count
+            self._on_bytes(count)
+        last = os.pread(file.fileno(), LAST_BLOCK_BYTES, ahead)
+        _check_unchanged(source, file)
+        connection.sock.sendall(last)
+        self._on_bytes(len(last))
+
+    def _send_batch(self, connection: http.client.HTTPConnection, job: Job) -> None:
+        frames: list[bytes] = []
+        for source in job:
+            content = _read_small(source)
+            frames += [FRAME_HEAD.pack(len(content)), content]
+        headers = {**self._client.headers(), "Content-Type": "application/octet-stream"}
+        connection.request("POST", self._client.target(path_of("blobs")), body=b"".join(frames), headers=headers)
+        answer = decode(connection.getresponse(), Blobs)
+        for source, blob in zip(job, answer.blobs, strict=True):
+            self.blobs[source.path] = blob
+            self._on_bytes(source.size)
+
+
+def upload(client: Client, sources: Sequence[Source], on_bytes: Callable[[int], None]) -> dict[str, Blob]:
+    """Upload every source; answers by path. ``on_bytes`` is called from several threads with the bytes just sent. Raises FileChangedError, or whatever the daemon objects to."""
+    jobs = list(batches(sources))
+    work = _Uploads(client, jobs, on_bytes)
+    work.run(min(CONNECTIONS_MAX, len(jobs)))
+    return work.blobs
+
+
+def batches(sources: Sequence[Source]) -> Iterator[Job]:
+    """Large files one by one and first, so that the last connection does not end long after the others; small ones in batches."""
+    large = sorted((source for source in sources if source.size > CHUNK_SIZE_MIN), key=lambda source: -source.size)
+    yield from ([source] for source in large)
+    job: Job = []
+    total = 0
+    for source in sources:
+        if source.size > CHUNK_SIZE_MIN:
+            continue
+        if job and (total + source.size > BATCH_BYTES_MAX or len(job) == BLOB_BATCH_ITEMS_MAX):
+            yield job
+            job, total = [], 0
+        job.append(source)
+        total += source.size
+    if job:
+        yield job
+
+
+def _read_small(source: Source) -> bytes:
+    with open(source.file, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+        content = file.read(source.size + 1)
+        while len(content) < source.size and (more := file.read(source.size + 1 - len(content))):
+            content += more
+        _check_unchanged(source, file)
+    if len(content) != source.size:
+        raise changed(source)
+    return content
+
+
+def _check_unchanged(source: Source, file: BinaryIO) -> None:
+    if identity(os.fstat(file.fileno())) != source.identity:
+        raise changed(source)
+
+
+def changed(source: Source) -> FileChangedError:
+    """The error for people."""
+    return FileChangedError(
+        f"{source.file} changed while it was being published; nothing was published", hint="publish it again when whatever writes it has finished"
+    )
+
+
+@contextlib.contextmanager
+def _early_answer(connection: http.client.HTTPConnection) -> Iterator[None]:
+    """The daemon may refuse an upload before it has all of it: then its answer tells why, and the broken pipe is only the consequence."""
+    try:
+        yield
+    except (BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            decode(connection.getresponse(), Blob)
+        raise

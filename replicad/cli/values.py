@@ -1,0 +1,50 @@
+"""Values as people write them on the command line: durations, node counts, names inside a share. Callbacks for click's options and arguments."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+_UNITS_S = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([a-z]*)")
+_NODES = re.compile(r"all|[1-9][0-9]{0,4}|(?:[1-9][0-9]?|100)%")
+
+NODES_METAVAR = "all|N|P%"
+IN_SHARE_METAVAR = "SHARE/PATH"
+PLACE_METAVAR = "[SHARE[/PREFIX]]"
+
+
+def duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """``90``, ``90s``, ``10m``, ``24h``, ``2d`` as seconds."""
+    if value is None:
+        return None
+    found = _DURATION.fullmatch(value.strip())
+    if not found or found[2] not in _UNITS_S:
+        raise click.BadParameter(f"{value!r} is not a duration; write for example 90s, 10m, 24h or 2d")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+def nodes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """``all``, a number of nodes, or a percentage of those that want it."""
+    if value is not None and not _NODES.fullmatch(value):
+        raise click.BadParameter(f"{value!r}: write all, a number of nodes (1 or more) or a percentage (1% to 100%)")
+    return value
+
+
+def in_share(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, str]:
+    """``SHARE/PATH`` as (share, path)."""
+    share, _, path = value.partition("/")
+    if not share or not path:
+        raise click.BadParameter(f"{value!r}: write {IN_SHARE_METAVAR}, for example munki/pkgs/Firefox-145.0.pkg")
+    return share, path
+
+
+def place(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str | None, str]:
+    """``SHARE``, ``SHARE/`` or ``SHARE/PREFIX`` as (share, prefix); (None, "") for everything."""
+    if value is None:
+        return None, ""
+    share, _, prefix = value.partition("/")
+    if not share:
+        raise click.BadParameter(f"{value!r}: write SHARE or SHARE/PREFIX, for example munki/pkgs")
+    return share, prefix.rstrip("/")

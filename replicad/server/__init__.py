@@ -1,0 +1,1 @@
+"""The three doors. The only floor that imports aiohttp.web."""
