@@ -149,14 +149,14 @@ class Frontier(Struct, frozen=True, array_like=True, tag="frontier"):
 
 
 class Pull(Struct, frozen=True, array_like=True, tag="pull"):
-    """Step 3: send the records of ``origin`` in ``share`` that are neither in ``have`` (the ends of that chain at the asker) nor ancestors of those, in chain order. Of an end that the
-    receiver lacks because the asker is ahead, it takes everything it has of that incarnation as known; an end that contradicts what it has (a fork) tells it nothing.
+    """Step 3: send the records of ``origin`` in ``share`` that are neither in ``have`` (incarnation -> last seq) nor ancestors of those, in chain order. Answered by ``Records`` of that number,
+    empty if there is nothing to send.
     """
 
     number: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
     share: _Share
     origin: NodeId
-    have: Annotated[tuple[End, ...], Meta(max_length=ENDS_PER_LINE_MAX)]
+    have: Annotated[dict[Stamp, _Seq], Meta(max_length=64)]
 
 
 class Interest(Struct, frozen=True, array_like=True, tag="interest"):
