@@ -109,10 +109,10 @@ class Chains:
         """The greatest stamp of any record here."""
         return max((run.last_hlc for run in self._runs.values()), default=Stamp(0))
 
-    def tip(self, origin: NodeId, share: str) -> Run | None:
-        """The run that the origin's next record continues: the newest end that is not void."""
+    def tip(self, origin: NodeId, share: str, *, prefer: Stamp | None = None) -> Run | None:
+        """The run that the origin's next record continues: among the ends that are not void that of incarnation ``prefer``, else the newest."""
         tree = self._tree(origin, share)
-        return tree.tip() if tree else None
+        return tree.tip(prefer) if tree else None
 
     def last_incarnation(self, origin: NodeId, share: str) -> Stamp:
         """The greatest incarnation of a chain."""

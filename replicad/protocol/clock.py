@@ -28,7 +28,6 @@ class HybridClock:
         self.last = Stamp(max(self.last + 1, Stamp.of(now_ms)))
         return self.last
 
-    def observe(self, stamp: Stamp, now_ms: int) -> None:
-        """Take somebody else's stamp into account, unless it is too far in the future."""
-        if stamp > self.last and not is_future(stamp, now_ms):
-            self.last = stamp
+    def observe(self, stamp: Stamp) -> None:
+        """Take the stamp of an accepted record into account. Ask ``is_future`` before accepting one."""
+        self.last = max(self.last, stamp)

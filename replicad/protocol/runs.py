@@ -108,10 +108,10 @@ class Tree:
             self._ends = tuple(ends[-ENDS_MAX:])
         return self._ends
 
-    def tip(self) -> Run | None:
-        """The leaf to continue: the newest that is not void."""
+    def tip(self, prefer: Stamp | None) -> Run | None:
+        """The leaf to continue, none that is void: that of incarnation ``prefer``, else the newest."""
         sound = (self.runs[number] for number in self._leaves if not self.is_void(number, self.runs[number].last_seq))
-        return max(sound, key=lambda run: (run.last_hlc, run.last_id), default=None)
+        return max(sound, key=lambda run: (run.incarnation == prefer, run.last_hlc, run.last_id), default=None)
 
     def sound_ends(self) -> list[tuple[int, int]]:
         """(run number, seq) of the leaves of what is not void."""

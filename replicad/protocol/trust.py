@@ -1,0 +1,187 @@
+"""Trust: may this record be believed? Who is a member, and what is a share?
+
+Whether a record counts is a pure function of the set of records, never of the order in which they arrived: some grant of its origin covers share, path, stage and role, the record's clock lies within
+that grant's life, no later cut excludes it, and the grant itself counts, up to the network key (``tenures`` says how). Records that do not count stay stored and relayed, without effect.
+
+``Trust`` is told every record of the share ``""``; the tree of tenures is computed anew when it is asked after a change (1,000 members: some tens of milliseconds), and ``counts`` is a look-up in
+it (microseconds).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from replicad.model import paths
+from replicad.model.ids import NETWORK_SHARE, NodeId, Stamp
+from replicad.model.members import Member, Share
+from replicad.model.records import Cut, Entry, Grant, Policy, Record, Role, Tombstone, Unknown
+from replicad.protocol.tenures import Authority, Held, Tenure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from replicad.model.ids import RecordId
+    from replicad.protocol.chains import Chains
+    from replicad.protocol.runs import Place
+
+REASONS = ("stranger", "no-grant", "unknown-type", "role", "share", "stage", "path", "early", "expired", "fork", "cut")
+"""What ``why_not`` answers. "stranger": never had a grant; "no-grant": none of its grants counts; "early": older than the grant; "expired": after the grant's life; the others name what forbids it."""
+
+_NEVER = 1 << 62
+
+
+class Trust:
+    """What the records of the share ``""`` add up to."""
+
+    def __init__(self, network: NodeId, chains: Chains) -> None:
+        self._network = network
+        self._chains = chains
+        self._grants: list[Held] = []
+        self._cuts: list[Held] = []
+        self._policies: list[Held] = []
+        self._subjects: set[NodeId] = {network}
+        self._stale = True
+        self._authority = Authority(network, chains, grants=(), cuts=())
+        self._rights: dict[NodeId, object] = {}
+        self._changed: set[NodeId] = set()
+        self._shares: Mapping[str, Share] = MappingProxyType({})
+        self._members: Mapping[NodeId, Member] = MappingProxyType({})
+        self._members_until_ms = 0
+
+    def load(self, records: Iterable[tuple[Record, Place]], places: Mapping[RecordId, Place]) -> None:
+        """Take over the stored records of the share ``""``, at start, in any order. Nothing counts as changed afterwards. ``places``: of the ends that cuts among them name, as far as stored."""
+        for record, place in records:
+            self.add(record, place, places)
+        self._settled()
+        self._changed.clear()
+
+    def add(self, record: Record, place: Place, places: Mapping[RecordId, Place]) -> bool:
+        """Take in a record of the share ``""``; True if rights, members or shares may be different now. ``places``: of the ends it names, as far as stored."""
+        held = Held(record, place)
+        body = record.body
+        if isinstance(body, Grant):
+            self._grants.append(held)
+            self._subjects.add(body.subject)
+        elif isinstance(body, Cut):
+            self._cuts.append(held)
+            for ends in body.ends.values():
+                self._chains.anchor(ends, places)
+        elif isinstance(body, Policy):
+            self._policies.append(held)
+        else:
+            return False
+        self._stale = True
+        return True
+
+    def knows(self, origin: NodeId) -> bool:
+        """Whether chains of that key are accepted: it is the network's, or some grant names it, whether that counts or not (so it does not depend on what else has arrived)."""
+        return origin in self._subjects
+
+    def counts(self, record: Record, place: Place) -> bool:
+        """Whether the record has an effect."""
+        return not self.why_not(record, place)
+
+    def why_not(self, record: Record, place: Place) -> str:
+        """Why the record has no effect: one of ``REASONS``, of the grant that comes closest; empty if it counts."""
+        header, body = record.header, record.body
+        if isinstance(body, Unknown):
+            return "unknown-type"
+        if header.origin == self._network:
+            return "" if header.share == NETWORK_SHARE else "role"
+        tenures = self._settled().tenures.get(header.origin)
+        if not tenures:
+            return "no-grant" if self.knows(header.origin) else "stranger"
+        named = body if isinstance(body, Entry | Tombstone) else None
+        role = Role.PUBLISHER if named else Role.ADMIN
+        path_key, stage = (paths.key(named.path), named.stage) if named else (None, None)
+        void = self._chains.is_void(place)
+        closest = 0
+        for tenure in tenures:
+            reason = tenure.uncovered(role=role, share=header.share, path_key=path_key, stage=stage) or tenure.objection(header.share, place, void=void)
+            if not reason:
+                return ""
+            closest = max(closest, REASONS.index(reason))
+        return REASONS[closest]
+
+    def may(self, node: NodeId, *, share: str, path_key: str | None, stage: str | None, role: Role, at: Stamp) -> bool:
+        """Whether a record that this node makes now, with clock ``at``, would count. ``path_key`` and ``stage`` are None for network-wide records."""
+        if node == self._network:
+            return share == NETWORK_SHARE
+        return any(
+            not tenure.cuts and tenure.hlc < at <= tenure.until and not tenure.uncovered(role=role, share=share, path_key=path_key, stage=stage)
+            for tenure in self._settled().tenures.get(node, ())
+        )
+
+    def members(self, now_ms: int) -> Mapping[NodeId, Member]:
+        """Every node with a grant in force at that time."""
+        authority = self._settled()
+        if now_ms >= self._members_until_ms:
+            now = Stamp.of(now_ms)
+            ends_ms = [Stamp(tenure.until).ms + 1 for tenures in authority.tenures.values() for tenure in tenures if tenure.until >= now]
+            found = {
+                node: _member(node, in_force)
+                for node, tenures in authority.tenures.items()
+                if (in_force := [t for t in tenures if not t.cuts and t.until >= now])
+            }
+            self._members, self._members_until_ms = MappingProxyType(found), min(ends_ms, default=_NEVER)
+        return self._members
+
+    def shares(self) -> Mapping[str, Share]:
+        """Every share that exists, by name; removed ones are absent."""
+        self._settled()
+        return self._shares
+
+    def take_changed(self) -> frozenset[NodeId]:
+        """The origins whose records must be judged again, of all shares: their rights became different since the last call."""
+        self._settled()
+        changed, self._changed = frozenset(self._changed), set()
+        return changed
+
+    def _settled(self) -> Authority:
+        disturbed = self._chains.take_disturbed()
+        if self._stale or disturbed:
+            self._stale = False
+            self._authority = Authority(self._network, self._chains, grants=self._grants, cuts=self._cuts)
+            rights = {node: _rights(tenures) for node, tenures in self._authority.tenures.items()}
+            self._changed |= disturbed | {node for node in rights.keys() | self._rights.keys() if rights.get(node) != self._rights.get(node)}
+            self._rights = rights
+            self._members_until_ms = 0
+            self._shares = MappingProxyType(self._find_shares())
+        return self._authority
+
+    def _find_shares(self) -> dict[str, Share]:
+        named: dict[str, list[Held]] = defaultdict(list)
+        for held in self._policies:
+            if isinstance(held.record.body, Policy) and self.counts(held.record, held.place):
+                named[held.record.body.name].append(held)
+        found = {name: _share(policies) for name, policies in named.items()}
+        return {name: share for name, share in sorted(found.items()) if share}
+
+
+def _rights(tenures: Iterable[Tenure]) -> object:
+    """What decides about a node's records, comparable."""
+    return [(tenure.record.id, tenure.until, [cut.record.id for cut in tenure.cuts]) for tenure in tenures]
+
+
+def _member(node: NodeId, tenures: list[Tenure]) -> Member:
+    """What the grants in force add up to: the highest role, all shares and stages of any of them, name and site of the newest."""
+    newest = tenures[-1]
+    shares = None if any(tenure.shares is None or tenure.is_admin for tenure in tenures) else frozenset().union(*(tenure.shares or () for tenure in tenures))
+    stages = None if any(tenure.grant.stages is None for tenure in tenures) else frozenset().union(*(tenure.grant.stages or () for tenure in tenures))
+    role = max((tenure.grant.role for tenure in tenures), key=lambda role: role.rank)
+    return Member(node, newest.grant.name, role, newest.grant.site, shares, stages, newest.hlc, newest.record.header.origin)
+
+
+def _share(policies: list[Held]) -> Share | None:
+    """A share's history, oldest first: the first policy (or the first after a removal) creates it and fixes ``immutable``; later ones change the rest."""
+    share: Share | None = None
+    for held in sorted(policies, key=lambda held: held.order):
+        policy = held.record.body
+        if not isinstance(policy, Policy) or policy.removed:
+            share = None
+            continue
+        created, immutable = (share.created, share.immutable) if share else (held.record.header.hlc, policy.immutable)
+        share = Share(policy.name, policy.public, immutable, policy.stages, created)
+    return share
