@@ -230,13 +230,6 @@ class Unsent(Struct, frozen=True, array_like=True, tag="unsent"):
     code: Annotated[str, Meta(max_length=40)]
 
 
-class Refused(Struct, frozen=True, array_like=True, tag="refused"):
-    """The ``Pull`` of that number cannot be answered, and why."""
-
-    number: _Seq
-    code: Annotated[str, Meta(max_length=40)]
-
-
 class Fault(Struct, frozen=True, array_like=True, tag="fault"):
     """The sender closes the link because of this."""
 
@@ -264,7 +257,6 @@ Message = (
     | Send
     | SendMany
     | Unsent
-    | Refused
     | Fault
 )
 
