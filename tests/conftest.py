@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 SEED_VARIABLE = "REPLICAD_TEST_SEED"
+ALL_VARIABLE = "REPLICAD_TEST_ALL"
+"""Set by .ci/run: a test that cannot run for want of a program is a failure, not a skip."""
 
 hypothesis.settings.register_profile("replicad", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("replicad")
@@ -29,6 +32,24 @@ def pytest_configure() -> None:
 def pytest_report_header() -> str:
     """The seed, where everybody sees it."""
     return f"seed: {SEED_VARIABLE}={os.environ[SEED_VARIABLE]} (Hypothesis prints its own with each failure)"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """``@pytest.mark.needs("nginx")``: skipped and counted where the program is missing, failed where everything must run."""
+    missing = [
+        program for mark in item.iter_markers("needs") for program in mark.args if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None
+    ]
+    if missing and os.environ.get(ALL_VARIABLE):
+        pytest.fail(f"needs {', '.join(missing)}", pytrace=False)
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything must run, a run with skips is not green."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get(ALL_VARIABLE) and terminal is not None and terminal.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], AbstractEventLoop]]:
