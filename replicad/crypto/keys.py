@@ -10,6 +10,7 @@ mistaken for an id.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from typing import TYPE_CHECKING, Self
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 SIGNATURE_BYTES = 64
 _LABEL = b"replicad-secret-key:ed25519:"
-_FILE_BYTES = len(_LABEL) + 2 * SIZE_BYTES + 1
+_KEY_FILE = re.compile(_LABEL + rb"([0-9a-f]{64})\n?")
+_FILE_BYTES_MAX = len(_LABEL) + 2 * SIZE_BYTES + 1
 
 
 class SigningKey:
@@ -52,7 +54,7 @@ class SigningKey:
         try:
             with path.open("rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
-                text = file.read(_FILE_BYTES + 1)
+                text = file.read(_FILE_BYTES_MAX + 1)
         except OSError as error:
             raise ConfigurationError(f"{path}: the key cannot be read: {error.strerror}") from None
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -91,14 +93,10 @@ def verify(key: NodeId, message: bytes, signature: bytes) -> None:
 
 
 def _parse(path: Path, text: bytes) -> bytes:
-    digits = text.removeprefix(_LABEL).strip()
-    try:
-        seed = bytes.fromhex(digits.decode())
-    except ValueError:
-        seed = b""
-    if not text.startswith(_LABEL) or len(seed) != SIZE_BYTES:
+    found = _KEY_FILE.fullmatch(text)
+    if not found:
         raise ConfigurationError(f"{path}: not a key file (one line, {_LABEL.decode()} and {2 * SIZE_BYTES} hexadecimal digits, expected)")
-    return seed
+    return bytes.fromhex(found[1].decode())
 
 
 def _sync_directory(directory: Path) -> None:

@@ -24,7 +24,7 @@ def check(path: str) -> str:
     """The path as written if it is legal; otherwise InputError naming the reason and the bound."""
     size_bytes = _size_bytes(path)
     if not path:
-        raise InputError("path: it is empty")
+        raise _refused(path, "it is empty")
     if size_bytes > PATH_BYTES_MAX:
         raise _refused(path, f"{size_bytes} bytes of UTF-8, at most {PATH_BYTES_MAX}")
     if path.startswith("/"):
