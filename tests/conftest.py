@@ -6,12 +6,15 @@ import asyncio
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 import uvloop
+
+from support.network import Network
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -72,3 +75,12 @@ def seed(request: pytest.FixtureRequest) -> int:
 def dice(seed: int) -> random.Random:
     """Repeatable randomness for one test."""
     return random.Random(seed)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Network]:
+    """Real daemons in temporary directories on loopback; see support/network.py."""
+    network = Network(tmp_path)
+    yield network
+    for text in network.close():
+        print(text)  # noqa: T201 - pytest shows it when the test fails
