@@ -4,7 +4,7 @@
 (names: registers, listings), ``contents`` (what is held, wanted, half-fetched) and ``peers`` (heads, invites, blame). Answers are the plain values of ``answers`` and ``replicad.model``.
 """
 
-from replicad.catalog.answers import Blame, HeadRow, Invite, PartialRow, Pending, Received, Refusal, Standing, Usage
+from replicad.catalog.answers import Blame, HeadRow, Invite, Missing, PartialRow, Pending, Received, Refusal, Standing, Usage
 from replicad.catalog.catalog import Catalog
 
-__all__ = ["Blame", "Catalog", "HeadRow", "Invite", "PartialRow", "Pending", "Received", "Refusal", "Standing", "Usage"]
+__all__ = ["Blame", "Catalog", "HeadRow", "Invite", "Missing", "PartialRow", "Pending", "Received", "Refusal", "Standing", "Usage"]

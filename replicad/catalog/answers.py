@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from replicad.model.entries import Listed
-from replicad.model.ids import Digest, NodeId, RecordId
+from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.records import Envelope, Record
 
 
@@ -50,7 +51,16 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class PartialRow:
+class Missing:
+    """What this node lacks of one share: how many contents, their bytes, the time of the oldest winner that names one (None if nothing is missing), and the newest few of them."""
+
+    count: int
+    size_bytes: int
+    oldest: Stamp | None
+    newest: tuple[Digest, ...]
+
+
+class PartialRow(NamedTuple):
     """Content half fetched: the chunks set in ``bitmap`` (bit i of byte i // 8) are verified and durable."""
 
     content: Digest
@@ -58,8 +68,7 @@ class PartialRow:
     bitmap: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class HeadRow:
+class HeadRow(NamedTuple):
     """The newest signed head of one node for one share."""
 
     node: NodeId
@@ -77,8 +86,7 @@ class Invite:
     used_by: NodeId | None
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """A signed request to join that waits for an admin. ``body`` is JSON that membership wrote."""
 
     node: NodeId

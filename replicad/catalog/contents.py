@@ -1,0 +1,211 @@
+"""Content as the catalog sees it: what is held, what is wanted, what is half fetched, and the manifests of all of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
+
+from replicad.catalog import supply
+from replicad.catalog.answers import Missing, PartialRow, Usage
+from replicad.catalog.state import State
+from replicad.model.entries import Wanted
+from replicad.model.events import ContentLost
+from replicad.model.ids import Digest, Stamp
+from replicad.model.manifest import Manifest
+
+HELD_PAGE = 1000
+WANTED_MAX = 100_000
+WANTED = "SELECT content, manifest, size_bytes, hlc FROM wanted ORDER BY hlc"
+MISSING = "SELECT content, hlc FROM wanted WHERE share = ? ORDER BY hlc DESC"
+NAMED = "SELECT share, path FROM entry WHERE content = ? AND counts = 1 AND wins >= ? LIMIT 1"
+HELD_AFTER = "SELECT content, size_bytes FROM held WHERE content > ? ORDER BY content LIMIT ?"
+
+
+class Contents(State):
+    """Part of ``Catalog``."""
+
+    def is_held(self, content: Digest) -> bool:
+        """Whether the content is held, verified and durable. A look into memory, a few microseconds."""
+        return content in self._held
+
+    async def hold(self, manifests: Sequence[Manifest], *, durable: bool = False) -> None:
+        """These contents are on the disk, verified: drops what was kept of their fetching and publishes ContentHeld after the commit. Harmless when repeated.
+
+        ``durable``: survives a power failure, not only a crash of the program; for an upload that is acknowledged before an entry names it.
+        """
+        await self._write(partial(hold, manifests=manifests), durable=durable, after=self._now_held)
+
+    async def lose(self, content: Digest) -> None:
+        """The content is not on the disk any more: publishes ContentLost if it was held; wanted again if a winner names it."""
+        await self._write(partial(_lose, content=content), after=partial(self._now_lost, content))
+
+    def _now_lost(self, content: Digest, was_held: bool) -> None:
+        self._held.discard(content)
+        if was_held:
+            self.on_event(ContentLost(content))
+
+    async def held_contents(self) -> AsyncIterator[tuple[Digest, int]]:
+        """(content, size in bytes) of everything held, in order of digest, read in pages: what is held or lost meanwhile may or may not appear."""
+        last = b""
+        while page := await self._database.scan(partial(_held_after, last=last)):
+            for content, size in page:
+                yield content, size
+            last = page[-1][0]
+
+    async def held_manifest(self, content: Digest) -> Manifest | None:
+        """The manifest under which the content is held, None if it is not."""
+        return await self._database.read(partial(_held_manifest, content=content))
+
+    async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
+        """A manifest that is stored, or follows from digest and size because the content is one chunk."""
+        return await self._database.read(partial(_manifest, content=content, manifest_id=manifest_id))
+
+    async def add_manifests(self, manifests: Sequence[Manifest]) -> None:
+        """Keep the manifests of contents that are being fetched."""
+        await self._write(partial(_keep_manifests, manifests=manifests))
+
+    async def wanted(self, limit: int = 10_000) -> list[Wanted]:
+        """Contents named by winners in the stages this node carries and not held: each (content, manifest, size) once, oldest first, at most ``limit`` (bounded by 100,000)."""
+        await self._refresh_carried()
+        return await self._database.scan(partial(_wanted, limit=min(limit, WANTED_MAX)))
+
+    async def is_wanted(self, content: Digest) -> bool:
+        """Whether ``wanted`` names the content."""
+        return await self._database.read(partial(_is_wanted, content=content))
+
+    async def missing(self, share: str, limit: int = 64) -> Missing:
+        """What of one share is wanted: totals, the oldest, and the ``limit`` newest contents."""
+        await self._refresh_carried()
+        return await self._database.read(partial(_missing, share=share, limit=limit))
+
+    async def name_of(self, content: Digest) -> tuple[str, str] | None:
+        """One (share, path) under which the content is known, a living one if there is any: to show to people."""
+        return await self._database.read(partial(_name_of, content=content))
+
+    async def usage(self) -> Usage:
+        """Counts and bytes, from running totals."""
+        return await self._database.read(_usage)
+
+    async def partials(self) -> list[PartialRow]:
+        """Everything half fetched."""
+        return await self._database.read(_partials)
+
+    async def save_partials(self, partials: Iterable[tuple[Digest, Digest, bytes]]) -> None:
+        """(content, manifest id, bitmap) rows: each replaces what was saved. Call after the bytes are durable."""
+        await self._write(partial(_save_partials, rows=list(partials)))
+
+    async def drop_partial(self, content: Digest, manifest_id: Digest) -> None:
+        """Forget a partial and the manifest that was kept for it."""
+        await self._write(partial(_drop_partial, content=content, manifest_id=manifest_id))
+
+
+def hold(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> Sequence[Manifest]:
+    """In a transaction: these contents are held. Returns those that were not before."""
+    new = [
+        manifest
+        for manifest in manifests
+        if connection.execute(
+            "INSERT INTO held (content, size_bytes, manifest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (manifest.content, manifest.size, manifest.id)
+        ).rowcount
+    ]
+    supply.found(connection, (manifest.content for manifest in new))
+    connection.executemany("DELETE FROM partial WHERE content = ?", ((manifest.content,) for manifest in new))
+    connection.executemany("DELETE FROM manifest WHERE content = ? AND manifest <> ?", ((manifest.content, manifest.id) for manifest in new))
+    _keep_manifests(connection, manifests=new)
+    return new
+
+
+def _keep_manifests(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> None:
+    rows = ((manifest.id, manifest.content, manifest.encoded) for manifest in manifests if manifest.count > 1)
+    connection.executemany("INSERT INTO manifest (manifest, content, encoded) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
+
+
+def _lose(connection: sqlite3.Connection, *, content: Digest) -> bool:
+    was_held = bool(connection.execute("DELETE FROM held WHERE content = ?", (content,)).rowcount)
+    if was_held:
+        supply.lost(connection, content)
+    return was_held
+
+
+def _held_after(connection: sqlite3.Connection, *, last: bytes) -> list[tuple[Digest, int]]:
+    return [(Digest(content), size) for content, size in connection.execute(HELD_AFTER, (last, HELD_PAGE))]
+
+
+def _held_manifest(connection: sqlite3.Connection, *, content: Digest) -> Manifest | None:
+    row = connection.execute("SELECT manifest FROM held WHERE content = ?", (content,)).fetchone()
+    return None if row is None else _manifest(connection, content=content, manifest_id=Digest(row[0]))
+
+
+def _manifest(connection: sqlite3.Connection, *, content: Digest, manifest_id: Digest) -> Manifest | None:
+    row = connection.execute("SELECT encoded FROM manifest WHERE content = ? AND manifest = ?", (content, manifest_id)).fetchone()
+    if row is not None:
+        return Manifest.decode(row[0])
+    for source in (
+        "SELECT size_bytes FROM held WHERE content = ?1 AND manifest = ?2",
+        "SELECT size_bytes FROM wanted WHERE content = ?1 AND manifest = ?2",
+        "SELECT size_bytes FROM entry WHERE content = ?1 AND counts = 1 AND manifest = ?2",
+    ):
+        row = connection.execute(f"{source} LIMIT 1", (content, manifest_id)).fetchone()
+        if row is not None:
+            implied = Manifest.implied(content, row[0])
+            return implied if implied and implied.id == manifest_id else None
+    return None
+
+
+def _wanted(connection: sqlite3.Connection, *, limit: int) -> list[Wanted]:
+    found: dict[tuple[bytes, bytes, int], int] = {}
+    for content, manifest, size_bytes, hlc in connection.execute(WANTED):
+        if len(found) >= limit:
+            break
+        found.setdefault((content, manifest, size_bytes), hlc)
+    return [Wanted(Digest(content), size, Digest(manifest), Stamp(hlc)) for (content, manifest, size), hlc in found.items()]
+
+
+def _is_wanted(connection: sqlite3.Connection, *, content: Digest) -> bool:
+    return connection.execute("SELECT 1 FROM wanted WHERE content = ? LIMIT 1", (content,)).fetchone() is not None
+
+
+def _missing(connection: sqlite3.Connection, *, share: str, limit: int) -> Missing:
+    count, size_bytes = connection.execute(
+        "SELECT coalesce(sum(amount), 0), coalesce(sum(bytes), 0) FROM tally WHERE kind = 'wanted/' || ?", (share,)
+    ).fetchone()
+    (oldest,) = connection.execute("SELECT min(hlc) FROM wanted WHERE share = ?", (share,)).fetchone()
+    newest: dict[bytes, None] = {}
+    for content, _ in connection.execute(MISSING, (share,)):
+        if len(newest) >= limit:
+            break
+        newest.setdefault(content)
+    return Missing(count, int(size_bytes), None if oldest is None else Stamp(oldest), tuple(Digest(content) for content in newest))
+
+
+def _name_of(connection: sqlite3.Connection, *, content: Digest) -> tuple[str, str] | None:
+    for wins in (1, 0):
+        row = connection.execute(NAMED, (content, wins)).fetchone()
+        if row is not None:
+            return str(row[0]), str(row[1])
+    return None
+
+
+def _usage(connection: sqlite3.Connection) -> Usage:
+    totals = {kind: (amount, int(size)) for kind, amount, size in connection.execute("SELECT kind, amount, bytes FROM tally")}
+    stages = {kind.removeprefix("stage/"): amount for kind, (amount, _) in totals.items() if kind.startswith("stage/") and amount}
+    nothing = (0, 0)
+    return Usage(*totals.get("record", nothing), *totals.get("held", nothing), *totals.get("wanted", nothing), stages)
+
+
+def _partials(connection: sqlite3.Connection) -> list[PartialRow]:
+    rows = connection.execute("SELECT content, manifest, bitmap FROM partial")
+    return [PartialRow(Digest(content), Digest(manifest), bitmap) for content, manifest, bitmap in rows]
+
+
+def _save_partials(connection: sqlite3.Connection, *, rows: Sequence[tuple[Digest, Digest, bytes]]) -> None:
+    connection.executemany("INSERT OR REPLACE INTO partial (content, manifest, bitmap) VALUES (?, ?, ?)", rows)
+
+
+def _drop_partial(connection: sqlite3.Connection, *, content: Digest, manifest_id: Digest) -> None:
+    connection.execute("DELETE FROM partial WHERE content = ? AND manifest = ?", (content, manifest_id))
+    connection.execute(
+        "DELETE FROM manifest WHERE content = ?1 AND manifest = ?2 AND NOT EXISTS (SELECT 1 FROM held WHERE held.content = ?1 AND held.manifest = ?2)",
+        (content, manifest_id),
+    )

@@ -1,0 +1,263 @@
+"""The SQLite file behind the catalog: one writer connection with grouped commits, two readers, one owner that closes all of them on every path.
+
+Work is a plain function of a ``sqlite3.Connection``; a whole transaction is one hop into the connection's thread (aiosqlite's threads; a hop per statement would cost ten times the
+statements). ``write`` puts its function into a bounded queue; whoever reaches the writer's thread first runs everything that is queued, each in a savepoint of its own, and commits once:
+concurrent callers share one fsync. What follows a commit (``after``) is called in the event loop, in commit order, also when the caller was cancelled meanwhile.
+
+Durability: ``synchronous`` is NORMAL (a crash of the program loses nothing, a power failure may lose the last transactions, never consistency) unless one unit of the group asks for
+FULL. Checkpoints are explicit: after a commit, once the log is larger than ``LOG_BYTES``, and when closing.
+
+Memory that follows the writer's transactions (``mirror``) is told of every commit and every rollback, in the writer's thread, before any other work runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import sqlite3
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import aiosqlite
+
+from replicad.catalog.migrations import migrate, scripts
+from replicad.errors import ConfigurationError, NoSpaceError, StorageError
+
+T = TypeVar("T")
+Unit = Callable[[sqlite3.Connection], T]
+
+QUEUE_MAX = 256
+"""Units waiting for the writer; more callers wait their turn. A guess: far above what services do at once, small enough to be nothing in memory."""
+GROUP_MAX = 64
+"""Units per commit, so that one failing disk operation fails few of them."""
+LOG_BYTES = 16 << 20
+"""Write-ahead log size that starts a checkpoint: SQLite's own default is 4 MiB; with 16 the same page is copied back less often."""
+BUSY_MS = 5_000
+CACHE_KIB = 16 * 1024
+
+logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+
+
+class Mirror(Protocol):
+    """Memory that follows the writer's transactions; called in the writer's thread."""
+
+    def committed(self) -> None:
+        """Everything so far is on the disk."""
+
+    def rolled_back(self) -> None:
+        """Something since the last ``committed`` was undone: what memory took from it must be forgotten. Must not fail."""
+
+
+class _Job(Generic[T]):
+    """One queued unit and what became of it."""
+
+    def __init__(self, unit: Unit[T], *, durable: bool, after: Callable[[T], None] | None) -> None:
+        self.unit = unit
+        self.durable = durable
+        self.after = after
+        self.result: T
+        self.error: BaseException | None = None
+
+    def finish(self) -> None:
+        """In the event loop, after the commit."""
+        if self.error is None and self.after is not None:
+            self.after(self.result)
+
+
+class Database:
+    """An open catalog file. Made by ``opened`` only."""
+
+    def __init__(self, path: Path, *, writer: aiosqlite.Connection, reader: aiosqlite.Connection, scanner: aiosqlite.Connection) -> None:
+        self._path = path
+        self._log = path.with_name(path.name + "-wal")
+        self._writer = writer
+        self._reader = reader
+        self._scanner = scanner
+        self._jobs: deque[_Job[Any]] = deque()
+        self._room = asyncio.Semaphore(QUEUE_MAX)
+        self._loop = asyncio.get_running_loop()
+        self.mirror: Mirror | None = None
+
+    async def read(self, unit: Unit[T]) -> T:
+        """A short query: milliseconds. Sees every commit that finished before the call."""
+        return await _hop(self._reader, unit)
+
+    async def scan(self, unit: Unit[T]) -> T:
+        """A longer query, or one with computation in it; does not delay the short ones."""
+        return await _hop(self._scanner, unit)
+
+    async def write(self, unit: Unit[T], *, durable: bool = False, after: Callable[[T], None] | None = None) -> T:
+        """Run the unit in a transaction and return its result once that is committed; raises what the unit raises, with nothing of it applied.
+
+        Raises NoSpaceError or StorageError if the disk fails. A cancelled caller leaves the unit queued: it may still be committed, and ``after`` is called if it is.
+        """
+        async with self._room:
+            job = _Job(unit, durable=durable, after=after)
+            self._jobs.append(job)
+            await _hop(self._writer, self._drain)
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    # -- in the writer's thread --
+
+    def _drain(self, connection: sqlite3.Connection) -> None:
+        while self._jobs:
+            group = [self._jobs.popleft() for _ in range(min(GROUP_MAX, len(self._jobs)))]
+            try:
+                self._commit(connection, group)
+            except Exception as error:  # noqa: BLE001 - whatever it was, it belongs to the callers, not to this thread
+                self._undo(connection, group, error)
+            self._loop.call_soon_threadsafe(_finish, group)
+        self._checkpoint(connection)
+
+    def _commit(self, connection: sqlite3.Connection, group: list[_Job[Any]]) -> None:
+        level = "FULL" if any(job.durable for job in group) else "NORMAL"
+        connection.execute(f"PRAGMA synchronous = {level}")
+        connection.execute("BEGIN IMMEDIATE")
+        for job in group:
+            connection.execute("SAVEPOINT unit")
+            try:
+                job.result = job.unit(connection)
+            except Exception as error:
+                job.error = _wrapped(error)
+                if not connection.in_transaction:  # SQLite itself gave up the whole transaction (disk full, input/output error)
+                    raise
+                connection.execute("ROLLBACK TO unit")
+                self._tell_mirror()
+            connection.execute("RELEASE unit")
+        connection.execute("COMMIT")
+        if self.mirror is not None:
+            self.mirror.committed()
+
+    def _undo(self, connection: sqlite3.Connection, group: list[_Job[Any]], error: Exception) -> None:
+        wrapped = _wrapped(error)
+        for job in group:
+            job.error = job.error or wrapped
+        if connection.in_transaction:
+            connection.rollback()
+        self._tell_mirror()
+
+    def _tell_mirror(self) -> None:
+        if self.mirror is not None:
+            self.mirror.rolled_back()
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        try:
+            if self._log.stat().st_size > LOG_BYTES:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except (OSError, sqlite3.Error):
+            logging.getLogger(__name__).warning("checkpoint failed; the log keeps growing until one succeeds", exc_info=True)
+
+
+def _finish(group: list[_Job[Any]]) -> None:
+    for job in group:
+        job.finish()
+
+
+def _wrapped(error: Exception) -> Exception:
+    """SQLite's errors as ours; others as they are."""
+    if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+        return NoSpaceError(f"catalog: {error}", hint="make room on the disk of [node] data")
+    if isinstance(error, sqlite3.Error):
+        return StorageError(f"catalog: {error}")
+    return error
+
+
+async def _hop(connection: aiosqlite.Connection, unit: Unit[T]) -> T:
+    """Run the function with the raw connection in the connection's own thread."""
+    try:
+        return await connection._execute(partial(_with_raw, connection, unit))  # type: ignore[no-any-return, no-untyped-call]  # noqa: SLF001 - aiosqlite has no public way to run one function; a test watches this
+    except sqlite3.Error as error:
+        raise _wrapped(error) from error
+
+
+def _with_raw(connection: aiosqlite.Connection, unit: Unit[T]) -> T:
+    return unit(connection._conn)  # noqa: SLF001
+
+
+@asynccontextmanager
+async def opened(path: Path, *, create: bool) -> AsyncIterator[Database]:
+    """The catalog file at ``path``, migrated, with its lock held. Raises ConfigurationError if it is missing (unless ``create``), in use, damaged, newer, or cannot be written."""
+    async with AsyncExitStack() as stack:
+        with _explained(path):
+            stack.enter_context(_locked(path, create=create))
+            writer = await stack.enter_async_context(_connected(path))
+            await _hop(writer, partial(_prepare, path=path))
+            reader = await stack.enter_async_context(_connected(path))
+            scanner = await stack.enter_async_context(_connected(path))
+            for connection in (reader, scanner):
+                await _hop(connection, _prepare_reader)
+        database = Database(path, writer=writer, reader=reader, scanner=scanner)
+        try:
+            yield database
+        finally:
+            await _hop(writer, _leave)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Errors of opening as ConfigurationError."""
+    try:
+        yield
+    except (StorageError, NoSpaceError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix("catalog: ")
+        raise ConfigurationError(f"{path}: cannot be used as catalog: {reason}", hint="replicad doctor") from error
+
+
+@contextmanager
+def _locked(path: Path, *, create: bool) -> Iterator[None]:
+    """One process at a time: memory mirrors the disk, so nobody else may write."""
+    if not create and not path.is_file():
+        raise ConfigurationError(f"{path}: there is no catalog here", hint="replicad init")
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ConfigurationError(f"{path}: another replicad process uses this catalog", hint="replicad status") from None
+    finally:
+        os.close(descriptor)
+
+
+@asynccontextmanager
+async def _connected(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+    """One connection and its thread, both gone afterwards, whatever happens."""
+    connection = aiosqlite.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    try:
+        await connection
+        yield connection
+    finally:
+        await connection.close()
+
+
+def _prepare(connection: sqlite3.Connection, *, path: Path) -> None:
+    path.chmod(0o600)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise ConfigurationError(f"{path}: the file system allows no write-ahead log (journal mode {mode})", hint="put [node] data on a local disk")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("PRAGMA journal_size_limit = 0")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    migrate(connection, path, scripts())
+
+
+def _prepare_reader(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+
+
+def _leave(connection: sqlite3.Connection) -> None:
+    """Everything into the main file, so that a copy of it alone is complete."""
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,0 +1,153 @@
+"""How records get in and out: the write path of everything that is signed.
+
+``receive`` verifies in a reader's thread (a batch costs 80 microseconds a record, most of it with the interpreter lock released), then hands verified records to the ledger in one transaction. What
+is stored already is recognised by its id before that: a signature is checked once in a node's life.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from replicad.catalog import contents, rows
+from replicad.catalog.answers import Received, Refusal
+from replicad.catalog.ledger import Outcome
+from replicad.catalog.state import State
+from replicad.crypto.envelope import record_id
+from replicad.crypto.keys import SigningKey
+from replicad.errors import DistrustError
+from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId
+from replicad.model.manifest import Manifest
+from replicad.model.records import Body, Envelope, Record
+from replicad.protocol import records as formats
+from replicad.protocol.replica import Replica
+from replicad.protocol.wire import RECORDS_PER_MESSAGE_MAX, End
+
+RECEIVE_MAX = 4096
+"""Envelopes in one transaction; a longer batch is received in several, in order."""
+
+
+class Journal(State):
+    """Part of ``Catalog``."""
+
+    async def receive(self, envelopes: Sequence[Envelope], *, source: NodeId | None) -> Received:
+        """Verify, judge, store and merge; up to 4096 envelopes in one transaction, any order. Idempotent: what is here already is a duplicate.
+
+        Records that do not count are stored and relayed without effect. Refused and too early ones (``gaps``) leave no trace. Publishes RecordsCommitted, TrustChanged and EntriesChanged after
+        the commit. Raises StorageError or NoSpaceError with nothing applied of the transaction that failed.
+        """
+        received = Received((), 0, (), 0)
+        for start in range(0, len(envelopes), RECEIVE_MAX):
+            network = self.network
+            checked = await self._database.scan(partial(_check, envelopes=envelopes[start : start + RECEIVE_MAX], network=network))
+            unit = partial(self._ledger.receive, records=checked.records, network=network, source=source)
+            received = _sum(received, checked, await self._database.write(unit, after=self._committed))
+        await self._settle()
+        return received
+
+    async def author(self, share: str, bodies: Sequence[Body], *, held: Sequence[Manifest] = ()) -> tuple[Record, ...]:
+        """Sign and store one record per body, all or none, and mark the contents of ``held`` as held in the same transaction; durable on return.
+
+        Raises NotAllowedError if this node's grants do not cover one of them, RecordError if a body breaks a rule of the format. Concurrent callers share commits.
+        """
+        return await self._author(share, bodies, key=self._key, held=held)
+
+    async def author_as(self, key: SigningKey, bodies: Sequence[Body]) -> tuple[Record, ...]:
+        """The same in the share "" under another key: the network key's own grants and cuts."""
+        return await self._author(NETWORK_SHARE, bodies, key=key, held=())
+
+    async def _author(self, share: str, bodies: Sequence[Body], *, key: SigningKey, held: Sequence[Manifest]) -> tuple[Record, ...]:
+        def unit(connection: sqlite3.Connection) -> tuple[Outcome, Sequence[Manifest]]:
+            newly = contents.hold(connection, manifests=held)
+            return self._ledger.author(connection, share, bodies, key=key), newly
+
+        def after(result: tuple[Outcome, Sequence[Manifest]]) -> None:
+            self._now_held(result[1])
+            self._committed(result[0])
+
+        outcome, _ = await self._database.write(unit, durable=True, after=after)
+        await self._settle()
+        return tuple(outcome.records)
+
+    async def move(self, network: NodeId, envelopes: Sequence[Envelope]) -> Received:
+        """Leave the network: forget its records, heads, invites and requests (not contents, manifests, partials), take up ``network`` with these records, all in one durable transaction.
+
+        ``replica`` is another object afterwards. Close all links before.
+        """
+        checked = await self._database.scan(partial(_check, envelopes=envelopes, network=network))
+        unit = partial(self._ledger.move, records=checked.records, network=network)
+        outcome = await self._database.write(unit, durable=True, after=partial(self._moved, network))
+        await self._refresh_carried()
+        await self._settle()
+        return _sum(Received((), 0, (), 0), checked, outcome)
+
+    def _moved(self, network: NodeId, outcome: Outcome) -> None:
+        self.replica = Replica(network, self.node)
+        self._committed(outcome)
+
+    async def records_for_pull(self, share: str, origin: NodeId, have: Sequence[End], *, bytes_max: int) -> tuple[list[Envelope], bool]:
+        """The records of one chain that are neither at the ends ``have`` nor before them, every predecessor first; True if more follow.
+
+        Payloads of at most ``bytes_max`` in all and 1024 records, but at least one if there is any. An end beyond what is stored here covers all that is stored of its incarnation; one that
+        contradicts it (a fork) covers nothing.
+        """
+        unsure = self.replica.chains.unsure(share, {origin: tuple(have)})
+        known = await self.known(unsure)
+        claims = {end.incarnation: end.seq for end in have if end.id not in unsure or end.id in known}
+        segments = self.replica.chains.missing(origin, share, claims)
+
+        def unit(connection: sqlite3.Connection) -> tuple[list[Envelope], bool]:
+            return _fill(rows.envelopes(connection, segments), bytes_max)
+
+        return await self._database.scan(unit)
+
+    async def record(self, record: RecordId) -> Record | None:
+        """A stored record by id, whether or not it counts."""
+        return await self._database.read(partial(rows.find_record, record=record))
+
+    async def known(self, ids: Iterable[RecordId]) -> set[RecordId]:
+        """Which of these records are stored."""
+        return set(await self._database.read(partial(rows.find_places, ids=list(ids))))
+
+
+class _Checked:
+    """Envelopes after verification."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.refused: list[Refusal] = []
+        self.duplicates = 0
+
+
+def _check(connection: sqlite3.Connection, *, envelopes: Sequence[Envelope], network: NodeId) -> _Checked:
+    checked = _Checked()
+    for envelope in envelopes:
+        if connection.execute(rows.PLACE, (record_id(network, envelope.type, envelope.payload),)).fetchone() is not None:
+            checked.duplicates += 1
+            continue
+        try:
+            checked.records.append(formats.parse(envelope, network))
+        except DistrustError as error:
+            checked.refused.append(Refusal(error.error_code, error.message))
+    return checked
+
+
+def _sum(received: Received, checked: _Checked, outcome: Outcome) -> Received:
+    return Received(
+        received.new + tuple(outcome.records),
+        received.duplicates + checked.duplicates + outcome.duplicates,
+        received.refused + tuple(checked.refused) + tuple(outcome.refused),
+        received.gaps + outcome.gaps,
+    )
+
+
+def _fill(envelopes: Iterable[Envelope], bytes_max: int) -> tuple[list[Envelope], bool]:
+    chosen: list[Envelope] = []
+    size_bytes = 0
+    for envelope in envelopes:
+        size_bytes += len(envelope.payload)
+        if chosen and (size_bytes > bytes_max or len(chosen) == RECORDS_PER_MESSAGE_MAX):
+            return chosen, True
+        chosen.append(envelope)
+    return chosen, False

@@ -1,0 +1,179 @@
+"""Who lives under which name: entries and tombstones taken apart, and the winner of every register they touch kept right.
+
+``protocol.merge`` decides; this module gives it the rows it needs and no more, so that a name with a long history costs as little as a new one: of an ordinary register only what is live and what
+changed, of an immutable one everything (its history is short by nature). Functions of the writer's connection, called inside its transactions only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from replicad.catalog import supply
+from replicad.model import paths
+from replicad.model.ids import Digest, RecordId, Stamp
+from replicad.model.records import Entry, Record, Tombstone
+from replicad.protocol.merge import RegisterRow, resolve
+
+REGISTER_MAKE = "INSERT INTO register (share, key, stage) VALUES (?, ?, ?) RETURNING register"
+REGISTER_FIND = "SELECT register FROM register WHERE share = ? AND key = ? AND stage = ?"
+ENTRY_ADD = """
+INSERT INTO entry (record, register, share, stage, path, publisher, content, size_bytes, manifest, modified_s, counts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+TARGET = """
+SELECT entry.record, entry.register FROM record JOIN entry ON entry.record = record.record JOIN register ON register.register = entry.register
+WHERE record.id = ? AND register.share = ? AND register.key = ?
+"""
+ROW = "SELECT entry.record, record.id, record.hlc, entry.content, entry.counts, entry.live FROM entry JOIN record ON record.record = entry.record"
+ROW_ONE = f"{ROW} WHERE entry.record = ?"
+ROWS_LIVE = f"{ROW} WHERE entry.register = ? AND entry.live = 1"
+ROWS_ALL = f"{ROW} WHERE entry.register = ?"
+SUPERSEDERS = """
+SELECT supersedes.record FROM supersedes JOIN entry ON entry.record = supersedes.record JOIN register ON register.register = entry.register
+WHERE supersedes.target = ? AND entry.counts = 1 AND register.share = ? AND register.key = ? LIMIT ?
+"""
+
+
+@dataclass(slots=True)
+class Changed:
+    """What a transaction changed among the names: by share the keys whose winner or siblings are different, and shares of which any name may be."""
+
+    names: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    shares: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A stored entry or tombstone that is new, or counts now and did not, or the reverse."""
+
+    number: int
+    share: str
+    key: str
+    register: int
+    targets: Sequence[RecordId]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    number: int
+    id: RecordId
+    hlc: Stamp
+    content: bytes | None
+    counts: bool
+    live: bool
+
+
+def add(connection: sqlite3.Connection, number: int, record: Record, *, counts: bool) -> Change:
+    """Store the parsed form of an entry or tombstone with that record number. ``apply`` must follow in the same transaction."""
+    body, share = record.body, record.header.share
+    if not isinstance(body, Entry | Tombstone):
+        raise TypeError(type(body))
+    key = paths.key(body.path)
+    register = _register(connection, share, key, body.stage)
+    content = (body.content, body.size, body.manifest, body.modified) if isinstance(body, Entry) else (None, None, None, None)
+    connection.execute(ENTRY_ADD, (number, register, share, body.stage, body.path, body.publisher, *content, counts))
+    connection.executemany("INSERT INTO supersedes (target, record) VALUES (?, ?) ON CONFLICT DO NOTHING", ((target, number) for target in body.supersedes))
+    return Change(number, share, key, register, body.supersedes)
+
+
+def recounted(connection: sqlite3.Connection, number: int, record: Record, *, counts: bool, everything: bool) -> Change | None:
+    """Store whether an entry or tombstone counts now. None if that is no change and not ``everything`` is to be merged again."""
+    body = record.body
+    if not isinstance(body, Entry | Tombstone):
+        return None
+    changed = connection.execute("UPDATE entry SET counts = ?2 WHERE record = ?1 AND counts <> ?2", (number, counts)).rowcount
+    if not changed and not everything:
+        return None
+    share, key = record.header.share, paths.key(body.path)
+    return Change(number, share, key, _register(connection, share, key, body.stage), body.supersedes)
+
+
+def apply(connection: sqlite3.Connection, changes: Iterable[Change], changed: Changed, *, immutable: Callable[[str], bool]) -> None:
+    """Make every register right that these changes touch, and what is wanted with it. Registers that show something else now are added to ``changed``."""
+    touched: dict[int, set[int]] = defaultdict(set)
+    names: dict[int, tuple[str, str]] = {}
+    for change in changes:
+        touched[change.register].add(change.number)
+        names[change.register] = (change.share, change.key)
+        for target in change.targets:
+            row = connection.execute(TARGET, (target, change.share, change.key)).fetchone()
+            if row is not None:
+                touched[row[1]].add(row[0])
+                names[row[1]] = (change.share, change.key)
+    won: list[int] = []
+    lost: list[int] = []
+    for register, numbers in touched.items():
+        share, key = names[register]
+        before, now = _settle(connection, register, numbers, name=(share, key), immutable=immutable(share))
+        if before == now:
+            continue
+        changed.names[share].add(key)
+        if before[0] != now[0]:
+            won += [now[0]] if now[0] is not None else []
+            lost += [before[0]] if before[0] is not None else []
+    _mark_winners(connection, won, lost)
+
+
+def _mark_winners(connection: sqlite3.Connection, won: Sequence[int], lost: Sequence[int]) -> None:
+    connection.executemany("UPDATE entry SET wins = 0 WHERE record = ?", ((number,) for number in lost))
+    connection.executemany("UPDATE entry SET wins = 1 WHERE record = ?", ((number,) for number in won))
+    supply.unwant(connection, lost)
+    supply.want(connection, won)
+
+
+def _register(connection: sqlite3.Connection, share: str, key: str, stage: str) -> int:
+    row = connection.execute(REGISTER_FIND, (share, key, stage)).fetchone() or connection.execute(REGISTER_MAKE, (share, key, stage)).fetchone()
+    return int(row[0])
+
+
+State = tuple[int | None, int]
+"""A register's (winner, siblings)."""
+
+
+def _settle(connection: sqlite3.Connection, register: int, numbers: Iterable[int], *, name: tuple[str, str], immutable: bool) -> tuple[State, State]:
+    """Resolve one register of which these records changed; its state before and now."""
+    rows = _rows(connection, ROWS_ALL if immutable else ROWS_LIVE, register)
+    for number in numbers:
+        if number not in rows:
+            rows |= _rows(connection, ROW_ONE, number)
+    by_id = {row.id: row for row in rows.values()}
+    supersedes, elsewhere = _supersessions(connection, rows, name, everyone=immutable)
+    resolution = resolve([_for_merge(row, supersedes[row.number]) for row in rows.values()], immutable=immutable, elsewhere=elsewhere)
+    live = set(resolution.live)
+    flags = [(row.id in live, row.number) for row in rows.values() if row.live != (row.id in live)]
+    connection.executemany("UPDATE entry SET live = ? WHERE record = ?", flags)
+    before: State = connection.execute("SELECT winner, siblings FROM register WHERE register = ?", (register,)).fetchone()
+    now: State = (by_id[resolution.winner].number if resolution.winner else None, len(resolution.siblings))
+    if before != now:
+        connection.execute("UPDATE register SET winner = ?, siblings = ? WHERE register = ?", (*now, register))
+    return before, now
+
+
+def _rows(connection: sqlite3.Connection, sql: str, number: int) -> dict[int, _Row]:
+    return {row[0]: _Row(row[0], RecordId(row[1]), Stamp(row[2]), row[3], bool(row[4]), bool(row[5])) for row in connection.execute(sql, (number,))}
+
+
+def _supersessions(
+    connection: sqlite3.Connection, rows: Mapping[int, _Row], name: tuple[str, str], *, everyone: bool
+) -> tuple[dict[int, set[RecordId]], set[RecordId]]:
+    """Which of these rows are superseded by something that counts, under the same name at any stage: by row, and by records that are not among the rows.
+
+    ``everyone`` tells all superseders (an immutable register must know them); otherwise one is enough, and it is reported as foreign.
+    """
+    by_row: dict[int, set[RecordId]] = defaultdict(set)
+    foreign: set[RecordId] = set()
+    for row in rows.values():
+        for (number,) in connection.execute(SUPERSEDERS, (row.id, *name, -1 if everyone else 1)):
+            if everyone and number in rows:
+                by_row[number].add(row.id)
+            else:
+                foreign.add(row.id)
+    return by_row, foreign
+
+
+def _for_merge(row: _Row, supersedes: set[RecordId]) -> RegisterRow:
+    if row.content is None:
+        return RegisterRow(row.id, row.hlc, "tombstone", None, supersedes, row.counts)
+    return RegisterRow(row.id, row.hlc, "entry", Digest(row.content), supersedes, row.counts)

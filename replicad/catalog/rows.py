@@ -1,0 +1,116 @@
+"""Records and runs in and out of their tables. Functions of a connection; the writing ones are called inside the writer's transactions only."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from replicad.errors import ConfigurationError
+from replicad.model.ids import NodeId, RecordId, Stamp
+from replicad.model.records import Cut, Envelope, Record
+from replicad.protocol import records as formats
+from replicad.protocol.replica import Replica, mentions
+from replicad.protocol.runs import Place, Run, Segment
+
+PLACE = "SELECT run, seq, hlc FROM record WHERE id = ?"
+RECORD = "SELECT record.id, record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.id = ?"
+SEGMENT = "SELECT record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.run = ? AND record.seq BETWEEN ? AND ? ORDER BY record.seq"
+NETWORK_RECORDS = """
+SELECT record.id, record.type, record.payload, run.origin, record.signature, record.run, record.seq, record.hlc
+FROM run JOIN record ON record.run = run.run WHERE run.share = '' ORDER BY record.run, record.seq
+"""
+RUN_PUT = """
+INSERT INTO run (run, origin, share, incarnation, first_seq, last_seq, last_id, last_hlc, parent_run, parent_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq, last_id = excluded.last_id, last_hlc = excluded.last_hlc
+"""
+FORGOTTEN = ("record", "run", "register", "entry", "supersedes", "recount", "carried", "wanted", "head", "invite", "pending")
+"""Tables about one network. What is left (held, manifest, partial) is about content, which is the same everywhere."""
+
+
+def find_places(connection: sqlite3.Connection, ids: Iterable[RecordId]) -> dict[RecordId, Place]:
+    """Where these records stand, of those that are stored."""
+    found = {}
+    for record in ids:
+        row = connection.execute(PLACE, (record,)).fetchone()
+        if row is not None:
+            found[record] = Place(row[0], row[1], Stamp(row[2]))
+    return found
+
+
+def find_record(connection: sqlite3.Connection, record: RecordId) -> Record | None:
+    """A stored record."""
+    row = connection.execute(RECORD, (record,)).fetchone()
+    return None if row is None else restore(row)
+
+
+def restore(row: Sequence[Any]) -> Record:
+    """A record from (id, type, payload, origin, signature)."""
+    record_id, type_, payload, origin, signature = row
+    return formats.restore(Envelope(type_, payload, NodeId(origin), signature), RecordId(record_id))
+
+
+def add_records(connection: sqlite3.Connection, records: Sequence[tuple[Record, Place]]) -> range:
+    """Store records that are not stored yet; their record numbers, in the same order."""
+    (last,) = connection.execute("SELECT coalesce(max(record), 0) FROM record").fetchone()
+    numbers = range(last + 1, last + 1 + len(records))
+    connection.executemany(
+        "INSERT INTO record (record, id, run, seq, hlc, type, payload, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (number, record.id, place.run, place.seq, place.hlc, record.envelope.type, record.envelope.payload, record.envelope.signature)
+            for number, (record, place) in zip(numbers, records, strict=True)
+        ),
+    )
+    return numbers
+
+
+def put_runs(connection: sqlite3.Connection, runs: Iterable[Run]) -> None:
+    """Store new runs and the new ends of known ones."""
+    rows = (
+        (run.number, run.origin, run.share, run.incarnation, run.first_seq, run.last_seq, run.last_id, run.last_hlc, *(run.parent or (None, None)))
+        for run in runs
+    )
+    connection.executemany(RUN_PUT, rows)
+
+
+def load_replica(connection: sqlite3.Connection, *, own: NodeId) -> Replica:
+    """A replica of the stored network."""
+    replica = Replica(stored_network(connection), own)
+    records = [(restore(row[:5]), Place(row[5], row[6], Stamp(row[7]))) for row in connection.execute(NETWORK_RECORDS)]
+    named = {mentioned for record, _ in records if isinstance(record.body, Cut) for mentioned in mentions(record)}
+    replica.load(_runs(connection), records, find_places(connection, named))
+    return replica
+
+
+def stored_network(connection: sqlite3.Connection) -> NodeId:
+    """The network this catalog belongs to; ConfigurationError if it belongs to none."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'network'").fetchone()
+    if row is None:
+        raise ConfigurationError("the catalog belongs to no network", hint="replicad init")
+    return NodeId.parse(row[0])
+
+
+def store_network(connection: sqlite3.Connection, network: NodeId) -> None:
+    """The catalog belongs to this network from now on."""
+    connection.execute("INSERT INTO meta (name, value) VALUES ('network', ?) ON CONFLICT DO UPDATE SET value = excluded.value", (str(network),))
+
+
+def forget_network(connection: sqlite3.Connection) -> None:
+    """Everything that is about a network, gone; content stays."""
+    for table in FORGOTTEN:
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constants only
+    connection.execute("DELETE FROM tally WHERE kind <> 'held'")
+
+
+def envelopes(connection: sqlite3.Connection, segments: Iterable[Segment]) -> Iterator[Envelope]:
+    """The stored envelopes of these parts of chains, in their order, read as they are asked for."""
+    for segment in segments:
+        for type_, payload, origin, signature in connection.execute(SEGMENT, segment):
+            yield Envelope(type_, payload, NodeId(origin), signature)
+
+
+def _runs(connection: sqlite3.Connection) -> Iterator[Run]:
+    rows = connection.execute("SELECT run, origin, share, incarnation, first_seq, last_seq, last_id, last_hlc, parent_run, parent_seq FROM run ORDER BY run")
+    for number, origin, share, incarnation, first_seq, last_seq, last_id, last_hlc, parent_run, parent_seq in rows:
+        parent = None if parent_run is None else (parent_run, parent_seq)
+        yield Run(number, NodeId(origin), share, Stamp(incarnation), first_seq, last_seq, RecordId(last_id), Stamp(last_hlc), parent)
