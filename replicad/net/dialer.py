@@ -21,7 +21,7 @@ from replicad.protocol.wire import FRAME_BYTES_MAX
 
 if TYPE_CHECKING:
     from replicad.model.ids import Digest, NodeId
-    from replicad.net.links import Link, LinkConfig
+    from replicad.net.link import Link, LinkConfig
     from replicad.protocol.handshake import Identity
 
 LINK_PATH = "/peer/v1/link"

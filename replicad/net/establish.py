@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from replicad.errors import PeerError, UnreachableError
-from replicad.net.links import Frames, Link, LinkConfig, Peer
+from replicad.net.link import Frames, Link, LinkConfig, Peer, monotonic_ms
 from replicad.protocol.handshake import Answerer, Established, Identity, Opener
 from replicad.protocol.wire import ClientHello, Fault, decode_handshake, encode
 
@@ -28,7 +27,7 @@ async def open_link(frames: Frames, identity: Identity, *, saw: Digest | None, e
     opener = Opener(identity, saw=saw, expect=expect)
     async with _handshaking(frames):
         await frames.send(encode(opener.hello))
-        finish, established = opener.answer(decode_handshake(await _receive(frames)), now_ms=_monotonic_ms())
+        finish, established = opener.answer(decode_handshake(await _receive(frames)), now_ms=monotonic_ms())
         await frames.send(encode(finish))
     return _link(frames, established, outgoing=True, config=config)
 
@@ -41,7 +40,7 @@ async def accept_link(frames: Frames, identity: Identity, *, is_member: Callable
         if isinstance(hello, ClientHello) and hello.network == identity.network and not is_member(hello.node):
             raise PeerError(f"{hello.node.short} is not a member of the network", code="not-a-member")
         await frames.send(encode(answerer.welcome(hello)))
-        established = answerer.finish(decode_handshake(await _receive(frames)), now_ms=_monotonic_ms())
+        established = answerer.finish(decode_handshake(await _receive(frames)), now_ms=monotonic_ms())
     return _link(frames, established, outgoing=False, config=config)
 
 
@@ -81,7 +80,3 @@ def _link(frames: Frames, established: Established, *, outgoing: bool, config: L
     link = Link(frames, peer, established.session, config=config)
     link.protected = established.protected
     return link
-
-
-def _monotonic_ms() -> int:
-    return int(time.monotonic() * 1000)
