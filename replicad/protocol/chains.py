@@ -126,6 +126,11 @@ class Chains:
         tree = self._tree(origin, share)
         return tree.ends() if tree else ()
 
+    def leaves(self, origin: NodeId, share: str) -> tuple[Run, ...]:
+        """The runs behind ``ends``, in the same order: a head also says how late each end is."""
+        tree = self._tree(origin, share)
+        return tree.leaves() if tree else ()
+
     def frontier(self, share: str) -> dict[NodeId, tuple[End, ...]]:
         """The ends of every chain in a share."""
         return {origin: tree.ends() for origin, tree in self._trees.get(share, {}).items()}

@@ -101,11 +101,15 @@ class Tree:
         """Whether that position lies behind a fork."""
         return seq >= self._void_from.get(number, seq + 1)
 
+    def leaves(self) -> tuple[Run, ...]:
+        """The runs whose last record nothing continues, void ones too (so that the proof of a fork spreads), in order of (incarnation, seq, id); the newest ``ENDS_MAX``."""
+        leaves = sorted((self.runs[number] for number in self._leaves), key=lambda run: (run.incarnation, run.last_seq, run.last_id))
+        return tuple(leaves[-ENDS_MAX:])
+
     def ends(self) -> tuple[End, ...]:
-        """The leaves, void ones too (so that the proof of a fork spreads), in order of (incarnation, seq, id); the newest ``ENDS_MAX``."""
+        """The last records of the ``leaves``."""
         if self._ends is None:
-            ends = sorted((self.runs[number].end for number in self._leaves), key=lambda end: (end.incarnation, end.seq, end.id))
-            self._ends = tuple(ends[-ENDS_MAX:])
+            self._ends = tuple(run.end for run in self.leaves())
         return self._ends
 
     def tip(self, prefer: Stamp | None) -> Run | None:

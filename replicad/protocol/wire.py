@@ -115,9 +115,12 @@ class Eager(Struct, frozen=True, array_like=True, tag="eager"):
 
 
 class Compare(Struct, frozen=True, array_like=True, tag="compare"):
-    """Anti-entropy, step 1: the frontier hash of every share both sides are granted, as the sender sees it. Answered by ``Compared`` and one ``Frontier`` per share that differs."""
+    """Anti-entropy, step 1: the frontier hash of every share both sides are granted, as the sender sees it. Answered by ``Compared`` and a ``Frontier`` per share that differs; ``whole``: with
+    all its lines, because those that changed did not help.
+    """
 
     frontiers: Annotated[dict[_Share, Digest], Meta(max_length=1025)]
+    whole: bool = False
 
 
 class Compared(Struct, frozen=True, array_like=True, tag="compared"):

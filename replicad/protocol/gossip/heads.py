@@ -88,7 +88,7 @@ class Head(Struct, frozen=True, omit_defaults=True):
         return self.incarnation, self.counter
 
 
-_ENCODER = msgspec.json.Encoder(enc_hook=to_text, order="deterministic")
+_ENCODER = msgspec.json.Encoder(enc_hook=to_text, order="sorted")
 _DECODER: msgspec.json.Decoder[Head] = msgspec.json.Decoder(Head, dec_hook=from_wire)
 
 
