@@ -1,0 +1,117 @@
+"""Nodes behind firewalls, cut links, and the rights of members, with real daemons."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from support.network import Network, free_port
+from support.relay import Relay
+from support.waiting import wait_for
+
+pytestmark = [pytest.mark.daemons, pytest.mark.timeout(180)]
+MIB = 1 << 20
+
+
+def test_a_node_whose_peer_door_nobody_reaches_receives_and_publishes(network: Network, tmp_path: Path, dice: random.Random) -> None:
+    ams = network.found("ams1")
+    hidden = network.add("hidden", "--peers-url", f"https://127.0.0.1:{free_port()}", to="ams1", invite=("--role", "publisher"))
+    ams.cli("share", "create", "munki", "--public")
+    for publisher, other, size in ((ams, hidden, 9 * MIB + 1), (hidden, ams, 12 * MIB + 7)):
+        content = dice.randbytes(size)
+        (tmp_path / publisher.name).write_bytes(content)
+        publisher.cli("publish", str(tmp_path / publisher.name), "--share", "munki", "--wait", "all", "--timeout", "60s")
+        assert other.download(f"munki/{publisher.name}").body == content
+    for number in range(30):
+        (tmp_path / "small").mkdir(exist_ok=True)
+        (tmp_path / "small" / f"f{number}").write_bytes(dice.randbytes(5000 + number))
+    hidden.cli("publish", str(tmp_path / "small"), "--share", "munki", "--wait", "all", "--timeout", "60s")
+    assert ams.download("munki/f29").body == (tmp_path / "small" / "f29").read_bytes()
+
+
+def test_a_cut_link_comes_back_and_nothing_is_missing(network: Network, tmp_path: Path, dice: random.Random) -> None:
+    ams = network.node("ams1")
+    with Relay(ams.peers_port).running() as relay:
+        text = ams.config.read_text().replace(f"https://127.0.0.1:{ams.peers_port}", relay.url)
+        ams.config.write_text(text)
+        ams.environ["REPLICAD__PEERS__URL"] = relay.url
+        ams.start()
+        ber = network.add("ber1", "--peers-url", f"https://127.0.0.1:{free_port()}", to="ams1")
+        ams.cli("share", "create", "munki", "--public")
+        relay.cut()
+        wait_for(lambda: not any(peer["linked"] for peer in ams.ask("peer", "list")["peers"]), what="the cut to be noticed", deadline_s=60)
+        content = dice.randbytes(2 * MIB)
+        (tmp_path / "a.pkg").write_bytes(content)
+        ams.cli("publish", str(tmp_path / "a.pkg"), "--share", "munki")
+        assert ber.download("munki/a.pkg").status == 404
+        relay.heal()
+        ber.wait_for_file("munki/a.pkg")
+        assert ber.download("munki/a.pkg").body == content
+
+
+def test_a_mirror_cannot_publish_and_a_removed_node_gets_nothing_more(network: Network, tmp_path: Path, dice: random.Random) -> None:
+    ams, mirror = network.found("ams1"), network.add("mir1", to="ams1")
+    ams.cli("share", "create", "munki", "--public")
+    (tmp_path / "a.pkg").write_bytes(dice.randbytes(1000))
+    wait_for(lambda: mirror.ask("share", "list")["shares"], what="the share on the mirror")
+    mirror.cli("publish", str(tmp_path / "a.pkg"), "--share", "munki", code=6)
+    ams.cli("publish", str(tmp_path / "a.pkg"), "--share", "munki", "--wait", "all", "--timeout", "30s")
+    ams.cli("peer", "remove", "mir1", "--yes")
+    wait_for(lambda: not ams.ask("peer", "list")["peers"], what="the member to be gone")
+    (tmp_path / "b.pkg").write_bytes(dice.randbytes(1000))
+    ams.cli("publish", str(tmp_path / "b.pkg"), "--share", "munki", "--wait", "all", "--timeout", "30s")
+    assert mirror.run("show", "munki/b.pkg").code == 4
+    assert mirror.download("munki/b.pkg").status == 404
+
+
+def test_widening_and_narrowing_a_member(network: Network, tmp_path: Path, dice: random.Random) -> None:
+    ams, ber = network.found("ams1"), network.add("ber1", to="ams1")
+    ams.cli("share", "create", "munki", "--public")
+    wait_for(lambda: ber.ask("share", "list")["shares"], what="the share on the other node")
+    (tmp_path / "a.pkg").write_bytes(dice.randbytes(1000))
+    ber.cli("publish", str(tmp_path / "a.pkg"), "--share", "munki", code=6)
+    ams.cli("peer", "set", "ber1", "--role", "publisher")
+    wait_for(lambda: ber.run("publish", str(tmp_path / "a.pkg"), "--share", "munki").code == 0, what="the right to publish")
+    ams.wait_for_file("munki/a.pkg")
+    ams.cli("peer", "set", "ber1", "--role", "mirror", "--yes")
+    (tmp_path / "b.pkg").write_bytes(dice.randbytes(1000))
+    wait_for(lambda: ber.run("publish", str(tmp_path / "b.pkg"), "--share", "munki").code == 6, what="the right to be gone")
+    assert ams.download("munki/a.pkg").status == 200, "what it published before stays"
+
+
+def test_admission_by_request_and_approval(network: Network) -> None:
+    ams, ber = network.found("ams1"), network.found("ber1")
+    asking = ber.run("peer", "add", f"https://127.0.0.1:{ams.peers_port}", "--key", ams.id, "--timeout", "1s")
+    assert asking.code in (0, 3, 8), asking.err
+    wait_for(lambda: "ber1" in ams.cli("peer", "list").out, what="the request at the admin's node")
+    ams.cli("peer", "approve", "ber1")
+    network.wait_linked()
+    assert [peer["role"] for peer in ams.ask("peer", "list")["peers"]] == ["mirror"]
+
+
+@pytest.mark.parametrize("case", ["second key", "mangled", "other network", "expired"])
+def test_a_token_that_does_not_fit_says_why(network: Network, case: str) -> None:
+    ams, ber = network.found("ams1"), network.found("ber1")
+    token = ams.cli("peer", "invite", "--expires", "1s" if case == "expired" else "1h").lines[-1]
+    if case == "second key":
+        ber.cli("peer", "add", token)
+        refused = network.found("cdg1").run("peer", "add", token)
+        assert "another node" in refused.err or "already" in refused.err, refused.err
+    elif case == "mangled":
+        middle = len(token) // 2
+        refused = ber.run("peer", "add", token[:middle] + ("A" if token[middle] != "A" else "B") + token[middle + 1 :])
+        assert "damaged" in refused.err or "mangled" in refused.err, refused.err
+    elif case == "expired":
+        refused = wait_for(lambda: (answer := ber.run("peer", "add", token)).code != 0 and answer, what="the token to expire")
+        assert "expired" in refused.err, refused.err
+    else:
+        ams.stop()
+        other = network.node("ams2")
+        other.environ.update({"REPLICAD__PEERS__LISTEN": f"127.0.0.1:{ams.peers_port}"})
+        other.start()
+        refused = ber.run("peer", "add", token)
+        assert "network" in refused.err or "certificate" in refused.err, refused.err
+    assert refused.code != 0
+    assert not ber.ask("peer", "list")["peers"] or case == "second key"
