@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replicad.errors import BusyError, ConfigurationError, IntegrityError, NotFoundError
+from replicad.errors import BusyError, ConfigurationError, InputError, IntegrityError, NotFoundError
 from replicad.model.chunks import chunk_size_for
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
@@ -29,7 +29,7 @@ from replicad.store.partials import Partial
 from replicad.store.pipeline import ChunkHasher
 from replicad.store.sources import Descriptor, Pieces
 from replicad.store.space import Space, StoreConfig
-from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Uploads
+from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Uploads, small_manifest
 
 if TYPE_CHECKING:
     from _hashlib import HASH
@@ -101,15 +101,26 @@ class BlobStore:
         return await self._uploads.receive(source, size=size, expect=expect)
 
     async def put_small(self, items: Sequence[tuple[Manifest, bytes]]) -> list[Digest]:
-        """Store many contents of at most one chunk each, sharing hops and syncs; durable on return. Returns the digests of those whose bytes do not match: they are not stored. NoSpaceError and StorageError:
-        some may have been stored, none is corrupt. ValueError for a content of more than one chunk.
+        """Store many contents of at most one chunk each, sharing hops and syncs; durable on return. Returns the digests of those whose bytes do not match: they are not stored. NoSpaceError and
+        StorageError: some may have been stored, none is corrupt. ValueError for a content of more than one chunk.
         """
         if any(manifest.count > 1 or manifest.size > SMALL_BYTES_MAX for manifest, _ in items):
             raise ValueError("put_small is for contents of one chunk")
-        bad: list[Digest] = []
-        for group in _groups(items):
-            bad += await self._uploads.put_small(group)
-        return bad
+        stored = await self._put([(content, manifest.content) for manifest, content in items])
+        return [manifest.content for (manifest, content), digest in zip(items, stored, strict=True) if digest is None or len(content) != manifest.size]
+
+    async def put_bodies(self, bodies: Sequence[bytes]) -> list[Manifest]:
+        """The same for contents whose hash is not known before: stores all and returns their manifests in the same order. InputError for one of more than 1 MiB."""
+        if any(len(body) > SMALL_BYTES_MAX for body in bodies):
+            raise InputError(f"a small content has at most {SMALL_BYTES_MAX} bytes")
+        stored = await self._put([(body, None) for body in bodies])
+        return [small_manifest(digest, len(body)) for digest, body in zip(stored, bodies, strict=True) if digest is not None]
+
+    async def _put(self, contents: Sequence[tuple[bytes, Digest | None]]) -> list[Digest | None]:
+        stored: list[Digest | None] = []
+        for group in _groups(contents):
+            stored += await self._uploads.put(group)
+        return stored
 
     async def open_partial(self, manifest: Manifest, bitmap: bytes = b"") -> Partial:
         """The partial of that content under that manifest. ``bitmap`` tells which chunks of an existing file are safe, as ``Partial.sync`` once returned it; without a file of the right size it means
@@ -151,16 +162,38 @@ class BlobStore:
             self._disk.sync_directory(path.parent)
         self._space.release(size)
 
-    def contents(self) -> Iterator[tuple[Digest, int]]:
-        """(digest, size in bytes) of every blob on the disk, in no order. Blocks."""
-        for path in self._blobs.glob("??/*"):
-            if len(path.name) == 64:
-                yield Digest.parse(path.name), path.stat().st_size
+    async def contents(self) -> dict[Digest, int]:
+        """Every blob on the disk and its size in bytes."""
+        return await hop(self._executor, self._contents)
 
-    def partial_files(self) -> list[tuple[Digest, Digest]]:
-        """(content, manifest id) of every partial on the disk. Blocks."""
-        names = (path.name.split(".") for path in self._partials.iterdir())
-        return [(Digest.parse(name[0]), Digest.parse(name[1])) for name in names if len(name) == 2 and len(name[0]) == len(name[1]) == 64]
+    def _contents(self) -> dict[Digest, int]:
+        found = {}
+        with storage_errors("listing blobs"):
+            for path in self._blobs.glob("??/*"):
+                content = _digest(path.name)
+                if content is not None and path == self.path_of(content):
+                    found[content] = path.stat().st_size
+        return found
+
+    async def partial_files(self) -> list[tuple[Digest, Digest]]:
+        """(content, manifest id) of every partial on the disk, open or not."""
+        return await hop(self._executor, self._partial_files)
+
+    def _partial_files(self) -> list[tuple[Digest, Digest]]:
+        with storage_errors("listing partials"):
+            names = [path.name.partition(".") for path in self._partials.iterdir()]
+        pairs = [(_digest(content), _digest(manifest)) for content, _, manifest in names]
+        return [(content, manifest) for content, manifest in pairs if content is not None and manifest is not None]
+
+    async def adopt(self, content: Digest) -> Manifest | None:
+        """The manifest of a blob that is on the disk, after reading and verifying all of it; None if there is none. One that holds other bytes is removed. StorageError if it cannot be read."""
+        if not self.has(content):
+            return None
+        try:
+            return await self.measure(content)
+        except IntegrityError:
+            await self.remove(content)
+            return None
 
     async def measure(self, content: Digest) -> Manifest:
         """Read the blob again and return its manifest. IntegrityError if the bytes are not what the name promises, NotFoundError without a blob, StorageError if it cannot be read. Does not push other files
@@ -225,13 +258,20 @@ def _prepare(root: Path, disk: Disk) -> tuple[int, int]:
     return lock, used_bytes
 
 
-def _groups(items: Sequence[tuple[Manifest, bytes]]) -> Iterator[list[tuple[Manifest, bytes]]]:
+def _digest(name: str) -> Digest | None:
+    try:
+        return Digest.parse(name)
+    except InputError:
+        return None
+
+
+def _groups(contents: Sequence[tuple[bytes, Digest | None]]) -> Iterator[list[tuple[bytes, Digest | None]]]:
     """Cut into groups of at most ``SMALL_GROUP_MAX`` files and about ``SMALL_GROUP_BYTES_MAX``."""
-    group: list[tuple[Manifest, bytes]] = []
+    group: list[tuple[bytes, Digest | None]] = []
     size = 0
-    for item in items:
+    for item in contents:
         group.append(item)
-        size += len(item[1])
+        size += len(item[0])
         if len(group) == SMALL_GROUP_MAX or size >= SMALL_GROUP_BYTES_MAX:
             yield group
             group, size = [], 0

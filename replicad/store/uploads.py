@@ -76,24 +76,24 @@ class Uploads:
                 await hop(self._executor, self._close, [upload])
         return manifest
 
-    async def put_small(self, items: Sequence[tuple[Manifest, bytes]]) -> list[Digest]:
-        """Many small contents at once; see ``BlobStore.put_small``."""
-        uploads = [_Upload(self._directory / f"{UPLOAD_PREFIX}{next(self._numbers)}") for _ in items]
+    async def put(self, contents: Sequence[tuple[bytes, Digest | None]]) -> list[Digest | None]:
+        """Many small contents at once, with what they are expected to be; their digests, None for those that are something else and were not stored."""
+        uploads = [_Upload(self._directory / f"{UPLOAD_PREFIX}{next(self._numbers)}") for _ in contents]
         try:
-            bad = await hop(self._executor, self._write_all, items, uploads)
-            await self._commit([(manifest.content, upload) for (manifest, _), upload in zip(items, uploads, strict=True) if upload.fd >= 0])
+            found = await hop(self._executor, self._write_all, contents, uploads)
+            await self._commit([(digest, upload) for digest, upload in zip(found, uploads, strict=True) if digest is not None])
         finally:
             await hop(self._executor, self._close, uploads)
-        return bad
+        return found
 
-    def _write_all(self, items: Sequence[tuple[Manifest, bytes]], uploads: Sequence[_Upload]) -> list[Digest]:
-        bad: list[Digest] = []
-        for (manifest, content), upload in zip(items, uploads, strict=True):
-            if len(content) == manifest.size and hashlib.sha256(content).digest() == manifest.content:
+    def _write_all(self, contents: Sequence[tuple[bytes, Digest | None]], uploads: Sequence[_Upload]) -> list[Digest | None]:
+        found: list[Digest | None] = []
+        for (content, expect), upload in zip(contents, uploads, strict=True):
+            digest = Digest(hashlib.sha256(content).digest())
+            found.append(digest if expect in {None, digest} else None)
+            if found[-1] is not None:
                 self._write_small(upload, memoryview(content))
-            else:
-                bad.append(manifest.content)
-        return bad
+        return found
 
     async def _receive_small(self, upload: _Upload, source: Source, *, size: int, expect: Digest | None) -> Manifest:
         buffer = await self._pool.take()
@@ -105,7 +105,7 @@ class Uploads:
         finally:
             self._pool.give(buffer)
         check_digest(found, expect)
-        return Manifest(found, size, chunk_size_for(size), bytes(found) if size else b"")
+        return small_manifest(found, size)
 
     def _hash_and_write(self, upload: _Upload, content: memoryview) -> bytes:
         self._write_small(upload, content)
@@ -175,6 +175,11 @@ class Uploads:
                 if not upload.named:
                     upload.path.unlink()
                     self._space.release(upload.allocated)
+
+
+def small_manifest(content: Digest, size: int) -> Manifest:
+    """The manifest of content of at most one chunk."""
+    return Manifest(content, size, chunk_size_for(size), bytes(content) if size else b"")
 
 
 async def _run(pipeline: Pipeline, source: Source, size: int | None) -> None:

@@ -1,0 +1,249 @@
+"""Ingest: contents come in and get names, all of one call or none.
+
+Two steps, so that a directory of any size is published whole or not at all: first every content is received (verified, durable, held, but unnamed), then ``publish`` checks all names and signs all entries
+in one transaction. What cannot be named is refused before anything is signed, with every reason at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from replicad.catalog.answers import Standing
+from replicad.catalog.catalog import Catalog
+from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError, ReplicadError
+from replicad.model import paths
+from replicad.model.entries import Listed
+from replicad.model.ids import Digest, RecordId, Stamp
+from replicad.model.manifest import Manifest
+from replicad.model.members import Share
+from replicad.model.records import LABEL_MAX, Entry, Role
+from replicad.store.blobs import BlobStore
+
+ITEMS_MAX = 100_000
+"""Names in one call: a whole Munki repository with room to spare; bounds the memory of one transaction to about 100 MB."""
+PROBLEMS_SHOWN = 10
+_STANDINGS = 1_000
+_REMOVE = "replicad rm {}"
+
+State = Literal["new", "unchanged", "replaced"]
+"""What publishing does to a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A name to publish for content that was received before. ``size`` is what a dry run answers for content that is not here."""
+
+    path: str
+    content: Digest
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of one item. ``record`` is the entry's id, None in a dry run unless the name was "unchanged"."""
+
+    path: str
+    stage: str
+    size: int
+    content: Digest
+    record: RecordId | None
+    state: State
+
+
+class Ingest:
+    """The way in for clients of the admin door. ``clock_ms`` is the wall clock, milliseconds since 1970."""
+
+    def __init__(self, catalog: Catalog, store: BlobStore, *, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._clock_ms = clock_ms
+        self._publishing: dict[str, asyncio.Lock] = {}
+
+    async def receive(self, source: AsyncIterator[bytes], *, size: int | None, expect: Digest | None = None) -> Manifest:
+        """Store and hold one content; durable on return, without a name yet. Raises what ``BlobStore.receive`` raises; then nothing is left of it."""
+        return await self._hold_one(await self._store.receive(source, size=size, expect=expect))
+
+    async def receive_socket(self, fd: int, *, prefix: bytes, size: int, expect: Digest | None = None) -> Manifest:
+        """The same for ``size`` bytes of a stream socket, after ``prefix``; see ``BlobStore.receive_socket``."""
+        return await self._hold_one(await self._store.receive_socket(fd, prefix=prefix, size=size, expect=expect))
+
+    async def receive_small(self, bodies: Sequence[bytes]) -> list[Manifest]:
+        """Many contents of at most 1 MiB each, in the same order, sharing hops, syncs and the transaction."""
+        manifests = await self._store.put_bodies(bodies)
+        await self._catalog.hold(manifests, durable=True)
+        return manifests
+
+    async def _hold_one(self, manifest: Manifest) -> Manifest:
+        await self._catalog.hold([manifest], durable=True)
+        return manifest
+
+    async def publish(self, share: str, items: Sequence[Item], *, stage: str | None = None, publisher: str = "", dry_run: bool = False) -> list[Published]:
+        """Name contents in a share at one stage (None: its last), all of them or none; the answers are in the order of ``items``.
+
+        The same content under the same path is "unchanged" and makes no record. A dry run checks everything except that the contents are here, and signs nothing. Raises InputError (paths, doubles, stage,
+        bounds), NotFoundError (share; content that was not received), NotAllowedError (this node's grants), ConflictError (immutable share; a file where a directory would have to be, or the reverse).
+        """
+        where = self._where(share, stage)
+        if len(items) > ITEMS_MAX or len(publisher) > LABEL_MAX:
+            raise InputError(f"at most {ITEMS_MAX} files at once and {LABEL_MAX} characters of publisher")
+        keys = _keys(items)
+        self._check_rights(where, items, keys)
+        async with self._publishing.setdefault(share, asyncio.Lock()):
+            facts = await self._facts(items, dry_run=dry_run)
+            plans = [
+                _Plan(item, standing, *facts[item.content], _state(where, item, standing.listed))
+                for item, standing in zip(items, await self._standings(where, keys), strict=True)
+            ]
+            self._check_standings(where, plans)
+            changed = [plan for plan in plans if plan.state != "unchanged"]
+            now_s = self._clock_ms() // 1000
+            entries = [_entry(where, plan, publisher=publisher, now_s=now_s) for plan in changed]
+            records = await self._catalog.author(share, entries) if entries and not dry_run else ()
+        signed = {id(plan): record.id for plan, record in zip(changed, records, strict=not dry_run)}
+        return [Published(plan.item.path, where.stage, plan.size, plan.item.content, signed.get(id(plan), plan.unchanged_record), plan.state) for plan in plans]
+
+    def _where(self, share: str, stage: str | None) -> _Where:
+        found = self._catalog.replica.trust.shares().get(share)
+        if found is None:
+            raise NotFoundError(f"there is no share {share!r}", hint="replicad share list", code="no-such-share")
+        if stage is not None and stage not in found.stages:
+            raise InputError(f"share {share} has no stage {stage!r}; it has {', '.join(found.stages)}", code="no-such-stage")
+        return _Where(found, found.stages[-1] if stage is None else stage)
+
+    def _check_rights(self, where: _Where, items: Sequence[Item], keys: Sequence[str]) -> None:
+        replica = self._catalog.replica
+        at = Stamp(max(replica.clock.last + 1, Stamp.of(self._clock_ms())))
+        _refuse(
+            NotAllowedError(
+                f"this node may not publish {where.share.name}/{item.path} at stage {where.stage}: no grant of it covers that", hint="replicad peer list"
+            )
+            for item, key in zip(items, keys, strict=True)
+            if not replica.trust.may(self._catalog.node, share=where.share.name, path_key=key, stage=where.stage, role=Role.PUBLISHER, at=at)
+        )
+
+    async def _facts(self, items: Sequence[Item], *, dry_run: bool) -> dict[Digest, tuple[int, Digest]]:
+        """Content to (size, manifest id). In a dry run contents that are not here have the announced size and no manifest."""
+        found = {
+            manifest.content: (manifest.size, manifest.id)
+            for content in {item.content for item in items}
+            if (manifest := await self._catalog.held_manifest(content)) is not None
+        }
+        if dry_run:
+            return {item.content: (item.size or 0, item.content) for item in items} | found
+        _refuse(
+            NotFoundError(f"the content of {item.path} ({item.content}) is not on this node: upload it first", code="no-such-content")
+            for item in items
+            if item.content not in found
+        )
+        return found
+
+    async def _standings(self, where: _Where, keys: Sequence[str]) -> list[Standing]:
+        standings: list[Standing] = []
+        for start in range(0, len(keys), _STANDINGS):
+            standings += await self._catalog.standings(where.share.name, [(key, where.stage) for key in keys[start : start + _STANDINGS]])
+        return standings
+
+    def _check_standings(self, where: _Where, plans: Sequence[_Plan]) -> None:
+        _refuse(problem for plan in plans if (problem := self._problem(where, plan)) is not None)
+
+    def _problem(self, where: _Where, plan: _Plan) -> ConflictError | None:
+        name, listed = f"{where.share.name}/{plan.item.path}", plan.standing.listed
+        if plan.standing.collides is not None:
+            return ConflictError(
+                f"{name} cannot be published: {where.share.name}/{plan.standing.collides} is a file",
+                hint=_REMOVE.format(f"{where.share.name}/{plan.standing.collides}"),
+            )
+        if where.share.immutable and plan.state == "replaced" and listed is not None:
+            return ConflictError(
+                f"{name} already exists with different content (the share is immutable)\n"
+                f"  published {self._provenance(listed)}, sha256 {listed.content}; your file has {plan.item.content}",
+                hint=f"publish it under a new name, or: {_REMOVE.format(name)}",
+                code="immutable",
+            )
+        return None
+
+    def _provenance(self, listed: Listed) -> str:
+        """When, by whom and where an entry was made, as far as known."""
+        member = self._catalog.replica.trust.members(self._clock_ms()).get(listed.origin)
+        day = datetime.fromtimestamp(listed.hlc.ms / 1000, UTC).date().isoformat()
+        return f"{day}{' by ' if listed.publisher else ''}{listed.publisher} at {member.name if member else listed.origin.short}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    share: Share
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One item, what it meets, and what it will become."""
+
+    item: Item
+    standing: Standing
+    size: int
+    manifest: Digest
+    state: State
+
+    @property
+    def unchanged_record(self) -> RecordId | None:
+        listed = self.standing.listed
+        return listed.record if listed is not None and self.state == "unchanged" else None
+
+
+def _keys(items: Sequence[Item]) -> list[str]:
+    """The collision keys, after checking that all paths are legal and can stand side by side."""
+    problems: list[ReplicadError] = []
+    keys: list[str] = []
+    first: dict[str, str] = {}
+    for item in items:
+        try:
+            keys.append(paths.key(paths.check(item.path)))
+        except InputError as error:
+            problems.append(error)
+            continue
+        if keys[-1] in first:
+            problems.append(InputError(f"{first[keys[-1]]!r} and {item.path!r} are the same name", code="same-name"))
+        first.setdefault(keys[-1], item.path)
+    for key, path in first.items():
+        problems += (InputError(f"{first[parent]!r} and {path!r} cannot both be files", code="same-name") for parent in paths.parents(key) if parent in first)
+    _refuse(problems)
+    return keys
+
+
+def _state(where: _Where, item: Item, listed: Listed | None) -> State:
+    if listed is None:
+        return "new"
+    same = listed.content == item.content and (listed.path == item.path or where.share.immutable)
+    return "unchanged" if same else "replaced"
+
+
+def _entry(where: _Where, plan: _Plan, *, publisher: str, now_s: int) -> Entry:
+    """``modified`` of a replacement is always later than what it replaces, so that Last-Modified is a strong validator (RFC 9110, section 8.8.2.2)."""
+    previous = plan.standing.listed
+    return Entry(
+        path=plan.item.path,
+        stage=where.stage,
+        content=plan.item.content,
+        size=plan.size,
+        manifest=plan.manifest,
+        modified=now_s if previous is None else max(now_s, previous.modified + 1),
+        publisher=publisher,
+        supersedes=plan.standing.live,
+    )
+
+
+def _refuse(problems: Iterable[ReplicadError]) -> None:
+    """Raise the problem if there is one, or one that tells the first ones and how many there are."""
+    found = list(problems)
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        shown = "".join(f"\n  {problem.message}" for problem in found[:PROBLEMS_SHOWN])
+        more = f"\n  and {len(found) - PROBLEMS_SHOWN} more" if len(found) > PROBLEMS_SHOWN else ""
+        raise type(found[0])(f"{len(found)} files cannot be published, so none was:{shown}{more}", hint=found[0].hint, code=found[0].error_code)
