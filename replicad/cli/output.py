@@ -63,9 +63,9 @@ class Output:
         return click.style(text, fg=color) if self.color else text
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before something that destroys; without a terminal, or with ``yes``, go ahead. A "no" ends the program."""
-        if not yes and not self.as_json and sys.stdin.isatty():
-            click.confirm(question, abort=True, err=True)
+        """Ask before something that destroys; without a terminal, or with ``yes``, go ahead. Raises ReplicadError("declined") on a "no"."""
+        if not yes and not self.as_json and sys.stdin.isatty() and not click.confirm(question, err=True):
+            raise ReplicadError("nothing was changed", code="declined")
 
 
 def clean(text: str, *, lines: bool = False) -> str:

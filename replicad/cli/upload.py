@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import select
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -106,6 +107,8 @@ class _Uploads:
         while offset < ahead:
             if self._stop.is_set():
                 raise FileChangedError("another upload failed")
+            if select.select([connection.sock], [], [], 0)[0]:
+                raise BrokenPipeError
             count = min(SLICE_BYTES, ahead - offset)
             if connection.sock.sendfile(file, offset, count) != count:
                 raise changed(source)

@@ -37,7 +37,7 @@ def wait_for(client: Client, out: Output, *, share: str, entries: Sequence[bodie
                 if answer.state != "pending" or (deadline is not None and time.monotonic() >= deadline):
                     break
                 if progress is None:
-                    progress = stack.enter_context(Progress(out, "replicating", total_bytes=answer.bytes * len(answer.nodes)))
+                    progress = stack.enter_context(Progress(out, "replicating", total_bytes=sum(node.bytes_wanted for node in answer.nodes)))
                 progress.show(sum(node.bytes for node in answer.nodes), f"{answer.holders} of {len(answer.nodes)} nodes")
     except KeyboardInterrupt:
         out.talk("stopped waiting; replication goes on")
@@ -48,7 +48,7 @@ def wait_for(client: Client, out: Output, *, share: str, entries: Sequence[bodie
 
 def summary(answer: nouns.Waited, elapsed_s: float) -> str:
     """``replicated to 6 of 7 nodes in 38 s   (nyc2 is offline and will catch up)``."""
-    behind = [clean(node.name) for node in answer.nodes if node.files < answer.files]
+    behind = [clean(node.name) for node in answer.nodes if node.files < node.files_wanted]
     words = f"replicated to {answer.holders} of {len(answer.nodes)} nodes in {duration(elapsed_s)}"
     if answer.state == "linked":
         return f"{words}   ({', '.join(behind)} {'is' if len(behind) == 1 else 'are'} offline and will catch up)"

@@ -7,8 +7,9 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from replicad.model.records import LABEL_MAX, NAME_MAX, SHARES_MAX, STAGES_MAX, Role
-from replicad.server.admin.nouns import ANSWER_ITEMS_MAX
 
+ANSWER_ITEMS_MAX = 1000
+"""Most items of one page of a list."""
 ENTRIES_PER_CALL_MAX = 50_000
 """Files of one publication: they become visible in one transaction. A guess: a whole Munki repository; measure by publishing one."""
 WAIT_ENTRIES_MAX = ENTRIES_PER_CALL_MAX

@@ -1,0 +1,72 @@
+"""key: the network's key and this node's. Works on the key files, so it needs their owner's rights and no daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from msgspec import Struct
+
+from replicad.cli.invocation import Invocation, Verbs, pass_invocation
+from replicad.crypto.keys import SigningKey
+from replicad.errors import NotFoundError, ReplicadError
+
+
+class Keys(Struct, frozen=True):
+    """What ``key show --json`` prints. ``network`` is null when the network's key does not lie on this node (anymore)."""
+
+    node: str
+    node_file: str
+    network: str | None
+    network_file: str | None
+
+
+class Exported(Struct, frozen=True):
+    """What ``key export --json`` prints. ``moved``: the key does not lie on this node any more."""
+
+    file: str
+    network: str
+    moved: bool
+
+
+@click.group(cls=Verbs)
+def key() -> None:
+    """The network's key and this node's."""
+
+
+@key.command()
+@pass_invocation
+def show(invocation: Invocation) -> None:
+    """Show the ids of the keys that lie on this node (never the secrets)."""
+    config = invocation.config()
+    node = SigningKey.load(config.node_key).id
+    network = SigningKey.load(config.network_key).id if config.network_key.exists() else None
+    answer = Keys(str(node), str(config.node_key), str(network) if network else None, str(config.network_key) if network else None)
+    second = (
+        f"network  {network}  {config.network_key}   (move it to a safe place: replicad key export --move FILE)"
+        if network
+        else "network  its key is not on this node"
+    )
+    invocation.out.data(answer, f"node     {node}  {config.node_key}\n{second}")
+
+
+@key.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--move", is_flag=True, help="Then remove it from this node, where a thief of the node would find it.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@pass_invocation
+def export(invocation: Invocation, *, file: Path, move: bool, yes: bool) -> None:
+    """Write the network's key to FILE (which must not exist; mode 0600). Keep it offline: it replaces a lost or stolen first admin."""
+    place = invocation.config().network_key
+    if not place.exists():
+        raise NotFoundError("the network's key is not on this node", hint="it lies where the network was founded, or wherever it was exported to")
+    found = SigningKey.load(place)
+    found.save(file)
+    if SigningKey.load(file).id != found.id:
+        raise ReplicadError(f"{file} does not hold what was written to it; the key is still on this node")
+    if move:
+        invocation.out.confirm(f"The key is in {file} now. Remove it from this node?", yes=yes)
+        place.unlink()
+    else:
+        invocation.out.talk(f"It still lies on this node as well; once {file} is safe elsewhere: rm {place}")
+    invocation.out.data(Exported(str(file), str(found.id), move), f"exported the key of network {found.id} to {file}")

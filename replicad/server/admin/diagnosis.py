@@ -1,0 +1,97 @@
+"""What needs a person: the problems of ``status`` and the findings of ``doctor``, from one set of rules.
+
+A trouble makes the node "degraded"; the doctor also says what is well, and warns of what is not wrong yet, such as the network's private key still lying on a node.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from replicad.server.admin import nouns, views
+from replicad.server.admin.services import Services
+
+SKEW_WARN_MS = 2_000
+SKEW_REFUSE_MS = 300_000
+"""protocol.md section 3: warn at 2 s against peers, refuse to author at 5 min."""
+UNREACHABLE_SHOWN_MAX = 20
+FULL_MESH_MAX = 32
+"""Up to so many members everybody has a link with everybody (protocol.md section 5)."""
+
+
+def troubles(services: Services) -> list[nouns.Trouble]:
+    """Everything that makes this node degraded."""
+    return [*_membership(services), *_disk(services), *_clock(services), *_peers(services)]
+
+
+def findings(services: Services) -> list[nouns.Finding]:
+    """One line for each thing that was looked at."""
+    found = [_network_key(services)]
+    looked = {"membership": _membership(services), "disk": _disk(services), "clock": _clock(services), "peers": _peers(services)}
+    well = {
+        "membership": "this node is a member of its network",
+        "disk": "there is room",
+        "clock": "no difference beyond 2 s from any peer",
+        "peers": "every member is linked",
+    }
+    for check, wrong in looked.items():
+        found += [nouns.Finding(check, "failed", one.message, one.hint) for one in wrong] or [nouns.Finding(check, "ok", well[check])]
+    return [*found, *_unreachable_pairs(services)]
+
+
+def _network_key(services: Services) -> nouns.Finding:
+    place = services.facts.network_key
+    if place.exists():
+        message = f"the network's private key lies on this node ({place}); whoever steals the node owns the network"
+        return nouns.Finding("network key", "warning", message, "replicad key export --move FILE, and keep FILE offline")
+    return nouns.Finding("network key", "ok", "the network's private key is not on this node")
+
+
+def _membership(services: Services) -> Iterator[nouns.Trouble]:
+    if services.node not in views.members_now(services):
+        yield nouns.Trouble(
+            "not-a-member", "this node holds no grant that is in force: it gets and gives nothing", "replicad peer add TOKEN", str(services.node)
+        )
+
+
+def _disk(services: Services) -> Iterator[nouns.Trouble]:
+    if services.store.free_bytes() <= 0:
+        yield nouns.Trouble(
+            "disk-full", f"the disk of {services.facts.data} is full (reserve and quota respected): nothing is fetched until there is room", "replicad doctor"
+        )
+
+
+def _clock(services: Services) -> Iterator[nouns.Trouble]:
+    members = views.members_now(services)
+    for node, skew_ms in services.skews().items():
+        if abs(skew_ms) >= SKEW_WARN_MS and node in members:
+            words = f"the clock of {members[node].name} is {abs(skew_ms) / 1000:.1f} s {'ahead of' if skew_ms > 0 else 'behind'} this node's"
+            yield nouns.Trouble("clock-skew", words, "timedatectl on both", str(node))
+
+
+def _peers(services: Services) -> Iterator[nouns.Trouble]:
+    linked = views.linked_members(services) | {services.node}
+    for member in views.members_now(services).values():
+        if member.id not in linked:
+            why = services.link_trouble(member.id)
+            yield nouns.Trouble("peer-offline", f"{member.name}: {why or 'offline'}", f"replicad peer check {member.name}", str(member.id))
+
+
+def _unreachable_pairs(services: Services) -> Iterator[nouns.Finding]:
+    """Two members that have no link with each other although both are there: content goes between them by way of a third."""
+    members = views.members_now(services)
+    there = sorted(views.linked_members(services), key=lambda node: views.label(members, node))
+    links = {node: set(presence.links) for node in there if (presence := services.standing.presence(node))}
+    links[services.node] = {link.node for link in services.links.all()}
+    if len(members) > FULL_MESH_MAX:
+        return
+    apart = [(one, other) for one, other in itertools.combinations(links, 2) if other not in links[one] and one not in links[other]]
+    for one, other in apart[:UNREACHABLE_SHOWN_MAX]:
+        between = [node for node in links if one in links[node] and other in links[node]]
+        words = f"{views.label(members, one)} and {views.label(members, other)} have no link with each other"
+        if between:
+            yield nouns.Finding("reachability", "warning", f"{words}; {views.label(members, between[0])} stands between them")
+        else:
+            yield nouns.Finding("reachability", "failed", f"{words} and no member stands between them", "open the peer door of one of them to the other")
+    if not apart:
+        yield nouns.Finding("reachability", "ok", "every two members that are there have a link")

@@ -1,0 +1,118 @@
+"""Members: who belongs to the network, how they are, and letting them in and out."""
+
+from __future__ import annotations
+
+from msgspec import UnsetType
+
+from replicad.errors import ConflictError, InputError, NotFoundError
+from replicad.model.ids import NodeId, check_share_name, check_stage_name
+from replicad.server.admin import bodies, nouns, views
+from replicad.server.admin.routes import Call
+
+BLAMES_SHOWN_MAX = 20
+
+
+async def list_(call: Call[bodies.Nothing]) -> nouns.Peers:
+    """GET /members: the other members, and who waits for approval."""
+    services = call.services
+    usage = await services.catalog.usage()
+    linked = views.linked_members(services)
+    others = sorted((member for member in views.members_now(services).values() if member.id != services.node), key=lambda one: (one.name, one.id))
+    peers = [views.peer(services, member, linked=member.id in linked, total_bytes=usage.content_bytes + usage.wanted_bytes) for member in others]
+    waiting = [
+        nouns.Pending(id=str(one.node), name=one.name, asked=nouns.date(one.asked_ms), words=services.membership.words(one.node))
+        for one in await services.membership.pending()
+    ]
+    return nouns.Peers(peers, waiting)
+
+
+async def show(call: Call[bodies.Nothing]) -> nouns.PeerDetail:
+    """GET /members/{id}."""
+    services = call.services
+    member = views.find_member(services, call.request.match_info["id"])
+    members = views.members_now(services)
+    usage = await services.catalog.usage()
+    link = services.links.get(member.id)
+    urls, _ = services.standing.address(member.id)
+    blames = await services.catalog.blames(member.id)
+    return nouns.PeerDetail(
+        peer=views.peer(services, member, linked=member.id in views.linked_members(services), total_bytes=usage.content_bytes + usage.wanted_bytes),
+        urls=list(urls),
+        reachable=link.reachable if link else None,
+        admitted=nouns.date(member.admitted.ms),
+        admitted_by=str(member.admitted_by),
+        admitted_by_name="the network key" if member.admitted_by == services.catalog.network else views.label(members, member.admitted_by),
+        blames=[nouns.Blame(one.offence, one.detail, nouns.date(one.at_ms)) for one in blames[:BLAMES_SHOWN_MAX]],
+    )
+
+
+async def invite(call: Call[bodies.Invite]) -> nouns.Invited:
+    """POST /invites."""
+    asked = call.asked
+    _check_names(asked.shares, asked.stages)
+    token = await call.services.membership.invite(role=asked.role, shares=asked.shares, stages=asked.stages, site=asked.site, expires_s=asked.expires_s)
+    return nouns.Invited(token, nouns.date(call.services.clock_ms() + asked.expires_s * 1000))
+
+
+async def join(call: Call[bodies.Join]) -> nouns.Joined:
+    """POST /members/join: answers when everything is synchronised, or (without a token) after a few seconds with ``pending``; then it is to be asked again."""
+    asked, membership = call.asked, call.services.membership
+    if asked.token is not None and asked.url is None and asked.key is None:
+        await membership.join(asked.token)
+        return nouns.Joined("member", str(call.services.catalog.network), "")
+    if asked.token is None and asked.url is not None and asked.key is not None:
+        key = NodeId.parse(asked.key)
+        state = await membership.request(asked.url, key)
+        return nouns.Joined(state, str(call.services.catalog.network), membership.words(key))
+    raise InputError("give either token, or url and key")
+
+
+async def approve(call: Call[bodies.Approve]) -> nouns.Changed:
+    """POST /members/{id}/approve: of a node that asked."""
+    asked, services = call.asked, call.services
+    _check_names(asked.shares, asked.stages)
+    node = await _pending(call, call.request.match_info["id"])
+    await services.membership.approve(node, role=asked.role, shares=asked.shares, stages=asked.stages, site=asked.site)
+    return nouns.Changed(str(node), views.label(views.members_now(services), node))
+
+
+async def change(call: Call[bodies.MemberChange]) -> nouns.Changed:
+    """PATCH /members/{id}."""
+    asked, services = call.asked, call.services
+    _check_names(asked.shares, asked.stages)
+    member = views.find_member(services, call.request.match_info["id"])
+    await services.membership.set(member.id, role=asked.role, shares=asked.shares, stages=asked.stages, site=asked.site)
+    return nouns.Changed(str(member.id), member.name)
+
+
+async def remove(call: Call[bodies.Nothing]) -> nouns.Changed:
+    """DELETE /members/{id}: it leaves in good standing, what it published counts."""
+    member = views.find_member(call.services, call.request.match_info["id"])
+    await call.services.membership.remove(member.id)
+    return nouns.Changed(str(member.id), member.name)
+
+
+async def check(call: Call[bodies.Nothing]) -> nouns.Checked:
+    """POST /members/{id}/check: tries to reach the member, step by step."""
+    member = views.find_member(call.services, call.request.match_info["id"])
+    steps = [nouns.Step(one.step, one.ok, one.detail) for one in await call.services.membership.check(member.id)]
+    return nouns.Checked(str(member.id), member.name, all(step.ok for step in steps), steps)
+
+
+def _check_names(shares: list[str] | UnsetType | None, stages: list[str] | UnsetType | None) -> None:
+    for share in shares or ():
+        check_share_name(share)
+    for stage in stages or ():
+        check_stage_name(stage)
+
+
+async def _pending(call: Call[bodies.Approve], named: str) -> NodeId:
+    """Who asked to join and is meant: by name, or by an unambiguous beginning of its id."""
+    waiting = await call.services.membership.pending()
+    plain = named.replace("-", "").upper()
+    found = [one for one in waiting if one.name == named] or [one for one in waiting if plain and str(one.node).replace("-", "").startswith(plain)]
+    if not found:
+        raise NotFoundError(f"no node called {named[:80]!r} asked to join", hint="replicad peer list", code="no-such-node")
+    if len(found) > 1:
+        raise ConflictError(f"{named!r} could be {', '.join(f'{one.name} ({one.node.short}...)' for one in found)}", code="ambiguous-node")
+    return found[0].node

@@ -1,0 +1,148 @@
+"""Nouns of files: contents, names, who holds what."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Blob(Struct, frozen=True):
+    """Content that was received whole and verified."""
+
+    sha256: str
+    size: int
+
+
+class Blobs(Struct, frozen=True):
+    """POST /blobs: in the order of the upload."""
+
+    blobs: list[Blob]
+
+
+class Entry(Struct, frozen=True):
+    """What a name of a share stands for at one stage. ``available``: this node holds the content, verified. ``siblings``: how many entries lost a conflict with this one."""
+
+    share: str
+    path: str
+    stage: str
+    size: int
+    sha256: str
+    published: str
+    publisher: str
+    origin: str
+    available: bool
+    siblings: int
+    record: str
+
+
+class Entries(Struct, frozen=True):
+    """GET /entries. ``next`` is the cursor of the next page, null at the end."""
+
+    entries: list[Entry]
+    next: str | None
+
+
+class Copy(Struct, frozen=True):
+    """How much of one content a node holds: 100 is held and verified, null not known."""
+
+    id: str
+    name: str
+    linked: bool
+    percent: int | None
+
+
+class EntryAnswer(Struct, frozen=True):
+    """GET /shares/{share}/entries/{path}: the entry that clients of this node see, the other stages and conflicting siblings, and who of those that want it holds it."""
+
+    entry: Entry
+    others: list[Entry]
+    copies: list[Copy]
+
+
+class Published(Struct, frozen=True):
+    """One published file. ``state``: ``new``, ``replaced`` or ``unchanged`` (then there is no new record)."""
+
+    path: str
+    stage: str
+    size: int
+    sha256: str
+    record: str | None
+    state: str
+
+
+class Publication(Struct, frozen=True):
+    """POST /shares/{share}/entries and PUT /shares/{share}/files/{path}."""
+
+    share: str
+    published: list[Published]
+
+
+class NodeColumn(Struct, frozen=True):
+    """One column of the matrix."""
+
+    id: str
+    name: str
+    site: str
+    linked: bool
+
+
+class Row(Struct, frozen=True):
+    """One row of the matrix: ``percent`` and ``wanted`` are parallel to the matrix's ``nodes``. ``percent`` null: the node has not told, or does not want it. ``copies`` of ``copies_wanted`` nodes hold it."""
+
+    share: str
+    path: str
+    stage: str
+    size: int
+    sha256: str
+    percent: list[int | None]
+    wanted: list[bool]
+    copies: int
+    copies_wanted: int
+
+
+class Matrix(Struct, frozen=True):
+    """GET /matrix: this node is the first column."""
+
+    nodes: list[NodeColumn]
+    rows: list[Row]
+    next: str | None
+
+
+class Transfer(Struct, frozen=True):
+    """Content that this node is fetching now. ``share`` and ``path`` are one of its names; ``sources`` are names of nodes."""
+
+    sha256: str
+    share: str
+    path: str
+    size: int
+    done: int
+    sources: list[str]
+    rate_bytes_s: float
+
+
+class Transfers(Struct, frozen=True):
+    """GET /transfers."""
+
+    transfers: list[Transfer]
+
+
+class NodeProgress(Struct, frozen=True):
+    """How far one member is with what is waited for: the files and bytes it holds of those that its grant wants."""
+
+    id: str
+    name: str
+    linked: bool
+    files: int
+    files_wanted: int
+    bytes: int
+    bytes_wanted: int
+
+
+class Waited(Struct, frozen=True):
+    """POST /wait. ``state``: ``done``, ``linked`` (every linked node has it, others are offline) or ``pending``. ``nodes`` are the members whose grant wants any of it; ``holders`` counts the
+    nodes that hold everything they want, ``needed`` how many must.
+    """
+
+    state: str
+    nodes: list[NodeProgress]
+    holders: int
+    needed: int

@@ -1,0 +1,100 @@
+"""A route: method, path, what may be asked, and who answers. The table itself stands in ``application``.
+
+A handler gets a ``Call``; what was asked is decoded and checked before it runs: the query string of GET and DELETE, the JSON body of POST, PUT and PATCH. It answers with a noun, or with a
+finished response when it streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from replicad.errors import InputError
+from replicad.model.ids import check_share_name
+from replicad.model.paths import check
+from replicad.server.admin.services import Services
+
+BODY_BYTES_MAX = 1 << 20
+MANY_BYTES_MAX = 64 << 20
+"""Of a body that lists many files (ENTRIES_PER_CALL_MAX of them, with long names)."""
+
+CLOSES = "replicad.closes"
+"""Set in a request whose connection cannot be used again after the answer."""
+
+A = TypeVar("A")
+Answer = msgspec.Struct | web.StreamResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[A]):
+    """One request to the API."""
+
+    services: Services
+    request: web.Request
+    asked: A
+
+    @property
+    def share(self) -> str:
+        """The share named in the path; InputError if it cannot be one."""
+        return check_share_name(self.request.match_info["share"])
+
+    @property
+    def path(self) -> str:
+        """The file's path named in the path; InputError if it cannot be one."""
+        return check(self.request.match_info["path"])
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[A]):
+    """``asks`` is the type of the query string or JSON body. ``raw``: the body is content, ``asks`` describes the query string. ``body_bytes_max`` bounds a JSON body."""
+
+    method: str
+    path: str
+    handler: Callable[[Call[A]], Awaitable[Answer]]
+    asks: type[A]
+    raw: bool = False
+    body_bytes_max: int = BODY_BYTES_MAX
+
+    async def decode(self, request: web.Request) -> A:
+        """What is asked; InputError names the field and the bound."""
+        if self.raw or self.method in {"GET", "DELETE"}:
+            return convert_query(request, self.asks)
+        body = await read_bounded(request, self.body_bytes_max)
+        try:
+            return msgspec.json.decode(body or b"{}", type=self.asks)
+        except msgspec.DecodeError as error:
+            raise InputError(f"request body: {error}") from None
+
+
+def convert_query(request: web.Request, kind: type[A]) -> A:
+    """The query string as ``kind``; a parameter given twice or not known is refused."""
+    given: dict[str, Any] = dict(request.query)
+    if len(given) != len(request.query):
+        raise InputError("query string: a parameter is given twice")
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InputError(f"query string: {error}") from None
+
+
+async def read_bounded(request: web.Request, bytes_max: int) -> bytes:
+    """The whole body; InputError beyond the bound, before it is read where its length is announced."""
+    if (request.content_length or 0) > bytes_max:
+        raise too_long(bytes_max)
+    pieces: list[bytes] = []
+    total = 0
+    async for piece in request.content.iter_any():
+        total += len(piece)
+        if total > bytes_max:
+            raise too_long(bytes_max)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def too_long(bytes_max: int) -> InputError:
+    """The error of a body beyond its bound."""
+    return InputError(f"request body: at most {bytes_max} bytes", code="too-long")

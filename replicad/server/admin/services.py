@@ -1,0 +1,51 @@
+"""What the admin door works with; assembly fills it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from replicad.catalog import Catalog
+from replicad.model.ids import NodeId
+from replicad.net.links import LinkTable
+from replicad.protocol.gossip.standing import Standing
+from replicad.services.fetch import Fetch
+from replicad.services.hub import Hub
+from replicad.services.ingest import Ingest
+from replicad.services.membership import Membership
+from replicad.store.blobs import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What does not change while the daemon runs. ``network_key`` is where the network's private key would lie. ``started_ms`` is wall clock time."""
+
+    name: str
+    site: str
+    data: Path
+    network_key: Path
+    started_ms: int
+    peers_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """``clock_ms`` is wall clock time in milliseconds, ``monotonic_ms`` the clock of ``standing``."""
+
+    facts: Facts
+    catalog: Catalog
+    store: BlobStore
+    ingest: Ingest
+    fetch: Fetch
+    membership: Membership
+    links: LinkTable
+    standing: Standing
+    hub: Hub
+    clock_ms: Callable[[], int]
+    monotonic_ms: Callable[[], int]
+
+    @property
+    def node(self) -> NodeId:
+        """This node."""
+        return self.catalog.node

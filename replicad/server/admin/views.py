@@ -1,0 +1,147 @@
+"""From the model's values to the API's nouns, and who of the members is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from replicad.errors import ConflictError, NotFoundError
+from replicad.model.entries import Listed
+from replicad.model.ids import NodeId
+from replicad.model.members import Member, Share
+from replicad.server.admin import nouns
+from replicad.server.admin.services import Services
+
+PREFIX_CHARS_MIN = 4
+
+Members = Mapping[NodeId, Member]
+
+
+def members_now(services: Services) -> Members:
+    """Everybody with a grant in force, this node included."""
+    return services.catalog.replica.trust.members(services.clock_ms())
+
+
+def label(members: Members, node: NodeId) -> str:
+    """What people call the node: its name, or the beginning of its id when it is no member (any more)."""
+    member = members.get(node)
+    return member.name if member else node.short
+
+
+def find_member(services: Services, named: str) -> Member:
+    """The member that a person means: by name, or by an unambiguous beginning of its id (dashes and case do not matter). NotFoundError, ConflictError."""
+    members = members_now(services)
+    by_name = [member for member in members.values() if member.name == named]
+    plain = named.replace("-", "").upper()
+    by_id = [member for member in members.values() if len(plain) >= PREFIX_CHARS_MIN and str(member.id).replace("-", "").startswith(plain)]
+    found = by_name or by_id
+    if not found:
+        raise NotFoundError(f"no member is called {named[:80]!r}, and no id begins with it", hint="replicad peer list", code="no-such-node")
+    if len(found) > 1:
+        listed = ", ".join(f"{member.name} ({member.id.short}...)" for member in found)
+        raise ConflictError(f"{named!r} could be {listed}", hint="name it by the beginning of its id", code="ambiguous-node")
+    return found[0]
+
+
+def linked_members(services: Services) -> set[NodeId]:
+    """The members that are there: linked with this node, or by way of others.
+
+    "Linked" is a head younger than three intervals (protocol.md section 5); a node that died is noticed sooner, because nobody who is there says any more that it has a link with it.
+    """
+    now_ms = services.monotonic_ms()
+    found = {link.node for link in services.links.all()}
+    waiting = list(found)
+    while waiting:
+        presence = services.standing.presence(waiting.pop())
+        for node in presence.links if presence else ():
+            if node not in found and services.standing.linked(node, now_ms):
+                found.add(node)
+                waiting.append(node)
+    return found
+
+
+def entry(listed: Listed, members: Members) -> nouns.Entry:
+    """A name as the API shows it."""
+    return nouns.Entry(
+        share=listed.share,
+        path=listed.path,
+        stage=listed.stage,
+        size=listed.size,
+        sha256=str(listed.content),
+        published=nouns.date(listed.hlc.ms),
+        publisher=listed.publisher,
+        origin=label(members, listed.origin),
+        available=listed.available,
+        siblings=listed.siblings,
+        record=str(listed.record),
+    )
+
+
+def share(found: Share) -> nouns.Share:
+    """A share as the API shows it."""
+    return nouns.Share(name=found.name, public=found.public, immutable=found.immutable, stages=list(found.stages), created=nouns.date(found.created.ms))
+
+
+def find_share(services: Services, name: str) -> Share:
+    """The share of that name; NotFoundError lists those that exist."""
+    shares = services.catalog.replica.trust.shares()
+    if name not in shares:
+        there = f"there are {', '.join(shares)}" if shares else "there is none yet"
+        raise NotFoundError(f"no share is called {name!r}; {there}", hint=f"replicad share create {name}", code="no-such-share")
+    return shares[name]
+
+
+def percent(services: Services, node: NodeId, listed: Listed) -> int | None:
+    """How much of the entry's content a node that wants it holds; None when it has not told."""
+    if node != services.node:
+        return services.standing.percent(node, listed)
+    return 100 if listed.available else services.fetch.percent(listed.content)
+
+
+def peer(services: Services, member: Member, *, linked: bool, total_bytes: int) -> nouns.Peer:
+    """Another member as the API shows it. ``total_bytes`` is what this node knows of contents, the base of the member's percentage."""
+    link = services.links.get(member.id)
+    return nouns.Peer(
+        id=str(member.id),
+        name=member.name,
+        role=member.role,
+        site=member.site,
+        shares=None if member.shares is None else sorted(member.shares),
+        stages=None if member.stages is None else sorted(member.stages),
+        linked=linked,
+        since=_since(services, member.id),
+        rtt_ms=None if link is None or link.rtt_s is None else round(link.rtt_s * 1000, 3),
+        percent=_whole_percent(services, member.id, total_bytes),
+        lag=_lag(services, member.id),
+    )
+
+
+def _since(services: Services, node: NodeId) -> str | None:
+    """Linked directly: since when. Otherwise when it was last heard of."""
+    link = services.links.get(node)
+    ago_ms = link.age_s * 1000 if link else services.standing.seen_ms_ago(node, services.monotonic_ms())
+    return None if ago_ms is None else nouns.date(services.clock_ms() - int(ago_ms))
+
+
+def _lag(services: Services, node: NodeId) -> nouns.Lag | None:
+    """What it said last; "nothing missing" only if it also has every record that this node has."""
+    if services.standing.head(node) is None:
+        return None
+    lag = services.standing.lag(node)
+    if lag.files == 0 and not _in_sync(services, node):
+        return None
+    return nouns.Lag(lag.files, lag.bytes, None if lag.since_ms is None else nouns.date(lag.since_ms))
+
+
+def _in_sync(services: Services, node: NodeId) -> bool:
+    member = members_now(services).get(node)
+    shares = ["", *(name for name in services.catalog.replica.trust.shares() if member and member.has_share(name))]
+    return all(services.standing.in_sync(node, name) for name in shares)
+
+
+def _whole_percent(services: Services, node: NodeId, total_bytes: int) -> int | None:
+    lag = _lag(services, node)
+    if lag is None:
+        return None
+    if lag.files == 0:
+        return 100
+    return max(0, min(99, 100 - 100 * lag.bytes // max(1, total_bytes)))
