@@ -8,7 +8,6 @@ the link (the records reach it later by anti-entropy); reading stops while a han
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -19,8 +18,9 @@ from replicad.crypto.session import Credentials, Ephemeral, Session, fields, non
 from replicad.errors import PeerError
 from replicad.model.ids import Digest, NodeId
 from replicad.protocol.wire import Fault, Message, Ping, Pong, Renew, decode, encode
+from replicad.telemetry.log import get
 
-log = logging.getLogger(__name__)
+log = get(__name__)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Link:
         try:
             await job
         except Exception:
-            log.exception("link failed", extra={"peer": self.node.short})
+            log.exception("link failed", peer=self.node.short)
             self.close("internal error", code="internal")
 
     async def _end(self) -> None:
@@ -171,7 +171,7 @@ class Link:
                 if self._fault is not None:
                     await self._send_frame(encode(self._fault))
         except (TimeoutError, ConnectionError):
-            log.debug("link ended without a farewell", extra={"peer": self.node.short})
+            log.debug("link ended without a farewell", peer=self.node.short)
         finally:
             await self._frames.close()
 
@@ -205,7 +205,7 @@ class Link:
                     self._heard_s = time.monotonic()
             self.close("closed by the peer")
         except PeerError as error:
-            log.warning("link dropped", extra={"peer": self.node.short, "code": error.error_code, "reason": error.message})
+            log.warning("link dropped", peer=self.node.short, code=error.error_code, reason=error.message)
             self.close(error.message, code=error.error_code)
         except ConnectionError as error:
             self.close(f"connection lost ({error or type(error).__name__})")

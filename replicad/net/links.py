@@ -7,7 +7,6 @@ It routes messages to handlers and authenticates data requests against the sessi
 from __future__ import annotations
 
 import inspect
-import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -19,10 +18,11 @@ from replicad.errors import PeerError
 from replicad.model.ids import NodeId
 from replicad.net.link import Frames, Link, LinkConfig, Peer, monotonic_ms
 from replicad.protocol.wire import Message
+from replicad.telemetry.log import get
 
 __all__ = ["Frames", "Handler", "Link", "LinkConfig", "LinkTable", "Peer", "supersedes"]
 
-log = logging.getLogger(__name__)
+log = get(__name__)
 
 SIMULTANEOUS_S = 15.0
 """Two links younger than this may come from both sides dialling at once: longer than a handshake may take (10 s) plus a margin."""
@@ -132,7 +132,7 @@ class LinkTable:
         if old is not None:
             self._retire(old)
             old.close("replaced by a newer link", code="duplicate")
-        log.info("link up", extra={"peer": link.node.short, "outgoing": link.outgoing})
+        log.info("link up", peer=link.node.short, outgoing=link.outgoing)
         for callback in self._up:
             callback(link)
         return True
@@ -144,7 +144,7 @@ class LinkTable:
     def _remove(self, link: Link) -> None:
         if self._links.get(link.node) is link:
             del self._links[link.node]
-        log.info("link down", extra={"peer": link.node.short, "reason": link.reason})
+        log.info("link down", peer=link.node.short, reason=link.reason)
         for callback in self._down:
             callback(link, link.reason)
 
