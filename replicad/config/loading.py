@@ -58,6 +58,10 @@ class Config:
         """Every key with its value and where that came from, in the order of the example."""
         return [Row(key.path, self.values[key.path], key.kind.show(self.values[key.path]), self.origins[key.path], key.help) for key in KEYS]
 
+    def changes(self, newer: Config) -> list[str]:
+        """The keys (``section.name``) that have another value in ``newer``, in the order of the example."""
+        return [key.path for key in KEYS if self.values[key.path] != newer.values[key.path]]
+
     @property
     def node_key(self) -> Path:
         """This node's private key."""

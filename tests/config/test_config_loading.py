@@ -230,3 +230,10 @@ def test_dotted_keys_and_inline_tables_have_lines_too(load: Load) -> None:
 )
 def test_the_url_of_the_peer_door(load: Load, text: str, url: str) -> None:
     assert load(NAMED + text).peers_url == url
+
+
+def test_what_changed_between_two_readings(load: Load) -> None:
+    before = load(NAMED + '[log]\nlevel = "info"\n')
+    after = load(NAMED + '[log]\nlevel = "debug"\n[storage]\nquota = "0 B"\nreserve = "6 %"\n')
+    assert before.changes(after) == ["storage.reserve", "log.level"]
+    assert before.changes(before) == []
