@@ -18,6 +18,7 @@ HELD_PAGE = 1000
 WANTED_MAX = 100_000
 WANTED = "SELECT content, manifest, size_bytes, hlc FROM wanted ORDER BY hlc"
 MISSING = "SELECT content, hlc FROM wanted WHERE share = ? ORDER BY hlc DESC"
+IS_WANTED = "SELECT 1 FROM entry JOIN wanted ON wanted.record = entry.record WHERE entry.content = ? AND entry.counts = 1 LIMIT 1"
 NAMED = "SELECT share, path FROM entry WHERE content = ? AND counts = 1 AND wins >= ? LIMIT 1"
 HELD_AFTER = "SELECT content, size_bytes FROM held WHERE content > ? ORDER BY content LIMIT ?"
 
@@ -143,7 +144,6 @@ def _manifest(connection: sqlite3.Connection, *, content: Digest, manifest_id: D
         return Manifest.decode(row[0])
     for source in (
         "SELECT size_bytes FROM held WHERE content = ?1 AND manifest = ?2",
-        "SELECT size_bytes FROM wanted WHERE content = ?1 AND manifest = ?2",
         "SELECT size_bytes FROM entry WHERE content = ?1 AND counts = 1 AND manifest = ?2",
     ):
         row = connection.execute(f"{source} LIMIT 1", (content, manifest_id)).fetchone()
@@ -163,7 +163,7 @@ def _wanted(connection: sqlite3.Connection, *, limit: int) -> list[Wanted]:
 
 
 def _is_wanted(connection: sqlite3.Connection, *, content: Digest) -> bool:
-    return connection.execute("SELECT 1 FROM wanted WHERE content = ? LIMIT 1", (content,)).fetchone() is not None
+    return connection.execute(IS_WANTED, (content,)).fetchone() is not None
 
 
 def _missing(connection: sqlite3.Connection, *, share: str, limit: int) -> Missing:

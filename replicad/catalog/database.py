@@ -1,8 +1,8 @@
 """The SQLite file behind the catalog: one writer connection with grouped commits, two readers, one owner that closes all of them on every path.
 
 Work is a plain function of a ``sqlite3.Connection``; a whole transaction is one hop into the connection's thread (aiosqlite's threads; a hop per statement would cost ten times the
-statements). ``write`` puts its function into a bounded queue; whoever reaches the writer's thread first runs everything that is queued, each in a savepoint of its own, and commits once:
-concurrent callers share one fsync. What follows a commit (``after``) is called in the event loop, in commit order, also when the caller was cancelled meanwhile.
+statements). ``write`` puts its function into a bounded queue; whoever reaches the writer's thread first runs everything that is queued and commits once: concurrent callers share one fsync. If one of
+them fails, the group is rolled back and each runs again by itself, so a unit must be a function of the connection alone. What follows a commit (``after``) is called in the event loop, in commit order, also when the caller was cancelled meanwhile.
 
 Durability: ``synchronous`` is NORMAL (a crash of the program loses nothing, a power failure may lose the last transactions, never consistency) unless one unit of the group asks for
 FULL. Checkpoints are explicit: after a commit, once the log is larger than ``LOG_BYTES``, and when closing.
@@ -35,8 +35,8 @@ Unit = Callable[[sqlite3.Connection], T]
 QUEUE_MAX = 256
 """Units waiting for the writer; more callers wait their turn. A guess: far above what services do at once, small enough to be nothing in memory."""
 GROUP_MAX = 64
-"""Units per commit, so that one failing disk operation fails few of them."""
-LOG_BYTES = 16 << 20
+"""Units per commit: bounds how long the first of them waits. A guess."""
+LOG_BYTES = 64 << 20
 """Write-ahead log size that starts a checkpoint: SQLite's own default is 4 MiB; with 16 the same page is copied back less often."""
 BUSY_MS = 5_000
 CACHE_KIB = 16 * 1024
@@ -62,7 +62,7 @@ class _Job(Generic[T]):
         self.durable = durable
         self.after = after
         self.result: T
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
 
     def finish(self) -> None:
         """In the event loop, after the commit."""
@@ -110,43 +110,35 @@ class Database:
     def _drain(self, connection: sqlite3.Connection) -> None:
         while self._jobs:
             group = [self._jobs.popleft() for _ in range(min(GROUP_MAX, len(self._jobs)))]
-            try:
-                self._commit(connection, group)
-            except Exception as error:  # noqa: BLE001 - whatever it was, it belongs to the callers, not to this thread
-                self._undo(connection, group, error)
+            if not self._commit(connection, group):
+                for job in group:
+                    self._commit(connection, [job])
             self._loop.call_soon_threadsafe(_finish, group)
         self._checkpoint(connection)
 
-    def _commit(self, connection: sqlite3.Connection, group: list[_Job[Any]]) -> None:
+    def _commit(self, connection: sqlite3.Connection, group: list[_Job[Any]]) -> bool:
+        """All units of the group in one transaction, or nothing of it and False; then an error belongs to a group of one, and larger groups are to be tried one by one.
+
+        No savepoints: inside one, every further statement costs SQLite (3.40) time in proportion to the pages changed so far (it truncates its in-memory statement journal by walking it).
+        """
         level = "FULL" if any(job.durable for job in group) else "NORMAL"
-        connection.execute(f"PRAGMA synchronous = {level}")
-        connection.execute("BEGIN IMMEDIATE")
-        for job in group:
-            connection.execute("SAVEPOINT unit")
-            try:
+        try:
+            connection.execute(f"PRAGMA synchronous = {level}")
+            connection.execute("BEGIN IMMEDIATE")
+            for job in group:
                 job.result = job.unit(connection)
-            except Exception as error:
-                job.error = _wrapped(error)
-                if not connection.in_transaction:  # SQLite itself gave up the whole transaction (disk full, input/output error)
-                    raise
-                connection.execute("ROLLBACK TO unit")
-                self._tell_mirror()
-            connection.execute("RELEASE unit")
-        connection.execute("COMMIT")
+            connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - whatever it was, it belongs to the caller, not to this thread
+            if connection.in_transaction:
+                connection.rollback()
+            if self.mirror is not None:
+                self.mirror.rolled_back()
+            if len(group) == 1:
+                group[0].error = _wrapped(error)
+            return False
         if self.mirror is not None:
             self.mirror.committed()
-
-    def _undo(self, connection: sqlite3.Connection, group: list[_Job[Any]], error: Exception) -> None:
-        wrapped = _wrapped(error)
-        for job in group:
-            job.error = job.error or wrapped
-        if connection.in_transaction:
-            connection.rollback()
-        self._tell_mirror()
-
-    def _tell_mirror(self) -> None:
-        if self.mirror is not None:
-            self.mirror.rolled_back()
+        return True
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         try:

@@ -6,29 +6,29 @@ Content is wanted when a winner in a stage that this node carries names it. Func
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from replicad.model.ids import Digest, NodeId
 from replicad.protocol.replica import Replica
 
-_NAMED = """
-SELECT entry.content, entry.manifest, entry.size_bytes, entry.share, record.hlc
+_OTHERS = "SELECT wanted.record FROM entry AS other JOIN wanted ON wanted.record = other.record WHERE other.content = {content} AND other.counts = 1"
+WANT = f"""
+INSERT INTO wanted (record, share, hlc, content, manifest, size_bytes, in_share, in_all)
+SELECT entry.record, entry.share, record.hlc, entry.content, entry.manifest, entry.size_bytes,
+    NOT EXISTS ({_OTHERS.format(content="entry.content")} AND other.share = entry.share),
+    NOT EXISTS ({_OTHERS.format(content="entry.content")})
 FROM entry JOIN record ON record.record = entry.record
-WHERE {where} AND entry.wins = 1
+WHERE entry.record = ?
   AND EXISTS (SELECT 1 FROM carried WHERE carried.share = entry.share AND carried.stage = entry.stage)
   AND NOT EXISTS (SELECT 1 FROM held WHERE held.content = entry.content)
-"""
-_UPSERT = "INSERT INTO wanted (content, manifest, size_bytes, share, hlc) {rows} ON CONFLICT DO UPDATE SET hlc = min(hlc, excluded.hlc)"
-
-WANT_RECORD = _UPSERT.format(rows=_NAMED.format(where="entry.record = ?"))
-WANT_CONTENT = _UPSERT.format(rows=_NAMED.format(where="entry.content = ? AND entry.counts = 1"))
-WANT_PLACE = _UPSERT.format(rows=_NAMED.format(where="entry.record IN (SELECT winner FROM register WHERE share = ? AND stage = ? AND winner IS NOT NULL)"))
-OLDEST = """
-SELECT min(record.hlc)
-FROM entry JOIN record ON record.record = entry.record
-WHERE entry.content = ?1 AND entry.counts = 1 AND entry.share = ?4 AND entry.wins = 1 AND entry.manifest = ?2 AND entry.size_bytes = ?3
-  AND EXISTS (SELECT 1 FROM carried WHERE carried.share = entry.share AND carried.stage = entry.stage)
-"""
+"""  # noqa: S608 - constants only
+UNWANT = "DELETE FROM wanted WHERE record = ? RETURNING content, share, in_share, in_all"
+HEIR_IN_SHARE = f"UPDATE wanted SET in_share = 1 WHERE record = ({_OTHERS.format(content='?')} AND other.share = ? LIMIT 1)"  # noqa: S608 - constants only
+HEIR_IN_ALL = f"UPDATE wanted SET in_all = 1 WHERE record = ({_OTHERS.format(content='?')} LIMIT 1)"  # noqa: S608 - constants only
+FOUND = "DELETE FROM wanted WHERE record IN (SELECT record FROM entry WHERE content = ? AND counts = 1)"
+WINNERS_OF = "SELECT record FROM entry WHERE content = ? AND counts = 1 AND wins = 1"
+WINNERS_AT = "SELECT winner FROM register WHERE winner IS NOT NULL AND share = ? AND stage = ?"
+WANTED_AT = "SELECT wanted.record FROM wanted JOIN entry ON entry.record = wanted.record WHERE wanted.share = ? AND entry.stage = ?"
 
 Places = Mapping[str, tuple[str, ...]]
 """Share name to the stages of it that this node carries, lowest first."""
@@ -45,47 +45,44 @@ def carried_places(replica: Replica, node: NodeId, now_ms: int) -> dict[str, tup
 
 
 def want(connection: sqlite3.Connection, winners: Iterable[int]) -> None:
-    """These record numbers have just won their registers."""
-    connection.executemany(WANT_RECORD, ((record,) for record in winners))
+    """These record numbers have just won their registers, or became interesting otherwise: their contents are wanted if carried and not held."""
+    connection.executemany(WANT, ((record,) for record in winners))
 
 
-def unwant(connection: sqlite3.Connection, losers: Sequence[int]) -> None:
-    """These record numbers win no more: what only they named is wanted no more."""
+def unwant(connection: sqlite3.Connection, losers: Iterable[int]) -> None:
+    """These record numbers win no more, or are not carried: what only they named is wanted no more. If they stood for others in the totals, one of those takes over."""
     for record in losers:
-        row = connection.execute("SELECT content, manifest, size_bytes, share FROM entry WHERE record = ?", (record,)).fetchone()
-        _judge_again(connection, row)
+        for content, share, in_share, in_all in connection.execute(UNWANT, (record,)).fetchall():
+            if in_share:
+                connection.execute(HEIR_IN_SHARE, (content, share))
+            if in_all:
+                connection.execute(HEIR_IN_ALL, (content,))
 
 
 def found(connection: sqlite3.Connection, contents: Iterable[Digest]) -> None:
     """These contents are held now."""
-    connection.executemany("DELETE FROM wanted WHERE content = ?", ((content,) for content in contents))
+    connection.executemany(FOUND, ((content,) for content in contents))
 
 
 def lost(connection: sqlite3.Connection, content: Digest) -> None:
     """This content is not held any more."""
-    connection.execute(WANT_CONTENT, (content,))
+    want(connection, _numbers(connection, WINNERS_OF, content))
 
 
 def carry(connection: sqlite3.Connection, places: Places) -> set[str]:
-    """The stages this node carries are these now. Returns the shares in which that is a change. Costs one walk over the registers of an added (share, stage), and over the wanted
-    contents of a share that lost one: rare, since only this node's grant and the shares' policies move it.
+    """The stages this node carries are these now. Returns the shares in which that is a change. Costs one walk over the registers of a share for each added stage of it, and one over the
+    wanted contents of a share for each lost one: rare, since only this node's grant and the shares' policies move it.
     """
     before = set(connection.execute("SELECT share, stage FROM carried"))
     now = {(share, stage) for share, stages in places.items() for stage in stages}
     connection.executemany("DELETE FROM carried WHERE share = ? AND stage = ?", before - now)
     connection.executemany("INSERT INTO carried (share, stage) VALUES (?, ?)", now - before)
-    for share in {share for share, _ in before - now}:
-        rows = connection.execute("SELECT content, manifest, size_bytes, share FROM wanted WHERE share = ?", (share,)).fetchall()
-        for row in rows:
-            _judge_again(connection, row)
-    connection.executemany(WANT_PLACE, now - before)
+    for place in before - now:
+        unwant(connection, _numbers(connection, WANTED_AT, *place))
+    for place in now - before:
+        want(connection, _numbers(connection, WINNERS_AT, *place))
     return {share for share, _ in before ^ now}
 
 
-def _judge_again(connection: sqlite3.Connection, row: tuple[bytes, bytes, int, str]) -> None:
-    """A row of ``wanted`` whose reason may be gone: keep it with the oldest reason that is left, or drop it."""
-    (hlc,) = connection.execute(OLDEST, row).fetchone()
-    if hlc is None:
-        connection.execute("DELETE FROM wanted WHERE content = ? AND manifest = ? AND size_bytes = ? AND share = ?", row)
-    else:
-        connection.execute("UPDATE wanted SET hlc = ?5 WHERE content = ?1 AND manifest = ?2 AND size_bytes = ?3 AND share = ?4", (*row, hlc))
+def _numbers(connection: sqlite3.Connection, sql: str, *values: object) -> list[int]:
+    return [number for (number,) in connection.execute(sql, values)]

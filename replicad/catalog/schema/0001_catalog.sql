@@ -98,16 +98,19 @@ CREATE TABLE carried (
     PRIMARY KEY (share, stage)
 ) STRICT, WITHOUT ROWID;
 
--- One row is content that this node should hold and does not: in that share, winners in carried stages name it with this manifest and size. hlc is the oldest such winner's. Several rows for
--- one content and share mean that somebody lies about its manifest or size; all are tried, and holding the content ends all of them. Written by: supply.
+-- One row is a winner in a carried stage whose content this node should hold and does not; content, size and manifest are what that entry says. One content may be wanted by several
+-- entries (if they name different manifests or sizes, somebody lies, and all are tried): in_share marks one of those in each share and in_all one of all, so that it is counted once. There
+-- is no index by content, which would scatter writes over the whole table while a new node fills up: entry_content finds the records. Written by: supply.
 CREATE TABLE wanted (
+    record INTEGER PRIMARY KEY,
+    share TEXT NOT NULL,
+    hlc INTEGER NOT NULL,
     content BLOB NOT NULL,
     manifest BLOB NOT NULL,
     size_bytes INTEGER NOT NULL,
-    share TEXT NOT NULL,
-    hlc INTEGER NOT NULL,
-    PRIMARY KEY (content, manifest, size_bytes, share)
-) STRICT, WITHOUT ROWID;
+    in_share INTEGER NOT NULL,
+    in_all INTEGER NOT NULL
+) STRICT;
 
 CREATE INDEX wanted_oldest ON wanted (hlc);
 CREATE INDEX wanted_share ON wanted (share, hlc);
@@ -192,17 +195,28 @@ CREATE TRIGGER held_out AFTER DELETE ON held BEGIN
     UPDATE tally SET amount = amount - 1, bytes = bytes - old.size_bytes WHERE kind = 'held';
 END;
 
-CREATE TRIGGER wanted_in AFTER INSERT ON wanted BEGIN
+CREATE TRIGGER wanted_share_in AFTER INSERT ON wanted WHEN new.in_share BEGIN
     INSERT INTO tally VALUES ('wanted/' || new.share, 1, new.size_bytes) ON CONFLICT DO UPDATE SET amount = amount + 1, bytes = bytes + excluded.bytes;
-    INSERT INTO tally SELECT 'wanted', 1, new.size_bytes
-        WHERE NOT EXISTS (SELECT 1 FROM wanted WHERE content = new.content AND manifest = new.manifest AND size_bytes = new.size_bytes AND share <> new.share)
-        ON CONFLICT DO UPDATE SET amount = amount + 1, bytes = bytes + excluded.bytes;
 END;
 
-CREATE TRIGGER wanted_out AFTER DELETE ON wanted BEGIN
+CREATE TRIGGER wanted_share_instead AFTER UPDATE OF in_share ON wanted WHEN new.in_share AND NOT old.in_share BEGIN
+    INSERT INTO tally VALUES ('wanted/' || new.share, 1, new.size_bytes) ON CONFLICT DO UPDATE SET amount = amount + 1, bytes = bytes + excluded.bytes;
+END;
+
+CREATE TRIGGER wanted_share_out AFTER DELETE ON wanted WHEN old.in_share BEGIN
     UPDATE tally SET amount = amount - 1, bytes = bytes - old.size_bytes WHERE kind = 'wanted/' || old.share;
-    UPDATE tally SET amount = amount - 1, bytes = bytes - old.size_bytes
-        WHERE kind = 'wanted' AND NOT EXISTS (SELECT 1 FROM wanted WHERE content = old.content AND manifest = old.manifest AND size_bytes = old.size_bytes);
+END;
+
+CREATE TRIGGER wanted_all_in AFTER INSERT ON wanted WHEN new.in_all BEGIN
+    INSERT INTO tally VALUES ('wanted', 1, new.size_bytes) ON CONFLICT DO UPDATE SET amount = amount + 1, bytes = bytes + excluded.bytes;
+END;
+
+CREATE TRIGGER wanted_all_instead AFTER UPDATE OF in_all ON wanted WHEN new.in_all AND NOT old.in_all BEGIN
+    INSERT INTO tally VALUES ('wanted', 1, new.size_bytes) ON CONFLICT DO UPDATE SET amount = amount + 1, bytes = bytes + excluded.bytes;
+END;
+
+CREATE TRIGGER wanted_all_out AFTER DELETE ON wanted WHEN old.in_all BEGIN
+    UPDATE tally SET amount = amount - 1, bytes = bytes - old.size_bytes WHERE kind = 'wanted';
 END;
 
 CREATE TRIGGER winner_in AFTER UPDATE OF winner ON register WHEN old.winner IS NULL AND new.winner IS NOT NULL BEGIN
