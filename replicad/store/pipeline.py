@@ -16,6 +16,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from replicad.errors import NoSpaceError
 from replicad.model.chunks import CHUNKS_MAX, chunk_size_for
 from replicad.store.disk import Disk, storage_errors
 from replicad.store.hops import Lane
@@ -187,10 +188,21 @@ class Pipeline:
         for buffer in buffers:
             end = buffer.offset + buffer.length
             if end > self.allocated:
-                self._space.allocate(self._fd, self.allocated, ALLOCATE_BYTES)
-                self.allocated += ALLOCATE_BYTES
+                self._grow(end)
             with storage_errors("writing an upload"):
                 self._disk.write(self._fd, buffer.content, buffer.offset)
             if end - self._written_back >= WRITEBACK_BYTES:
                 self._disk.start_writeback(self._fd, self._written_back, end - self._written_back)
                 self._written_back = end
+
+    def _grow(self, end: int) -> None:
+        """Preallocate a step at a time; the last bytes before the reserve as they come."""
+        for length in (ALLOCATE_BYTES, end - self.allocated):
+            try:
+                self._space.allocate(self._fd, self.allocated, length)
+            except NoSpaceError:
+                if length < ALLOCATE_BYTES:
+                    raise
+            else:
+                self.allocated += length
+                return

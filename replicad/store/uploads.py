@@ -173,7 +173,7 @@ class Uploads:
             if upload.fd >= 0:
                 os.close(upload.fd)
                 if not upload.named:
-                    upload.path.unlink()
+                    upload.path.unlink(missing_ok=True)
                     self._space.release(upload.allocated)
 
 

@@ -1,0 +1,114 @@
+"""Blob stores for tests: contents, streams, and disks that misbehave on request."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from replicad.model.chunks import chunk_size_for
+from replicad.model.ids import Digest
+from replicad.model.manifest import Manifest
+from replicad.store.blobs import BlobStore
+from replicad.store.disk import Disk
+from replicad.store.space import StoreConfig
+
+MIB = 1 << 20
+NO_RESERVE = StoreConfig(reserve_fraction=0.0)
+
+
+def random_bytes(size: int, *, seed: int = 1) -> bytes:
+    """The same bytes for the same seed."""
+    return random.Random(seed).randbytes(size)
+
+
+def manifest_of(content: bytes, *, chunk_size: int | None = None) -> Manifest:
+    """The manifest by its definition, slowly. ``chunk_size``: another one than the format prescribes, to have many chunks of few bytes."""
+    chunk_size = chunk_size or chunk_size_for(len(content))
+    chunks = b"".join(hashlib.sha256(content[start : start + chunk_size]).digest() for start in range(0, len(content), chunk_size))
+    return Manifest(Digest(hashlib.sha256(content).digest()), len(content), chunk_size, chunks)
+
+
+async def pieces(content: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
+    """A stream of pieces of that size."""
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+@contextlib.asynccontextmanager
+async def opened_store(root: Path, *, config: StoreConfig = NO_RESERVE, disk: Disk | None = None) -> AsyncIterator[BlobStore]:
+    """A store with its own four threads."""
+    with ThreadPoolExecutor(4) as executor:
+        async with BlobStore.open(root, config=config, executor=executor, disk=disk) as store:
+            yield store
+
+
+def files_in(root: Path) -> list[str]:
+    """Every file below, relative."""
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+def verify_no_trace(store: BlobStore, root: Path) -> None:
+    """Nothing is on the disk, nothing is accounted for, and the store still takes as much as it may."""
+    assert files_in(root) == []
+    assert store.used_bytes == 0
+    pool = store._uploads._pool
+    assert (pool._taken, pool._room._value) == (0, 32)
+
+
+class FailingDisk(Disk):
+    """The real disk, except that the call named ``fails`` raises ``error`` while ``armed`` is positive (that many times)."""
+
+    def __init__(self, fails: str, *, error: int = errno.EIO, armed: int = 1_000_000) -> None:
+        super().__init__()
+        self.armed = armed
+        self._lock = threading.Lock()
+        real: Callable[..., object] = getattr(self, fails)
+
+        def call(*arguments: object, **named: object) -> object:
+            with self._lock:
+                failing, self.armed = self.armed > 0, max(self.armed - 1, 0)
+            if failing:
+                raise OSError(error, "as the test asked")
+            return real(*arguments, **named)
+
+        setattr(self, fails, call)
+
+
+class RecordingDisk(Disk):
+    """The real disk; ``calls`` lists what was done, in order. ``before`` is called in the thread with each name and may raise or block."""
+
+    NAMES = ("write", "allocate", "sync", "rename", "sync_directory")
+
+    def __init__(self, before: Callable[[str], None] = lambda _: None) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        for name in self.NAMES:
+            setattr(self, name, self._recorded(name, getattr(self, name), before))
+
+    def _recorded(self, name: str, real: Callable[..., object], before: Callable[[str], None]) -> Callable[..., object]:
+        def call(*arguments: object, **named: object) -> object:
+            self.calls.append(name)
+            before(name)
+            return real(*arguments, **named)
+
+        return call
+
+
+@contextlib.contextmanager
+def corrupted(path: Path, *, at: int) -> Iterator[None]:
+    """One byte of the file is wrong meanwhile."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        right = file.read(1)
+        file.seek(at)
+        file.write(bytes([right[0] ^ 1]))
+    yield
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(right)
