@@ -46,7 +46,7 @@ class ContentLost:
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
-    """A link to this member works now."""
+    """A link to this member works now; or, for the second time, it turned out that its peer door can be reached from here."""
 
     node: NodeId
 
@@ -57,6 +57,13 @@ class LinkDown:
 
     node: NodeId
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Synchronised:
+    """This node and the linked member had the same records of every share that both are granted, a moment ago."""
+
+    node: NodeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +82,4 @@ class PeerBlamed:
     detail: str
 
 
-Event = RecordsCommitted | TrustChanged | EntriesChanged | ContentHeld | ContentLost | LinkUp | LinkDown | HeadsChanged | PeerBlamed
+Event = RecordsCommitted | TrustChanged | EntriesChanged | ContentHeld | ContentLost | LinkUp | LinkDown | Synchronised | HeadsChanged | PeerBlamed

@@ -23,6 +23,7 @@ HEAD_TYPE = "head"
 ENDS_MAX = 64
 MISSING_MAX = 64
 URLS_MAX = 8
+LINKS_MAX = 256
 INTERVAL_MS_MIN = 30_000
 HEADS_PER_S = 2
 """Protocol.md section 5: the interval grows with the network so that nobody handles more than about two heads a second."""
@@ -59,7 +60,7 @@ class Presence(Struct, frozen=True):
     disk_used: _Count = 0
     disk_free: _Count = 0
     load_percent: _Count = 0
-    links: Annotated[tuple[NodeId, ...], Meta(max_length=256)] = ()
+    links: Annotated[tuple[NodeId, ...], Meta(max_length=LINKS_MAX)] = ()
 
 
 class Head(Struct, frozen=True, omit_defaults=True):

@@ -19,6 +19,7 @@ from replicad.protocol.wire import End
 LINKED_INTERVALS = 3
 """A member counts as linked while its newest head is younger than this many of its intervals (protocol.md section 5)."""
 HEADS_MAX = 65_536
+HINTS_MAX = 64
 
 
 class Frontiers(Protocol):
@@ -55,6 +56,7 @@ class Standing:
 
     chains: Callable[[], Frontiers]
     _heads: dict[tuple[NodeId, str], Kept] = field(default_factory=dict)
+    _hints: dict[NodeId, tuple[tuple[str, ...], Digest | None]] = field(default_factory=dict)
 
     def head(self, node: NodeId, share: str = "") -> Head | None:
         """The newest head of that node for that share."""
@@ -88,6 +90,7 @@ class Standing:
     def clear(self) -> None:
         """Drop everything: this node moves to another network."""
         self._heads.clear()
+        self._hints.clear()
 
     def percent(self, node: NodeId, listed: Listed) -> int | None:
         """How much of the entry's content the member holds: 100 held (verified), 0 to 99 on its way, None not known. An entry that has not reached the member yet counts as 0."""
@@ -135,7 +138,16 @@ class Standing:
     def address(self, node: NodeId) -> tuple[tuple[str, ...], Digest | None]:
         """The member's peer door: base URLs in order of preference, and the TLS certificate's fingerprint (None: it has no TLS, or nothing is known)."""
         presence = self.presence(node)
-        return (presence.urls, presence.certificate) if presence else ((), None)
+        hinted = self._hints.get(node, ((), None))
+        if presence is None:
+            return hinted
+        return (*presence.urls, *(url for url in hinted[0] if url not in presence.urls)), presence.certificate
+
+    def hint(self, node: NodeId, urls: tuple[str, ...], certificate: Digest | None) -> None:
+        """Where somebody (an invitation) says a member's peer door is; its own head takes precedence."""
+        self._hints[node] = (urls, certificate)
+        while len(self._hints) > HINTS_MAX:
+            del self._hints[next(iter(self._hints))]
 
     def _includes(self, head: Head, listed: Listed) -> bool | None:
         """Whether the head's frontier includes the entry; None when it does not tell."""
