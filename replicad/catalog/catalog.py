@@ -17,7 +17,7 @@ from replicad.catalog.ledger import Ledger
 from replicad.catalog.memory import HeldSet
 from replicad.catalog.peers import Peers
 from replicad.crypto.keys import SigningKey
-from replicad.errors import ConfigurationError, DistrustError, StorageError
+from replicad.errors import ConfigurationError, ReplicadError
 from replicad.model.ids import NodeId
 
 
@@ -49,7 +49,9 @@ async def _open(path: Path, *, key: SigningKey, clock_ms: Callable[[], int], ran
                 await database.write(partial(_enter, network=network, path=path), durable=True)
                 await database.read(held.load)
                 replica = await database.write(ledger.begin)
-            except (StorageError, DistrustError) as error:
+            except ConfigurationError:
+                raise
+            except ReplicadError as error:
                 raise ConfigurationError(f"{path}: cannot be used as catalog: {error.message}", hint="replicad doctor") from error
             database.mirror = ledger
             catalog = Catalog(database, ledger, replica=replica, held=held, key=key, clock_ms=clock_ms)

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import logging
 import os
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -28,6 +27,7 @@ import aiosqlite
 
 from replicad.catalog.migrations import migrate, scripts
 from replicad.errors import ConfigurationError, NoSpaceError, StorageError
+from replicad.telemetry.log import get
 
 T = TypeVar("T")
 Unit = Callable[[sqlite3.Connection], T]
@@ -41,7 +41,7 @@ LOG_BYTES = 64 << 20
 BUSY_MS = 5_000
 CACHE_KIB = 16 * 1024
 
-logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+_LOG = get(__name__)
 
 
 class Mirror(Protocol):
@@ -86,11 +86,11 @@ class Database:
 
     async def read(self, unit: Unit[T]) -> T:
         """A short query: milliseconds. Sees every commit that finished before the call."""
-        return await _hop(self._reader, unit)
+        return await _hop(self._reader, partial(_snapshot, unit))
 
     async def scan(self, unit: Unit[T]) -> T:
         """A longer query, or one with computation in it; does not delay the short ones."""
-        return await _hop(self._scanner, unit)
+        return await _hop(self._scanner, partial(_snapshot, unit))
 
     async def write(self, unit: Unit[T], *, durable: bool = False, after: Callable[[T], None] | None = None) -> T:
         """Run the unit in a transaction and return its result once that is committed; raises what the unit raises, with nothing of it applied.
@@ -108,12 +108,13 @@ class Database:
     # -- in the writer's thread --
 
     def _drain(self, connection: sqlite3.Connection) -> None:
-        while self._jobs:
-            group = [self._jobs.popleft() for _ in range(min(GROUP_MAX, len(self._jobs)))]
-            if not self._commit(connection, group):
-                for job in group:
-                    self._commit(connection, [job])
-            self._loop.call_soon_threadsafe(_finish, group)
+        """Commit one group of what is queued. Every queued unit has a call of this behind it, so none is forgotten, and the first caller does not wait for the last."""
+        group = [self._jobs.popleft() for _ in range(min(GROUP_MAX, len(self._jobs)))]
+        if group and not self._commit(connection, group):
+            for job in group:
+                self._commit(connection, [job])
+        for job in group:
+            self._loop.call_soon_threadsafe(job.finish)
         self._checkpoint(connection)
 
     def _commit(self, connection: sqlite3.Connection, group: list[_Job[Any]]) -> bool:
@@ -129,7 +130,7 @@ class Database:
                 job.result = job.unit(connection)
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it was, it belongs to the caller, not to this thread
-            if connection.in_transaction:
+            with suppress(sqlite3.Error):  # on a dead disk even that fails; then every later transaction says so
                 connection.rollback()
             if self.mirror is not None:
                 self.mirror.rolled_back()
@@ -144,13 +145,8 @@ class Database:
         try:
             if self._log.stat().st_size > LOG_BYTES:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        except (OSError, sqlite3.Error):
-            logging.getLogger(__name__).warning("checkpoint failed; the log keeps growing until one succeeds", exc_info=True)
-
-
-def _finish(group: list[_Job[Any]]) -> None:
-    for job in group:
-        job.finish()
+        except (OSError, sqlite3.Error) as error:
+            _LOG.seldom("checkpoint", "checkpoint failed, the write-ahead log keeps growing", path=self._path, error=error)
 
 
 def _wrapped(error: Exception) -> Exception:
@@ -168,6 +164,15 @@ async def _hop(connection: aiosqlite.Connection, unit: Unit[T]) -> T:
         return await connection._execute(partial(_with_raw, connection, unit))  # type: ignore[no-any-return, no-untyped-call]  # noqa: SLF001 - aiosqlite has no public way to run one function; a test watches this
     except sqlite3.Error as error:
         raise _wrapped(error) from error
+
+
+def _snapshot(unit: Unit[T], connection: sqlite3.Connection) -> T:
+    """All statements of a reading unit see the same commits."""
+    connection.execute("BEGIN")
+    try:
+        return unit(connection)
+    finally:
+        connection.rollback()
 
 
 def _with_raw(connection: aiosqlite.Connection, unit: Unit[T]) -> T:
@@ -210,10 +215,12 @@ def _locked(path: Path, *, create: bool) -> Iterator[None]:
         raise ConfigurationError(f"{path}: there is no catalog here", hint="replicad init")
     descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(f"{path}: another replicad process uses this catalog", hint="replicad status") from None
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         yield
-    except BlockingIOError:
-        raise ConfigurationError(f"{path}: another replicad process uses this catalog", hint="replicad status") from None
     finally:
         os.close(descriptor)
 
@@ -230,7 +237,6 @@ async def _connected(path: Path) -> AsyncIterator[aiosqlite.Connection]:
 
 
 def _prepare(connection: sqlite3.Connection, *, path: Path) -> None:
-    path.chmod(0o600)
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     connection.execute("PRAGMA trusted_schema = OFF")
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -251,5 +257,8 @@ def _prepare_reader(connection: sqlite3.Connection) -> None:
 
 
 def _leave(connection: sqlite3.Connection) -> None:
-    """Everything into the main file, so that a copy of it alone is complete."""
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    """Everything into the main file, so that a copy of it alone is complete. If that fails, the log has it."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        _LOG.warning("last checkpoint failed, the next start reads the write-ahead log", error=error)

@@ -70,6 +70,7 @@ class Ledger:
         """The database's word that they may not be."""
         if self._ahead:
             self._working = None
+            self._ahead = False
 
     def begin(self, connection: sqlite3.Connection) -> Replica:
         """Read the tables; a replica for the event loop, equal to the working one."""
