@@ -63,7 +63,7 @@ def _disk(services: Services) -> Iterator[nouns.Trouble]:
 
 def _clock(services: Services) -> Iterator[nouns.Trouble]:
     members = views.members_now(services)
-    for node, skew_ms in services.skews().items():
+    for node, skew_ms in services.dialing.skews().items():
         if abs(skew_ms) >= SKEW_WARN_MS and node in members:
             words = f"the clock of {members[node].name} is {abs(skew_ms) / 1000:.1f} s {'ahead of' if skew_ms > 0 else 'behind'} this node's"
             yield nouns.Trouble("clock-skew", words, "timedatectl on both", str(node))
@@ -73,7 +73,7 @@ def _peers(services: Services) -> Iterator[nouns.Trouble]:
     linked = views.linked_members(services) | {services.node}
     for member in views.members_now(services).values():
         if member.id not in linked:
-            why = services.link_trouble(member.id)
+            why = services.dialing.trouble(member.id)
             yield nouns.Trouble("peer-offline", f"{member.name}: {why or 'offline'}", f"replicad peer check {member.name}", str(member.id))
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from replicad.catalog import Catalog
-from replicad.model.ids import NodeId
-from replicad.net.links import LinkTable
-from replicad.protocol.gossip.standing import Standing
-from replicad.services.fetch import Fetch
-from replicad.services.hub import Hub
-from replicad.services.ingest import Ingest
-from replicad.services.membership import Membership
-from replicad.store.blobs import BlobStore
+if TYPE_CHECKING:
+    from replicad.catalog import Catalog
+    from replicad.model.ids import NodeId
+    from replicad.net.links import LinkTable
+    from replicad.protocol.gossip.standing import Standing
+    from replicad.services.fetch import Fetch
+    from replicad.services.hub import Hub
+    from replicad.services.ingest import Ingest
+    from replicad.services.links import Links
+    from replicad.services.membership import Membership
+    from replicad.store.blobs import BlobStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Services:
     fetch: Fetch
     membership: Membership
     links: LinkTable
+    dialing: Links
     standing: Standing
     hub: Hub
     clock_ms: Callable[[], int]

@@ -1,0 +1,30 @@
+"""What tests of the command line share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def unprivileged(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Root may read everything, so a test about permissions runs as nobody for its duration (effective ids only; they are taken back afterwards)."""
+    if os.geteuid() != 0:
+        yield
+        return
+    place = request.getfixturevalue("tmp_path")
+    for directory in [place, *place.parents]:
+        if directory.stat().st_uid == 0 and directory != directory.parent and directory.stat().st_mode & 0o007 == 0:
+            directory.chmod(directory.stat().st_mode | 0o011)
+    os.chown(place, NOBODY, NOBODY)
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)

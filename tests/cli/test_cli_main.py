@@ -1,0 +1,190 @@
+"""The program as a whole: how it is called, how it starts, how it ends."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from replicad import __version__
+from replicad.cli.main import PLACES, main
+
+START_CPU_S_MAX = 0.15
+CLIENT_VERBS = (
+    ("status",),
+    ("matrix",),
+    ("transfers",),
+    ("doctor",),
+    ("id",),
+    ("peer", "list"),
+    ("peer", "invite"),
+    ("share", "list"),
+    ("ls",),
+    ("show", "w/a"),
+    ("get", "w/a"),
+    ("wait", "w/a"),
+    ("publish", __file__, "--share", "w"),
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration of a daemon that does not run."""
+    file = tmp_path / "replicad.toml"
+    file.write_text(f'[node]\nname = "ams1"\ndata = "{tmp_path / "data"}"\n')
+    return file
+
+
+def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    for verb in PLACES:
+        assert f"  {verb} " in listed
+        assert main([verb, "--help"]) == 0
+        assert "Usage: replicad" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonsense",),
+        ("status", "--nonsense"),
+        ("peer", "add"),
+        ("peer", "add", "https://127.0.0.1:8440"),
+        ("peer", "add", "token", "--key", "K"),
+        ("peer", "set", "ber1"),
+        ("share", "set", "w"),
+        ("publish",),
+        ("publish", "x", "--wait", "0"),
+        ("wait", "w/a", "--timeout", "soon"),
+        ("wait", "w"),
+        ("init",),
+        ("rollback", "w/a"),
+    ],
+)
+def test_a_command_line_that_cannot_be_understood(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(list(arguments)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Usage: replicad" in said.err
+
+
+def test_usage_errors_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--nonsense", "--json"]) == 2
+    error = json.loads(capsys.readouterr().err)
+    assert error["code"] == "usage"
+    assert "--nonsense" in error["message"]
+
+
+def test_without_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("REPLICAD_CONFIG", str(tmp_path / "none.toml"))
+    assert main(["status", "--json"]) == 10
+    error = json.loads(capsys.readouterr().err)
+    assert error["code"] == "no-configuration"
+    assert "none.toml" in error["message"]
+    assert "replicad init" in error["hint"]
+
+
+def test_a_wrong_configuration_ends_every_verb_with_all_its_errors(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(config.read_text() + '[storage]\nqota = "1 TB"\n[log]\nlevel = 3\n')
+    assert main(["--config", str(config), "status"]) == 10
+    said = capsys.readouterr().err
+    assert "qota" in said
+    assert "replicad.toml:5" in said
+    assert "level" in said
+
+
+def test_no_daemon(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(config), "status"]) == 5
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: the daemon does not answer at ")
+    assert "replicad serve" in said.err
+
+
+def test_global_options_stand_before_or_after_the_verb(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (
+        ["--config", str(config), "--json", "peer", "list"],
+        ["peer", "--json", "list", "--config", str(config)],
+        ["peer", "list", "--json", "--config", str(config)],
+    ):
+        assert main(arguments) == 5
+        assert json.loads(capsys.readouterr().err)["code"] == "unreachable"
+
+
+def test_a_daemon_one_may_not_talk_to(config: Path, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(tmp_path / "data" / "admin.sock"))
+        door.listen()
+        (tmp_path / "data" / "admin.sock").chmod(0)
+        request.getfixturevalue("unprivileged")
+        assert main(["--config", str(config), "status"]) == 6
+    assert "group replicad" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("url", "code"), [("http://127.0.0.1:1", 5), ("https://127.0.0.1:1", 5), ("127.0.0.1:8441", 2), ("ftp://x", 2)])
+def test_a_remote_daemon_that_is_not_there(url: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--url", url, "status"]) == code
+    assert url in capsys.readouterr().err
+
+
+def test_something_else_behind_the_url(capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as door,
+        subprocess.Popen([sys.executable, "-m", "replicad", "--url", f"http://127.0.0.1:{door.getsockname()[1]}", "status"], stderr=subprocess.PIPE) as asking,
+    ):
+        connection, _ = door.accept()
+        connection.recv(4096)
+        connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+        connection.close()
+        assert asking.wait(20) == 5
+        assert asking.stderr is not None
+        assert b"does not answer" in asking.stderr.read()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"replicad {__version__}\n"
+    assert main(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == __version__
+
+
+def test_config_verbs(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPLICAD__LOG__LEVEL", "debug")
+    assert main(["--config", str(config), "config", "check"]) == 0
+    assert capsys.readouterr().out == f"{config}: ok\n"
+    assert main(["--config", str(config), "config", "show", "--origin", "--json"]) == 0
+    settings = {one["key"]: one for one in json.loads(capsys.readouterr().out)["settings"]}
+    assert settings["node.name"] == {"key": "node.name", "value": '"ams1"', "origin": f"{config}:2"}
+    assert settings["log.level"]["origin"] == "environment"
+    assert settings["admin.listen"]["origin"] == "default"
+    assert main(["config", "example"]) == 0
+    assert "[downloads]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", CLIENT_VERBS, ids=" ".join)
+def test_client_verbs_do_not_load_the_daemon(verb: tuple[str, ...], config: Path) -> None:
+    code = "import sys; from replicad.cli.main import main; main(sys.argv[1:]); print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code, "--config", str(config), *verb], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1]
+    for heavy in ("aiohttp", "asyncio", "aiosqlite", "sqlite3", "uvloop", "rich", "cryptography"):
+        assert f"'{heavy}'" not in loaded, f"{heavy} in {loaded}"
+
+
+def test_client_verbs_start_quickly(config: Path) -> None:
+    """CPU time, because the wall belongs to whatever else this machine does."""
+
+    def once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "replicad", "--config", str(config), "ls"], capture_output=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(once() for _ in range(5)) <= START_CPU_S_MAX
