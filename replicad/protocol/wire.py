@@ -25,6 +25,7 @@ BATCH_CONTENTS_MAX = 256
 HEADS_PER_MESSAGE_MAX = 256
 LINES_PER_MESSAGE_MAX = 2048
 ENDS_PER_LINE_MAX = 64
+JOIN_BYTES_MAX = 32 * 1024
 RECORDS_BYTES_PER_MESSAGE = 512 * 1024
 """A sender stops adding records to a message beyond this many payload bytes."""
 
@@ -233,6 +234,22 @@ class Unsent(Struct, frozen=True, array_like=True, tag="unsent"):
     code: Annotated[str, Meta(max_length=40)]
 
 
+class Relay(Struct, frozen=True, array_like=True, tag="relay"):
+    """A node that wants to join asked the sender; its token was made by the receiver, who is asked to admit it. ``body`` is the request as it came (``protocol.joining``)."""
+
+    number: _Seq
+    body: Annotated[bytes, Meta(max_length=JOIN_BYTES_MAX)]
+
+
+class Relayed(Struct, frozen=True, array_like=True, tag="relayed"):
+    """What became of the ``Relay`` of that number: admitted (``status`` 200: the grant is on its way as a record), or why not."""
+
+    number: _Seq
+    status: Annotated[int, Meta(ge=200, le=599)]
+    code: Annotated[str, Meta(max_length=40)] = ""
+    message: _Text = ""
+
+
 class Fault(Struct, frozen=True, array_like=True, tag="fault"):
     """The sender closes the link because of this."""
 
@@ -260,6 +277,8 @@ Message = (
     | Send
     | SendMany
     | Unsent
+    | Relay
+    | Relayed
     | Fault
 )
 
