@@ -135,6 +135,7 @@ def test_files_for_tls_from_the_environment(load: Load, tmp_path: Path) -> None:
         ),
         pytest.param("[fetch]\nfiles_at_once = 0", "replicad.toml:4: [fetch] files_at_once: a whole number of 1 to 64 expected, got 0", id="below the bound"),
         pytest.param('[fetch]\nbytes_in_flight = "1 KiB"', 'replicad.toml:4: [fetch] bytes_in_flight: 1 MiB to 4 GiB expected, got "1 KiB"', id="size below"),
+        pytest.param('[fetch]\nbytes_in_flight = "5 GiB"', 'replicad.toml:4: [fetch] bytes_in_flight: 1 MiB to 4 GiB expected, got "5 GiB"', id="size above"),
         pytest.param('[downloads]\nlisten = "8480"', None, id="address without colon"),
         pytest.param('[downloads]\nlisten = ":0"', None, id="port zero"),
         pytest.param('[downloads]\nlisten = ":65536"', None, id="port too high"),

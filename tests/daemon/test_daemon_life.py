@@ -103,8 +103,9 @@ def test_what_does_not_stop_is_ended_within_the_bound(start: Start) -> None:
     assert "did not stop within 0.5 s" in process.output()
 
 
-def test_a_thread_left_behind_does_not_keep_the_process(start: Start) -> None:
-    process = start("leave_a_thread", stop_s=0.5)
+@pytest.mark.parametrize("behaviour", ["leave_a_thread", "bad_start_with_a_thread"])
+def test_a_thread_left_behind_does_not_keep_the_process(start: Start, behaviour: str) -> None:
+    process = start(behaviour, stop_s=0.5)
     assert process.wait(deadline_s=5) == 1
     assert "did not stop within 0.5 s" in process.output()
 

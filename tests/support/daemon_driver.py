@@ -61,7 +61,9 @@ class Node:
 
 @asynccontextmanager
 async def build(behaviour: str, port: int) -> AsyncIterator[Node]:
-    if behaviour == "bad_start":
+    if behaviour == "bad_start_with_a_thread":
+        threading.Thread(target=threading.Event().wait).start()
+    if behaviour.startswith("bad_start"):
         raise ConfigurationError("the database is newer than this program")
     if behaviour == "slow_start":
         print("starting", flush=True)

@@ -32,8 +32,9 @@ def test_text_is_a_sentence_and_fields(stream: io.StringIO) -> None:
 
 def test_hostile_values_stay_on_their_line_and_in_their_field(stream: io.StringIO) -> None:
     configure(style="text", level="info", stream=stream)
-    get("replicad.x").warning("bad frame", detail="x\n2026 INFO y: forged=1", long="a" * 10_000)
+    get("replicad.x").warning("bad frame", detail="x\n2026 INFO y: forged=1", forger="b=2", quoter='"', long="a" * 10_000)
     (line,) = stream.getvalue().splitlines()
+    assert 'forger="b=2" quoter="\\"" long=aaa' in line
     assert '"x\\n2026 INFO y: forged=1"' in line
     assert len(line) < FIELD_CHARACTERS_MAX + 200
 
