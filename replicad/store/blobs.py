@@ -106,8 +106,9 @@ class BlobStore:
         """
         if any(manifest.count > 1 or manifest.size > SMALL_BYTES_MAX for manifest, _ in items):
             raise ValueError("put_small is for contents of one chunk")
-        stored = await self._put([(content, manifest.content) for manifest, content in items])
-        return [manifest.content for (manifest, content), digest in zip(items, stored, strict=True) if digest is None or len(content) != manifest.size]
+        right = [(content, manifest.content) for manifest, content in items if len(content) == manifest.size]
+        stored = set(await self._put(right))
+        return [manifest.content for manifest, content in items if len(content) != manifest.size or manifest.content not in stored]
 
     async def put_bodies(self, bodies: Sequence[bytes]) -> list[Manifest]:
         """The same for contents whose hash is not known before: stores all and returns their manifests in the same order. InputError for one of more than 1 MiB."""
@@ -123,9 +124,7 @@ class BlobStore:
         return stored
 
     async def open_partial(self, manifest: Manifest, bitmap: bytes = b"") -> Partial:
-        """The partial of that content under that manifest. ``bitmap`` tells which chunks of an existing file are safe, as ``Partial.sync`` once returned it; without a file of the right size it means
-        nothing. A new file is preallocated: NoSpaceError. BusyError if it is open already.
-        """
+        """The partial of that content under that manifest. ``bitmap`` tells which chunks of an existing file should be there, as ``Partial.sync`` once returned it: they are verified again. A new file is preallocated: NoSpaceError. BusyError if it is open already."""
         path = self._partials / f"{manifest.content}.{manifest.id}"
         if path in self._open:
             raise BusyError(f"content {manifest.content} is being fetched already")

@@ -219,23 +219,40 @@ async def test_a_full_disk_refuses_the_partial_and_keeps_nothing(tmp_path: Path)
         verify_no_trace(store, tmp_path)
 
 
+def rot(path: Path, *, chunk: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(chunk * CHUNK + 5)
+        file.write(b"rotten")
+
+
 async def test_chunks_that_rotted_are_found_and_fetched_again(tmp_path: Path) -> None:
-    """The bitmap says they are there, the disk gives other bytes: the content must not count, and only they are lost."""
+    """They were verified when they came, and the disk gives other bytes: the content must not count, and only they are lost."""
     async with opened_partial(tmp_path) as (store, partial):
-        await partial.write(0, CONTENT)
+        await partial.write(1, chunks(1, 10))
         safe = await partial.sync()
+        rot(tmp_path / "partials" / f"{MANIFEST.content}.{MANIFEST.id}", chunk=4)
+        await partial.write(0, chunks(0))
+        with pytest.raises(StorageError, match=r"1 chunks of .* do not read back"):
+            await partial.finish()
+        assert bytes(partial.have) == bitmap(*(index for index in ALL if index != 4))
+        assert await partial.sync() == bytes(partial.have) != safe
+        assert not store.has(MANIFEST.content)
+        await partial.write(4, chunks(4))
+        await partial.finish()
+        assert store.path_of(MANIFEST.content).read_bytes() == CONTENT
+
+
+async def test_a_bitmap_is_believed_only_as_far_as_the_bytes_agree(tmp_path: Path) -> None:
+    """A row that is older than its file, or a disk that lied about a sync: not one wrong byte counts, and nothing right is lost."""
+    async with opened_partial(tmp_path) as (store, partial):
+        await partial.write(0, chunks(0, 7))
+        await partial.sync()
         await partial.close()
-        path = tmp_path / "partials" / f"{MANIFEST.content}.{MANIFEST.id}"
-        with path.open("r+b") as file:
-            file.seek(4 * CHUNK + 5)
-            file.write(b"rotten")
-        async with await store.open_partial(MANIFEST, safe) as again:
-            with pytest.raises(StorageError, match=r"1 chunks of .* do not read back"):
-                await again.finish()
-            assert bytes(again.have) == bitmap(*(index for index in ALL if index != 4))
-            assert await again.sync() == bytes(again.have)
-            assert not store.has(MANIFEST.content)
+        rot(tmp_path / "partials" / f"{MANIFEST.content}.{MANIFEST.id}", chunk=4)
+        async with await store.open_partial(MANIFEST, bitmap(*ALL)) as again:
+            assert (again.count, bytes(again.have)) == (6, bitmap(0, 1, 2, 3, 5, 6))
             await again.write(4, chunks(4))
+            await again.write(7, chunks(7, 4))
             await again.finish()
         assert store.path_of(MANIFEST.content).read_bytes() == CONTENT
 
