@@ -1,0 +1,1 @@
+"""The clients' door: files, ranges and conditions over HTTP, read only."""

@@ -1,0 +1,198 @@
+"""The downloads door: GET and HEAD of ``/{share}/{path}``, ``/-/blob/{sha256}``, ``/-/health`` and ``/-/ready``. Public, read only.
+
+One walk: request -> entry -> blob file -> sendfile. A low-level aiohttp server without router and middlewares, which cost as much as everything here (performance.md section 2). What is not
+shown here - an unknown share, a private one, a stage that this node does not carry, a path that could never exist, content that has not arrived - gets the same 404, byte by byte.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
+
+from replicad.errors import InputError, NotFoundError, StorageError
+from replicad.server.downloads import targets
+from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, Answer, Version, answer, page, plain
+from replicad.server.downloads.config import DownloadsConfig
+from replicad.server.downloads.connections import DownloadServer
+from replicad.server.downloads.content_type import content_type
+from replicad.server.downloads.respond import NO_FILE, Response
+from replicad.telemetry.log import get
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from replicad.model.entries import Listed
+    from replicad.model.ids import Digest
+    from replicad.model.members import Share
+
+log = get(__name__)
+ALLOW = f"Allow: {', '.join(METHODS)}\r\n".encode()
+BUSY = b"Retry-After: 1\r\n"
+WITH_CONTENT = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
+
+
+class Trust(Protocol):
+    """Which shares there are."""
+
+    def shares(self) -> Mapping[str, Share]:
+        """By name."""
+
+
+class Replica(Protocol):
+    """What the network says."""
+
+    @property
+    def trust(self) -> Trust:
+        """And believes."""
+
+
+class Catalog(Protocol):
+    """What this door asks the catalog."""
+
+    @property
+    def replica(self) -> Replica:
+        """Read afresh for each request: joining a network replaces it."""
+
+    async def visible(self, share: str, key: str) -> Listed | None:
+        """What this node shows under a collision key."""
+
+    async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
+        """(share, stage, live) of every place that names the content."""
+
+    def is_held(self, content: Digest) -> bool:
+        """Whether the content is here, verified."""
+
+
+class Store(Protocol):
+    """What this door asks the store."""
+
+    def open_blob(self, content: Digest) -> int:
+        """A descriptor to read; NotFoundError."""
+
+
+class Door:
+    """Answers requests. Keeps nothing between them."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: Store,
+        *,
+        config: DownloadsConfig,
+        waiting_for: Callable[[], Sequence[str]],
+        on_lost: Callable[[Digest], Awaitable[None]],
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._config = config
+        self._waiting_for = waiting_for
+        self._on_lost = on_lost
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to one request."""
+        try:
+            return await self._found(request)
+        except InputError:
+            refusal = plain(HTTPStatus.BAD_REQUEST, request.method)
+        except NotFoundError:
+            refusal = plain(HTTPStatus.NOT_FOUND, request.method)
+        except OSError as error:
+            log.seldom(error.errno, "a file cannot be opened", reason=error.strerror)
+            refusal = plain(HTTPStatus.SERVICE_UNAVAILABLE, request.method, extra=BUSY)
+        return self._respond(refusal)
+
+    async def _found(self, request: web.BaseRequest) -> Response:
+        """Raises InputError for a bad target, NotFoundError for whatever this node does not show, OSError when a file cannot be opened for now."""
+        if request.method not in METHODS:
+            return self._respond(plain(HTTPStatus.METHOD_NOT_ALLOWED, request.method, extra=ALLOW))
+        target = targets.parse(request.raw_path)
+        if isinstance(target, targets.FileTarget):
+            return await self._file(request, target)
+        if isinstance(target, targets.BlobTarget):
+            return await self._blob(request, target.content)
+        if isinstance(target, targets.Page):
+            return self._respond(self._page(target, request.method))
+        raise NotFoundError("nothing could have this name")
+
+    async def _file(self, request: web.BaseRequest, target: targets.FileTarget) -> Response:
+        if not self._is_public(target.share):
+            raise NotFoundError("no such share, or not for everybody")
+        listed = await self._catalog.visible(target.share, target.key)
+        if listed is None or not self._catalog.is_held(listed.content):
+            raise NotFoundError("nothing to show under this name")
+        version = Version(listed.content, listed.size, min(listed.modified, MODIFIED_MAX), content_type(listed.path))
+        found = self._answer(request, version)
+        if found.status not in WITH_CONTENT:
+            return self._respond(found)
+        fd, size = await self._open(listed.content)
+        if size != listed.size:
+            os.close(fd)
+            await self._lost(listed.content, f"{size} bytes instead of {listed.size}")
+        return self._send(found, fd, listed.content)
+
+    async def _blob(self, request: web.BaseRequest, content: Digest) -> Response:
+        if not self._catalog.is_held(content) or not any(live and self._is_public(share) for share, _, live in await self._catalog.named_by(content)):
+            raise NotFoundError("no public share names this content")
+        fd, size = await self._open(content)
+        return self._send(self._answer(request, Version(content, size, None, lasting=True)), fd, content)
+
+    def _is_public(self, share: str) -> bool:
+        found = self._catalog.replica.trust.shares().get(share)
+        return found is not None and found.public
+
+    def _answer(self, request: web.BaseRequest, version: Version) -> Answer:
+        return answer(request.method, request.headers, version, now_s=time.time(), boundary=lambda: secrets.token_hex(16))
+
+    async def _open(self, content: Digest) -> tuple[int, int]:
+        """(descriptor, size) of content that should be here. NotFoundError, reported, if it is not."""
+        try:
+            fd = self._store.open_blob(content)
+        except NotFoundError:
+            return await self._lost(content, "missing")
+        return fd, os.fstat(fd).st_size
+
+    async def _lost(self, content: Digest, detail: str) -> tuple[int, int]:
+        """The disk does not have what the catalog promised: say so, and to this client it is not here."""
+        log.seldom(content, "content is damaged on this disk", digest=content, detail=detail)
+        await self._on_lost(content)
+        raise NotFoundError("the content is not here any more")
+
+    def _send(self, found: Answer, fd: int, content: Digest) -> Response:
+        if not found.pieces:
+            os.close(fd)
+            return self._respond(found)
+
+        async def failed(error: StorageError) -> None:
+            log.seldom(content, "content is damaged on this disk", digest=content, detail=error.message)
+            await self._on_lost(content)
+
+        return self._respond(found, fd=fd, on_failure=failed)
+
+    def _respond(self, found: Answer, *, fd: int = NO_FILE, on_failure: Callable[[StorageError], Awaitable[None]] | None = None) -> Response:
+        return Response(found, fd=fd, stall_s=self._config.stall_s, on_failure=on_failure)
+
+    def _page(self, asked: targets.Page, method: str) -> Answer:
+        if asked is targets.Page.HEALTH:
+            return page(HTTPStatus.OK, method, {"status": "ok"})
+        waiting_for = list(self._waiting_for())
+        status = HTTPStatus.SERVICE_UNAVAILABLE if waiting_for else HTTPStatus.OK
+        return page(status, method, {"ready": not waiting_for, "waiting_for": waiting_for})
+
+
+def make(
+    catalog: Catalog,
+    store: Store,
+    *,
+    waiting_for: Callable[[], Sequence[str]],
+    on_lost: Callable[[Digest], Awaitable[None]],
+    config: DownloadsConfig | None = None,
+) -> DownloadServer:
+    """The server for ``web.ServerRunner``; call it in the running loop. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``on_lost`` hears of content that should be
+    on the disk and is not as it should be.
+    """
+    config = config or DownloadsConfig()
+    return DownloadServer(Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config)

@@ -1,0 +1,93 @@
+"""Sends an answer: the head and small bodies in one write, files by ``net.sendfile``. Nothing of aiohttp's writer is used, so nothing is buffered for a slow client.
+
+The open descriptor decides which version leaves: replacing or deleting the name meanwhile changes nothing. A file that proves shorter than promised, or unreadable, ends the connection
+short of its Content-Length; the client never sees a complete-looking wrong file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from aiohttp import HttpVersion11, web
+
+from replicad.errors import StorageError
+from replicad.net.sendfile import send_file
+from replicad.server.downloads.conditions import http_date
+
+if TYPE_CHECKING:
+    from asyncio import Transport
+
+    from replicad.server.downloads.answers import Answer, Piece
+
+NO_FILE = -1
+
+
+class Response(web.StreamResponse):
+    """One answer on its way. Owns ``fd`` (``NO_FILE``: none) and closes it in ``prepare``, which aiohttp always calls. ``on_failure`` is awaited when the file fails while it is being sent."""
+
+    def __init__(
+        self, answer: Answer, *, fd: int = NO_FILE, stall_s: float, on_failure: Callable[[StorageError], Awaitable[None]] | None = None, close: bool = False
+    ) -> None:
+        super().__init__(status=answer.status.value)
+        self._answer = answer
+        self._fd = fd
+        self._stall_s = stall_s
+        self._on_failure = on_failure
+        self._close = close
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether another request may follow. Never after a body that nobody asked for: what follows it may be somebody else's idea of a request (RFC 9112 section 11.2)."""
+        return not self._close
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send everything. ConnectionError when the client is gone, stalled, or had to be cut off."""
+        self._close = self._close or not request.keep_alive or request.body_exists
+        try:
+            transport = request.transport
+            if transport is None:
+                raise ConnectionResetError("the client is gone")
+            await self._send(request, transport)
+        finally:
+            if self._fd != NO_FILE:
+                os.close(self._fd)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to send."""
+
+    async def _send(self, request: web.BaseRequest, transport: Transport) -> None:
+        answer = self._answer
+        lead = self._head(request) + answer.body
+        try:
+            if not answer.pieces:
+                await self._send_part(request, transport, lead, None)
+            for piece in answer.pieces:
+                await self._send_part(request, transport, lead + piece.lead, piece)
+                lead = b""
+            if answer.tail:
+                await self._send_part(request, transport, answer.tail, None)
+        except StorageError as error:
+            transport.abort()
+            if self._on_failure is not None:
+                await self._on_failure(error)
+            raise ConnectionAbortedError("the file failed") from error
+
+    async def _send_part(self, request: web.BaseRequest, transport: Transport, lead: bytes, piece: Piece | None) -> None:
+        offset, count = (piece.span.start, piece.span.size) if piece else (0, 0)
+        await send_file(transport, self._fd, offset=offset, count=count, head=lead, drain=request.writer.drain, stall_s=self._stall_s)
+
+    def _head(self, request: web.BaseRequest) -> bytes:
+        """RFC 9112 section 9.3: HTTP/1.1 connections persist unless somebody says otherwise, older ones only when both say so."""
+        head = self._answer.status_line + _ours(int(time.time())) + self._answer.fields
+        if self._close:
+            return head + b"Connection: close\r\n\r\n"
+        return head + (b"\r\n" if request.version >= HttpVersion11 else b"Connection: keep-alive\r\n\r\n")
+
+
+@lru_cache(maxsize=2)
+def _ours(now_s: int) -> bytes:
+    return f"Server: replicad\r\nDate: {http_date(now_s)}\r\n".encode()

@@ -1,0 +1,93 @@
+"""What a request target means: the file of a share, a blob by its hash, the node's own pages, or nothing.
+
+Pure. The target is taken as it came (RFC 9112 section 3.2), so that nobody normalises ``..`` or ``%2F`` before the one check of paths sees them. A target that cannot be decoded is an
+InputError (400); one that could never name anything is None, like a file that does not exist (404).
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from replicad.errors import InputError
+from replicad.model import paths
+from replicad.model.ids import SHARE_NAME, Digest
+
+
+class FileTarget(NamedTuple):
+    """A name in a share; ``key`` is its collision key."""
+
+    share: str
+    key: str
+
+
+class BlobTarget(NamedTuple):
+    """Content by its hash."""
+
+    content: Digest
+
+
+class Page(Enum):
+    """The node about itself."""
+
+    HEALTH = "health"
+    READY = "ready"
+
+
+Target = FileTarget | BlobTarget | Page
+OWN = "-"
+"""The first segment of the node's own pages; no share can be called that."""
+_BLOB = "blob/"
+_ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SHORT = 512
+"""Targets up to here are remembered: a few thousand names that everybody asks for, a few MiB at most."""
+
+
+def parse(target: str) -> Target | None:
+    """From the request line, undecoded, bytes outside ASCII as surrogates. Raises InputError."""
+    return _remembered(target) if len(target) <= _SHORT else _parse(target)
+
+
+def _parse(target: str) -> Target | None:
+    if not target.startswith("/"):
+        absolute = _ABSOLUTE.match(target)
+        if absolute is None:
+            raise InputError("request target: a path or an http(s) URL expected")
+        target = target[absolute.end() :]
+    first, _, rest = target.partition("?")[0][1:].partition("/")
+    first, rest = _decoded(first), _decoded(rest)
+    if first == OWN:
+        return _own(rest)
+    if not rest or not SHARE_NAME.fullmatch(first):
+        return None
+    try:
+        return FileTarget(first, paths.key(paths.check(rest)))
+    except InputError:
+        return None
+
+
+_remembered = lru_cache(maxsize=4096)(_parse)
+
+
+def _own(rest: str) -> Target | None:
+    if rest.startswith(_BLOB):
+        try:
+            return BlobTarget(Digest.parse(rest.removeprefix(_BLOB)))
+        except InputError:
+            return None
+    return next((page for page in Page if page.value == rest), None)
+
+
+def _decoded(text: str) -> str:
+    if text.isascii() and "%" not in text:
+        return text
+    if _BAD_ESCAPE.search(text):
+        raise InputError('request target: "%" must be followed by two hexadecimal digits')
+    try:
+        return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8")
+    except UnicodeError:
+        raise InputError("request target: not UTF-8") from None

@@ -1,0 +1,210 @@
+"""A downloads door over a directory of real files: the catalog and the store of these tests, and raw HTTP to talk to it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+from aiohttp import web
+
+from replicad.crypto import certificate
+from replicad.errors import NotFoundError
+from replicad.model import paths
+from replicad.model.entries import Listed
+from replicad.model.ids import Digest, NodeId, RecordId, Stamp
+from replicad.model.members import Share
+from replicad.server.downloads import application
+from replicad.server.downloads.config import DownloadsConfig
+
+MODIFIED = 1_700_000_000
+MODIFIED_DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
+EARLIER_DATE = "Tue, 14 Nov 2023 22:13:19 GMT"
+LATER_DATE = "Tue, 14 Nov 2023 22:13:21 GMT"
+
+
+class World:
+    """Shares, names and contents. Blobs are files under ``root`` named by their digest; who is held is what was put and not lost."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.shares: dict[str, Share] = {}
+        self.names: dict[tuple[str, str], Listed] = {}
+        self.held: set[Digest] = set()
+        self.lost: list[Digest] = []
+        self.waiting_for: list[str] = []
+        self.open_error: OSError | None = None
+        self.replica = SimpleNamespace(trust=SimpleNamespace(shares=lambda: self.shares))
+
+    def share(self, name: str, *, public: bool = True) -> None:
+        self.shares[name] = Share(name, public=public, immutable=False, stages=("prod",), created=Stamp.of(0))
+
+    def put(self, share: str, path: str, body: bytes, *, modified: int = MODIFIED, held: bool = True) -> Digest:
+        """Publish ``body``; without ``held`` the name is known and the content is not here."""
+        content = Digest(hashlib.sha256(body).digest())
+        if held:
+            self.path_of(content).write_bytes(body)
+            self.held.add(content)
+        self.name(share, path, content, size=len(body), modified=modified)
+        return content
+
+    def name(self, share: str, path: str, content: Digest, *, size: int, modified: int = MODIFIED) -> None:
+        zero = bytes(32)
+        key = paths.key(paths.check(path))
+        self.names[share, key] = Listed(
+            record=RecordId(zero),
+            origin=NodeId(zero),
+            hlc=Stamp.of(modified * 1000),
+            share=share,
+            key=key,
+            path=path,
+            stage="prod",
+            content=content,
+            size=size,
+            manifest=Digest(zero),
+            modified=modified,
+            publisher="test",
+            available=content in self.held,
+        )
+
+    def path_of(self, content: Digest) -> Path:
+        return self.root / str(content)
+
+    # the catalog
+
+    async def visible(self, share: str, key: str) -> Listed | None:
+        return self.names.get((share, key))
+
+    async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
+        return [(listed.share, listed.stage, True) for listed in self.names.values() if listed.content == content]
+
+    def is_held(self, content: Digest) -> bool:
+        return content in self.held
+
+    async def lose(self, content: Digest) -> None:
+        self.held.discard(content)
+        self.lost.append(content)
+
+    # the store
+
+    def open_blob(self, content: Digest) -> int:
+        if self.open_error is not None:
+            raise self.open_error
+        try:
+            return os.open(self.path_of(content), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFoundError("not here") from None
+
+    @asynccontextmanager
+    async def serve(self, *, tls: bool = False, config: DownloadsConfig | None = None) -> AsyncIterator[Client]:
+        """The door on a loopback port, and somebody to talk to it."""
+        server = application.make(self, self, waiting_for=lambda: self.waiting_for, on_lost=self.lose, config=config)
+        runner = web.ServerRunner(server, shutdown_timeout=2)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024, ssl_context=self._server_context() if tls else None)
+            await site.start()
+            yield Client(runner.addresses[0][1], tls=tls, server=server)
+        finally:
+            await runner.cleanup()
+
+    def _server_context(self) -> ssl.SSLContext:
+        certificate.ensure(self.root / "tls.crt", self.root / "tls.key")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.root / "tls.crt", self.root / "tls.key")
+        return context
+
+
+@dataclass
+class Reply:
+    """A parsed answer. ``fields`` by lower-case name; ``raw`` is the head as it came."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+    raw: bytes
+    closed: bool = field(default=False, compare=False)
+
+    def parts(self) -> list[tuple[str, bytes]]:
+        """(Content-Range, bytes) of a multipart/byteranges body, checked against RFC 2046's form."""
+        kind, _, boundary = self.fields["content-type"].partition("; boundary=")
+        assert kind == "multipart/byteranges"
+        assert boundary
+        opening = f"\r\n--{boundary}".encode()
+        assert self.body.startswith(opening)
+        assert self.body.endswith(opening + b"--\r\n")
+        found = []
+        for part in self.body[: -len(opening) - 4].split(opening + b"\r\n")[1:]:
+            head, _, body = part.partition(b"\r\n\r\n")
+            named = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+            assert set(named) == {"Content-Type", "Content-Range"}
+            found.append((named["Content-Range"], body))
+        return found
+
+
+class Client:
+    """Raw HTTP over a socket, nothing corrected on the way."""
+
+    def __init__(self, port: int, *, tls: bool, server: web.Server) -> None:
+        self.port = port
+        self.server = server
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if tls else None
+        if self._context:
+            self._context.check_hostname = False
+            self._context.verify_mode = ssl.CERT_NONE
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self._context, limit=1 << 20)
+
+    async def ask(self, request: bytes, *, method: str | None = None) -> Reply:
+        """One request on a connection of its own; ``closed`` tells whether the server then ended it."""
+        reader, writer = await self.connect()
+        try:
+            writer.write(request)
+            reply = await read_reply(reader, method or request.split(b" ", 1)[0].decode("latin-1"))
+            if reply.fields.get("connection") == "close":
+                async with asyncio.timeout(10):
+                    assert await reader.read() == b""
+                reply.closed = True
+            return reply
+        finally:
+            writer.close()
+
+    async def get(self, target: str, *headers: str, method: str = "GET") -> Reply:
+        return await self.ask(request_of(target, *headers, method=method))
+
+
+def request_of(target: str, *headers: str, method: str = "GET") -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", "Host: test", *headers]
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1") + b"\r\n"
+
+
+async def read_reply(reader: asyncio.StreamReader, method: str = "GET") -> Reply:
+    """The next answer on a connection; fails if anything about its framing is not exact."""
+    async with asyncio.timeout(20):
+        raw = await reader.readuntil(b"\r\n\r\n")
+        status_line, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+        version, status, _ = status_line.split(" ", 2)
+        assert version == "HTTP/1.1"
+        fields: dict[str, str] = {}
+        for line in lines:
+            name, value = line.split(": ", 1)
+            assert name.lower() not in fields, f"{name} twice"
+            fields[name.lower()] = value
+        assert "transfer-encoding" not in fields
+        assert "date" in fields
+        body = b""
+        if int(status) == 304:
+            assert "content-length" not in fields
+        elif method != "HEAD":
+            body = await reader.readexactly(int(fields["content-length"]))
+        else:
+            assert "content-length" in fields
+    return Reply(int(status), fields, body, raw)
