@@ -1,0 +1,72 @@
+"""``/peer/v1/link``: the answering side of a link. ``/peer/v1/ping``: the proof that this door can be reached.
+
+Whoever connects is unknown until the handshake is done: it has ``HANDSHAKE_TIMEOUT_S``, a small first frame, and at most ``HANDSHAKES_MAX`` are under way at once. Failures are logged once a
+minute per address.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from replicad import __version__
+from replicad.errors import PeerError, UnreachableError
+from replicad.net.dialer import LINK_PATH, PING_PATH, SOCKET_FRAME_BYTES_MAX, PingBody, WebSocketFrames
+from replicad.net.establish import accept_link
+from replicad.telemetry.log import get
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from replicad.net.link import LinkConfig
+    from replicad.net.links import LinkTable
+    from replicad.protocol.handshake import Identity
+
+log = get(__name__)
+
+HANDSHAKES_MAX = 64
+_CLOSE_TIMEOUT_S = 2.0
+
+
+class LinkDoor:
+    """``identity`` is asked afresh for each handshake: joining another network changes it."""
+
+    def __init__(self, table: LinkTable, identity: Callable[[], Identity], *, config: LinkConfig | None = None) -> None:
+        self._table = table
+        self._identity = identity
+        self._config = config
+        self._handshakes = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """What to mount."""
+        return [web.get(LINK_PATH, self.link), web.get(PING_PATH, self.ping)]
+
+    async def link(self, request: web.Request) -> web.StreamResponse:
+        """Upgrade, shake hands, serve the link until it ends."""
+        if self._handshakes >= HANDSHAKES_MAX:
+            log.seldom("handshakes", "too many handshakes at once", at_once=HANDSHAKES_MAX)
+            return web.Response(status=503, headers={"Retry-After": "5", "Connection": "close"})
+        websocket = web.WebSocketResponse(max_msg_size=SOCKET_FRAME_BYTES_MAX, compress=False, timeout=_CLOSE_TIMEOUT_S)
+        self._handshakes += 1
+        try:
+            await websocket.prepare(request)
+            link = await accept_link(WebSocketFrames(websocket), self._identity(), is_member=self._table.may_link, config=self._config)
+        except (PeerError, UnreachableError) as error:
+            log.seldom((request.remote, error.error_code), "handshake failed", address=request.remote, code=error.error_code, reason=error.message)
+            return websocket
+        finally:
+            self._handshakes -= 1
+        await self._table.run(link)
+        return websocket
+
+    async def ping(self, request: web.Request) -> web.Response:
+        """Answer a linked member."""
+        try:
+            self._table.authenticate(request.headers.get("Authorization"), "GET", request.raw_path)
+        except PeerError as error:
+            log.seldom((request.remote, error.error_code), "data request refused", address=request.remote, code=error.error_code, reason=error.message)
+            return web.json_response({"code": error.error_code}, status=401)
+        return web.Response(body=msgspec.json.encode(PingBody(int(time.time() * 1000), __version__)), content_type="application/json")
