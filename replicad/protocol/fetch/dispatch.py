@@ -1,0 +1,140 @@
+"""Who is asked for what: hands out requests to peers that can take one.
+
+Jobs come in order of age and each takes what it can, but as long as there are several, none takes a peer's last slot or the last quarter of the bytes: a big old content never starves a small
+new one. Fast peers choose first. A slow one is passed over for what the others would have brought long before it (expected completion time). When nothing is left to ask for, single chunks that
+come from a slow source are asked for once more elsewhere (endgame), and so are chunks whose request is overdue (hedge).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from replicad.protocol.fetch import sets
+from replicad.protocol.fetch.backlog import Backlog
+from replicad.protocol.fetch.config import COPIES_MAX, OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.events import Effect, GetBatch, GetExtent, GetManifest
+from replicad.protocol.fetch.flights import Flights
+from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
+from replicad.protocol.fetch.peers import Peer
+from replicad.protocol.fetch.roster import Roster
+
+ENDGAME_FACTOR = 2.0
+"""A chunk is asked for twice only if the second source is expected to bring it in less than half of the time the first still needs (a guess; the simulator measures what it costs)."""
+
+
+class _Outcome(Enum):
+    STARTED = "started"
+    NOTHING = "nothing"
+    FULL = "full"
+
+
+class Dispatch:
+    """Turns free slots into requests."""
+
+    def __init__(
+        self, config: FetchConfig, *, roster: Roster, backlog: Backlog, flights: Flights, randrange: sets.RandRange, emit: Callable[[Effect], None]
+    ) -> None:
+        self._config = config
+        self._roster = roster
+        self._backlog = backlog
+        self._flights = flights
+        self._randrange = randrange
+        self._emit = emit
+        self.requests = 0
+        self.repeated = 0
+
+    def hand_out(self, ready: list[ContentJob], now: float) -> None:
+        """Ask idle peers for parts of these contents and of the pack until slots, bytes or work run out."""
+        peers = sorted(
+            (peer for node in self._roster.idle if (peer := self._roster.peers.get(node)) is not None and peer.may_start(now)),
+            key=lambda peer: (-peer.speed, peer.node),
+        )
+        if peers:
+            jobs = self._backlog.in_order(ready)
+            for shared in (True, False) if len(jobs) > 1 else (False,):
+                if not all(self._serve(job, peers, shared=shared, now=now) for job in jobs):
+                    return
+        self._roster.rested(now)
+
+    def _serve(self, job: Job, peers: list[Peer], *, shared: bool, now: float) -> bool:
+        """One request per peer in turn, until nobody can take another; False if the bytes ran out."""
+        takers = list(peers)
+        while takers:
+            for peer in tuple(takers):
+                outcome = self._ask(job, peer, shared=shared, now=now)
+                if outcome is _Outcome.FULL:
+                    return shared
+                if outcome is _Outcome.NOTHING:
+                    takers.remove(peer)
+        return True
+
+    def _ask(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
+        if not peer.may_start(now):
+            return _Outcome.NOTHING
+        if isinstance(job, PackJob):
+            return self._ask_units(job, peer, shared=shared, now=now)
+        if job.state is State.NAMELESS:
+            return self._ask_manifest(job, peer, now)
+        outcome = self._ask_units(job, peer, shared=shared, now=now)
+        return self._endgame(job, peer, now) if outcome is _Outcome.NOTHING and not shared else outcome
+
+    def _ask_units(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
+        free, under_way = job.free(peer.node, busy=bool(peer.requests)), self._flights.of_job(job)
+        if not free or (shared and sum(request.node == peer.node for request in under_way) >= max(1, self._config.requests_per_peer - 1)):
+            return _Outcome.NOTHING
+        room, grain = self._flights.room(), peer.grain(self._config)
+        if shared and under_way:
+            room = min(room, self._config.bytes_in_flight_max * 3 // 4 - sum(request.bytes for request in under_way))
+        if room < grain // 2:
+            return _Outcome.FULL
+        units = job.take(peer.node, free, size_bytes=min(grain, room), randrange=self._randrange)
+        size_bytes = job.size_of(units)
+        if size_bytes > room:
+            return _Outcome.FULL
+        if not self._worthwhile(job, peer, size_bytes):
+            return _Outcome.NOTHING
+        self._start(job, peer, units, size_bytes=size_bytes, now=now)
+        return _Outcome.STARTED
+
+    def _ask_manifest(self, job: ContentJob, peer: Peer, now: float) -> _Outcome:
+        asked = self._flights.of_job(job)
+        if not job.have.get(peer.node) or any(not request.overdue or request.node == peer.node for request in asked) or len(asked) >= COPIES_MAX:
+            return _Outcome.NOTHING
+        request = self._flights.start(peer, job, (), size_bytes=0, now=now)
+        self.requests += 1
+        self._emit(GetManifest(request.number, peer.node, job.wanted))
+        return _Outcome.STARTED
+
+    def _start(self, job: Job, peer: Peer, units: int, *, size_bytes: int, now: float) -> None:
+        self.repeated += bool(units & job.flying.counted)
+        request = self._flights.start(peer, job, tuple(sets.members(units)), size_bytes=size_bytes, now=now)
+        self.requests += 1
+        if isinstance(job, PackJob):
+            self._emit(GetBatch(request.number, peer.node, tuple(job.wanted_of(units))))
+        else:
+            self._emit(GetExtent(request.number, peer.node, job.target, job.extent(units)))
+
+    def _worthwhile(self, job: Job, peer: Peer, size_bytes: int) -> bool:
+        """Not if the others would have everything long before this peer had brought its part."""
+        expected_s = peer.expected_s(size_bytes)
+        if peer.rate.value() is None or expected_s <= OVERDUE_S_MIN:
+            return True
+        others = sum(self._roster.peers[node].speed for node in job.sources if node != peer.node and node in self._roster.peers)
+        return not others or expected_s <= OVERDUE_S_MIN + 2 * job.size_of(job.missing) / others
+
+    def _endgame(self, job: ContentJob, peer: Peer, now: float) -> _Outcome:
+        """Everything missing is under way: ask for one chunk of the slowest request again if this peer would have it much sooner."""
+        if job.free(peer.node) or job.reachable & ~job.flying.counted or self._flights.room() < job.chunk_size:
+            return _Outcome.NOTHING
+        soon = now + ENDGAME_FACTOR * peer.expected_s(job.chunk_size)
+        requests = self._flights.of_job(job)
+        own = sets.of(unit for request in requests if request.node == peer.node for unit in request.units)
+        for request in sorted(requests, key=lambda request: -request.likely_end(now)):
+            if request.likely_end(now) <= soon:
+                break
+            for unit in request.units:
+                if job.missing & job.have.get(peer.node, 0) & ~own & 1 << unit and job.flying.of(unit) < COPIES_MAX:
+                    self._start(job, peer, 1 << unit, size_bytes=job.size_of(1 << unit), now=now)
+                    return _Outcome.STARTED
+        return _Outcome.NOTHING

@@ -1,0 +1,216 @@
+"""What the plan is told, and what it wants done. Small frozen values; every effect with a number is answered by exactly one ``Ended`` unless it is cancelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from replicad.model.chunks import Extent
+from replicad.model.entries import Wanted
+from replicad.model.ids import Digest, NodeId
+from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek
+
+
+class Target(NamedTuple):
+    """A content under one manifest: what every partial, bitmap and ``have`` is keyed by, so that a manifest that lies can only waste its author's time."""
+
+    content: Digest
+    manifest: Digest
+
+
+class Fault(StrEnum):
+    """Why a request ended without what it asked for. The first group says nothing about honesty, the second does."""
+
+    BUSY = "busy"
+    BROKEN = "broken"
+    REFUSED = "refused"
+    LOCAL = "local"
+
+    SHORT = "short-body"
+    LONG = "long-body"
+    MALFORMED = "bad-answer"
+    ABSENT = "false-have"
+    BAD_CHUNK = "bad-chunk"
+    BAD_MANIFEST = "bad-manifest"
+
+
+# -- events of the plan
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """Everything this node wants now, oldest first; what is not in it is not wanted any more, unless the list was ``cut`` at its bound."""
+
+    wanted: tuple[Wanted, ...]
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """There is a link to this member."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """There is none any more: what it said it has does not hold, its requests are over."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A peer says what it has."""
+
+    node: NodeId
+    message: Have | HaveMore | Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A peer fetches the same content (``active``), or does not any more."""
+
+    node: NodeId
+    target: Target
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The answer to ``Open``, also sent when the disk lost what it had: ``verified`` is the set of chunks that are here. ``manifest`` False: the manifest must be asked for first."""
+
+    target: Target
+    manifest: bool
+    verified: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unopened:
+    """The other answer to ``Open``: the partial could not be made (no room, disk error)."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request ended. ``good``, ``bad`` and ``absent`` are positions within what it asked for (chunk 0 of the extent, blob 0 of the batch, ...): verified and kept; wrong bytes; not held by the
+    peer after all. What is in none of them was not delivered. ``fault`` says why, if it is not obvious.
+    """
+
+    number: int
+    good: tuple[int, ...] = ()
+    bad: tuple[int, ...] = ()
+    absent: tuple[int, ...] = ()
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer to ``Finish``. ``sound`` False: the whole hash contradicts the manifest, whose chunks all verified: the manifest lies."""
+
+    target: Target
+    sound: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """This node holds the content now, however it came."""
+
+    content: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Ask for nothing new for so long: the disk is full or failing."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing happened, but the deadline has come."""
+
+
+Event = Wants | PeerUp | PeerDown | Told | Rival | Opened | Unopened | Ended | Finished | Here | Halt | Tick
+
+
+# -- effects of the plan
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Send the message over the link. Interest and Seek go only to peers that may know of the content."""
+
+    node: NodeId
+    message: Interest | Seek | Have | HaveMore | Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Look for manifest and verified chunks on the own disk, make the partial ready."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class GetManifest:
+    """Ask this peer for the manifest; when it fits, keep it, open the partial and say ``Opened`` after ``Ended``."""
+
+    number: int
+    node: NodeId
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class GetExtent:
+    """Fetch, verify and write these chunks."""
+
+    number: int
+    node: NodeId
+    target: Target
+    extent: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class GetBatch:
+    """Fetch, verify and keep these small contents."""
+
+    number: int
+    node: NodeId
+    wanted: tuple[Wanted, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Forget the request; its ``Ended`` is not expected and ignored."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """All chunks are here: check the whole, give the blob its name."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Nothing more is fetched of this for now; the partial stays on the disk, or is discarded."""
+
+    target: Target
+    discard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """This peer did something that no honest one does. ``offence`` is a ``Fault`` or "banned"."""
+
+    node: NodeId
+    offence: str
+    detail: str
+
+
+Effect = Say | Open | GetManifest | GetExtent | GetBatch | Cancel | Finish | Close | Blame

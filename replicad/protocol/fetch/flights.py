@@ -1,0 +1,101 @@
+"""Requests under way: one source each, bounded in bytes, overdue at a known time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replicad.model.ids import NodeId
+from replicad.protocol.fetch import sets
+from replicad.protocol.fetch.config import FetchConfig
+from replicad.protocol.fetch.jobs import Job, PackJob
+from replicad.protocol.fetch.peers import Peer
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """``units`` in the order in which they were asked for; none: it asks for the manifest."""
+
+    number: int
+    node: NodeId
+    job: Job
+    units: tuple[int, ...]
+    bytes: int
+    started: float
+    expected_at: float
+    overdue_at: float
+    overdue: bool = False
+
+    @property
+    def mask(self) -> int:
+        """The units as a set."""
+        return sets.of(self.units)
+
+    def likely_end(self, now: float) -> float:
+        """When it will be answered: as expected, or, once that is past, after as long again as it has taken so far."""
+        return max(self.expected_at, 2 * now - self.started)
+
+    @property
+    def what(self) -> str:
+        """For people."""
+        if isinstance(self.job, PackJob):
+            return f"a batch of {len(self.units)} small contents"
+        return f"{len(self.units)} chunks of {self.job.target.content}" if self.units else f"the manifest of {self.job.target.content}"
+
+
+class Flights:
+    """The table of requests under way."""
+
+    def __init__(self, config: FetchConfig) -> None:
+        self._config = config
+        self._requests: dict[int, Request] = {}
+        self._last = 0
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def room(self) -> int:
+        """Bytes that may still be asked for; what does not fit may go alone."""
+        return self._config.bytes_in_flight_max - self.bytes if self._requests else 1 << 62
+
+    def start(self, peer: Peer, job: Job, units: tuple[int, ...], *, size_bytes: int, now: float) -> Request:
+        """Enter one request into all books."""
+        self._last += 1
+        request = Request(self._last, peer.node, job, units, size_bytes, now, now + peer.expected_s(size_bytes), now + peer.overdue_s(size_bytes))
+        self._requests[request.number] = request
+        self.bytes += size_bytes
+        peer.started(request.number, size_bytes, now)
+        job.start(request.mask)
+        return request
+
+    def end(self, number: int) -> Request | None:
+        """Strike it from the table; None if it was not there any more."""
+        request = self._requests.pop(number, None)
+        if request is not None:
+            self.bytes -= request.bytes
+            request.job.end(request.mask)
+        return request
+
+    def of_job(self, job: Job) -> list[Request]:
+        """What is under way for a job."""
+        return [request for request in self._requests.values() if request.job is job]
+
+    def of_node(self, node: NodeId) -> list[Request]:
+        """What is under way with a peer."""
+        return [request for request in self._requests.values() if request.node == node]
+
+    def needless(self, job: Job) -> list[Request]:
+        """Requests for units all of which are here by now."""
+        return [request for request in self.of_job(job) if request.units and not request.mask & job.missing]
+
+    def newly_overdue(self, now: float) -> list[Request]:
+        """Requests that became overdue; each is returned again after as long as it was given at first."""
+        found = [request for request in self._requests.values() if request.overdue_at <= now]
+        for request in found:
+            request.overdue = True
+            request.overdue_at = now + (request.overdue_at - request.started)
+        return found
+
+    def next_deadline(self) -> float | None:
+        """When the next one becomes overdue."""
+        return min((request.overdue_at for request in self._requests.values()), default=None)

@@ -1,0 +1,245 @@
+"""A job: up to 4096 units that are missing here, and who has them. Two kinds, one bookkeeping.
+
+``ContentJob`` is one large content; its units are chunks and a request takes neighbours (an extent). ``PackJob`` is a moving window over the small contents; its units are places in the window
+and a request takes any of them (a batch). What a unit's state is - missing, under way, rare, suggested - stands in sets (``sets``), so choosing costs the same for 10 units and for 4096.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from heapq import heappop, heappush
+
+from replicad.model.chunks import EXTENT_CHUNKS_MAX, Extent, chunk_count, chunk_size_for
+from replicad.model.entries import Wanted
+from replicad.model.ids import STAMP_MAX, Digest, NodeId
+from replicad.protocol.fetch import sets
+from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, PACK_MAX
+from replicad.protocol.fetch.events import Target
+from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
+
+
+class Units:
+    """Which units are missing, under way, held by whom."""
+
+    def __init__(self, missing: int = 0) -> None:
+        self.missing = missing
+        self.flying = sets.Tally()
+        self.late = 0
+        self.have: dict[NodeId, int] = {}
+        self.suggested: dict[NodeId, int] = {}
+        self.rarity = sets.Tally()
+
+    def learn(self, node: NodeId, units: int) -> int:
+        """The peer has these as well; returns those of them that are missing here and news."""
+        known = self.have.get(node, 0)
+        news = units & ~known
+        self.have[node] = known | news
+        self.rarity.add(news)
+        return news & self.missing
+
+    def unlearn(self, node: NodeId, units: int) -> None:
+        """The peer lacks these after all."""
+        gone = self.have.get(node, 0) & units
+        if gone:
+            self.have[node] &= ~gone
+            self.rarity.remove(gone)
+
+    def suggest(self, node: NodeId, units: int) -> None:
+        """The peer proposes these: it has sent them least."""
+        self.suggested[node] = self.suggested.get(node, 0) | units
+
+    def forget(self, node: NodeId) -> None:
+        """The peer is gone."""
+        self.rarity.remove(self.have.pop(node, 0))
+        self.suggested.pop(node, None)
+
+    def got(self, units: int) -> None:
+        """These are here now."""
+        self.missing &= ~units
+        self.late &= ~units
+
+    def start(self, units: int) -> None:
+        """A request for these begins."""
+        self.flying.add(units)
+        self.late &= ~units
+
+    def end(self, units: int) -> None:
+        """A request for these ended, one way or the other."""
+        self.flying.remove(units)
+        self.late &= self.flying.counted
+
+    def overdue(self, units: int) -> None:
+        """The request for these takes too long: somebody else may be asked as well, as long as fewer than ``COPIES_MAX`` are under way."""
+        self.late |= sets.of(unit for unit in sets.members(units & self.missing) if self.flying.of(unit) < COPIES_MAX)
+
+    def free(self, node: NodeId, *, busy: bool = False) -> int:
+        """What this peer could be asked for: missing here, there, and not under way (or late). What a peer that suggests did not suggest to us it suggested to others: as long as it is
+        ``busy`` for us, we wait for its next suggestions.
+        """
+        free = self.have.get(node, 0) & self.missing & (~self.flying.counted | self.late)
+        suggested = self.suggested.get(node, 0)
+        return 0 if busy and suggested and not suggested & free else free
+
+    @property
+    def sources(self) -> list[NodeId]:
+        """Peers that have something that is missing here."""
+        return [node for node, have in self.have.items() if have & self.missing]
+
+    @property
+    def reachable(self) -> int:
+        """The missing units that somebody has."""
+        return self.rarity.counted & self.missing
+
+    def best(self, node: NodeId, free: int) -> int:
+        """Of what is free, what should be taken from this peer first: what it suggests, else the rarest."""
+        return self.suggested.get(node, 0) & free or self.rarity.least(free)
+
+
+class State(Enum):
+    """Where a large content stands. SEEKING: holders are looked for. OPENING: the own disk is asked. NAMELESS: the manifest is asked for. ACTIVE: chunks come. FINISHING: the whole is checked."""
+
+    SEEKING = "seeking"
+    OPENING = "opening"
+    NAMELESS = "nameless"
+    ACTIVE = "active"
+    FINISHING = "finishing"
+
+
+class ContentJob(Units):
+    """One content of more than one chunk."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.target = Target(wanted.content, wanted.manifest)
+        self.chunk_size = chunk_size_for(wanted.size)
+        self.count = chunk_count(wanted.size, self.chunk_size)
+        super().__init__(sets.full(self.count))
+        self.state = State.SEEKING
+        self.rivals: set[NodeId] = set()
+        self.since = 0.0
+        self.benched_until = 0.0
+
+    @property
+    def order(self) -> tuple[int, Digest]:
+        """Oldest first."""
+        return self.wanted.hlc, self.wanted.content
+
+    def size_of(self, units: int) -> int:
+        """Bytes of these chunks."""
+        size = units.bit_count() * self.chunk_size
+        if units >> (self.count - 1) & 1:
+            size -= self.count * self.chunk_size - self.wanted.size
+        return size
+
+    def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
+        """Of the chunks that are ``free`` with this peer (some are), neighbours of about that size, at least one.
+
+        Alone, in order, so that the whole hash can follow. With others fetching the same, everybody in order would be the mistake: at random among the best.
+        """
+        longest = max(1, min(size_bytes // self.chunk_size, EXTENT_CHUNKS_MAX))
+        if not self.rivals:
+            first = sets.lowest(free)
+            return sets.run(first, _run_length(free >> first, longest))
+        pool = self.best(node, free)
+        first = sets.some(pool, randrange)
+        while first % longest and pool >> (first - 1) & 1:
+            first -= 1
+        return sets.run(first, _run_length(pool >> first, longest))
+
+    def extent(self, units: int) -> Extent:
+        """The same as an extent."""
+        return Extent(sets.lowest(units), units.bit_count())
+
+
+def _run_length(mask: int, longest: int) -> int:
+    """How many of the lowest bits are set without a gap, at most ``longest``."""
+    return min(longest, ((mask + 1) & ~mask).bit_length() - 1)
+
+
+class PackJob(Units):
+    """The small contents looked for now, each in a place of its own that is used again when it is here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[Small, int] = {}
+        self._wanted: list[Wanted | None] = [None] * PACK_MAX
+        self._since: list[float] = [0.0] * PACK_MAX
+        self._empty = list(range(PACK_MAX - 1, -1, -1))
+        self._ages: list[tuple[int, Digest, int]] = []
+
+    @property
+    def room(self) -> int:
+        """Places free."""
+        return len(self._empty)
+
+    @property
+    def order(self) -> tuple[int, Digest]:
+        """That of the oldest content in the window."""
+        while self._ages and Small(*self._ages[0][1:]) not in self.places:
+            heappop(self._ages)
+        return self._ages[0][:2] if self._ages else (STAMP_MAX, Digest(bytes(32)))
+
+    def add(self, wanted: Wanted, now: float) -> None:
+        """Give it a place, or want it again in the place it still has; there must be room."""
+        small = small_of(wanted)
+        place = self.places.get(small)
+        if place is None:
+            place = self.places[small] = self._empty.pop()
+            heappush(self._ages, (wanted.hlc, wanted.content, wanted.size))
+            if len(self._ages) > 2 * PACK_MAX:
+                self._ages = sorted((known.hlc, known.content, known.size) for known in self._wanted if known is not None)
+        self._wanted[place], self._since[place] = wanted, now
+        self.missing |= 1 << place
+
+    def drop(self, units: int) -> None:
+        """These are here, or not wanted any more: their places are free again, unless they are under way (then ``drop`` them again when that ended)."""
+        self.got(units)
+        units &= ~self.flying.counted
+        self.rarity.clear(units)
+        for node in self.have:
+            self.have[node] &= ~units
+        for place in sets.members(units):
+            wanted = self._wanted[place]
+            if wanted is not None:
+                del self.places[small_of(wanted)]
+                self._wanted[place] = None
+                self._empty.append(place)
+
+    def units_of(self, contents: Iterable[Small]) -> int:
+        """The places of those of them that have one."""
+        return sets.of(self.places[small] for small in contents if small in self.places)
+
+    def wanted_of(self, units: int) -> list[Wanted]:
+        """What stands in these places, in order of place."""
+        return [wanted for place in sets.members(units) if (wanted := self._wanted[place]) is not None]
+
+    def unheld(self, now: float, longer_than_s: float) -> int:
+        """What nobody had for so long."""
+        return sets.of(place for place in sets.members(self.missing & ~self.rarity.counted) if now - self._since[place] >= longer_than_s)
+
+    def size_of(self, units: int) -> int:
+        """Bytes of these contents."""
+        return sum(wanted.size for wanted in self.wanted_of(units))
+
+    def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
+        """Of the places that are ``free`` with this peer (some are), about that many bytes together, at least one and at most a batch: the rarest first, starting anywhere among them."""
+        chosen, budget, left = 0, min(size_bytes, BATCH_BYTES_MAX), BATCH_CONTENTS_MAX
+        while free:
+            pool = self.best(node, free)
+            place = sets.some(pool, randrange)
+            later = pool >> place << place
+            for wanted, unit in zip(self.wanted_of(later), sets.members(later), strict=True):
+                if not left or (chosen and budget < wanted.size):
+                    return chosen
+                chosen, budget, left = chosen | 1 << unit, budget - wanted.size, left - 1
+            free &= ~later
+        return chosen
+
+
+def small_of(wanted: Wanted) -> Small:
+    """The same as the wire names it."""
+    return Small(wanted.content, wanted.size)
+
+
+Job = ContentJob | PackJob

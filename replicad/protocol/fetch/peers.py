@@ -1,0 +1,135 @@
+"""What is known of a peer as a source: how fast it is, how much it may be asked at once, when to leave it alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from replicad.model.ids import NodeId
+from replicad.protocol.fetch.config import (
+    BACKOFF_S,
+    BACKOFF_S_MAX,
+    BUSY_S,
+    EXTENT_S,
+    FIRST_REQUEST_BYTES,
+    FIRST_REQUESTS,
+    OVERDUE_FACTOR,
+    OVERDUE_S_MIN,
+    RATE_GUESS,
+    SLOW_S,
+    FetchConfig,
+)
+
+RATE_MEMORY_S = 4.0
+"""Half of what a rate knows is forgotten after so many busy seconds: long enough for some requests of EXTENT_S, short enough to follow a change (a guess)."""
+
+
+class Rate:
+    """Bytes per second while busy, the recent past weighing most. Idle time does not count."""
+
+    __slots__ = ("_busy_s", "_bytes", "_mark")
+
+    def __init__(self) -> None:
+        self._bytes = 0.0
+        self._busy_s = 0.0
+        self._mark = 0.0
+
+    def run(self, now: float, *, busy: bool) -> None:
+        """Account for the time since the last call, during which the peer was ``busy`` or not. Call before anything changes."""
+        passed, self._mark = now - self._mark, now
+        if busy and passed > 0:
+            keep = 0.5 ** (passed / RATE_MEMORY_S)
+            self._bytes *= keep
+            self._busy_s = self._busy_s * keep + passed
+
+    def count(self, size_bytes: int) -> None:
+        """These bytes arrived."""
+        self._bytes += size_bytes
+
+    def value(self) -> float | None:
+        """Bytes per second; None before anything arrived."""
+        return self._bytes / max(self._busy_s, 1e-6) if self._bytes else None
+
+
+@dataclass(slots=True)
+class Peer:
+    """One linked peer. ``requests`` are the numbers of those under way, ``bytes`` what they ask for."""
+
+    node: NodeId
+    slots: int
+    requests: set[int] = field(default_factory=set)
+    bytes: int = 0
+    paused_until: float = 0.0
+    demoted: bool = False
+    rate: Rate = field(default_factory=Rate)
+    _successes: int = 0
+    _failures: int = 0
+    _slow_since: float | None = None
+
+    @property
+    def speed(self) -> float:
+        """Bytes per second, measured or assumed."""
+        return self.rate.value() or RATE_GUESS
+
+    def may_start(self, now: float) -> bool:
+        """Whether one more request may be made now."""
+        bound = 1 if self.demoted else self.slots if self.rate.value() is not None else min(self.slots, FIRST_REQUESTS)
+        return now >= self.paused_until and len(self.requests) < bound
+
+    def grain(self, config: FetchConfig) -> int:
+        """How many bytes the next request should ask for."""
+        rate = self.rate.value()
+        size_bytes = FIRST_REQUEST_BYTES if rate is None else int(rate * EXTENT_S)
+        return max(1, min(size_bytes, config.extent_bytes_max, config.bytes_in_flight_max))
+
+    def expected_s(self, size_bytes: int) -> float:
+        """Seconds until a request of that size, made now, should have been answered."""
+        return (self.bytes + size_bytes) / self.speed
+
+    def overdue_s(self, size_bytes: int) -> float:
+        """Seconds after which it is overdue."""
+        return max(OVERDUE_S_MIN, OVERDUE_FACTOR * self.expected_s(size_bytes))
+
+    def started(self, number: int, size_bytes: int, now: float) -> None:
+        """A request was made."""
+        self.rate.run(now, busy=bool(self.requests))
+        self.requests.add(number)
+        self.bytes += size_bytes
+
+    def ended(self, number: int, size_bytes: int, *, received: int, now: float) -> None:
+        """A request of ``size_bytes`` ended, ``received`` of them arrived."""
+        self.rate.run(now, busy=bool(self.requests))
+        self.rate.count(received)
+        self.requests.discard(number)
+        self.bytes -= size_bytes
+
+    def succeeded(self, config: FetchConfig) -> None:
+        """It answered: trust it with more at once again, one more after as many answers as it may have at once."""
+        self._failures = 0
+        self._successes += 1
+        if self._successes >= self.slots:
+            self._successes = 0
+            self.slots = min(self.slots + 1, config.requests_per_peer)
+
+    def busy(self, now: float, jitter: float) -> None:
+        """It said that it is busy: ask for less at once, and not right now. ``jitter`` is 0 to 1."""
+        self.slots = max(1, min(self.slots - 1, len(self.requests)))
+        self.pause(now + BUSY_S * (0.5 + jitter))
+
+    def broke(self, now: float, jitter: float) -> None:
+        """It could not be reached or the connection broke: wait, twice as long each time."""
+        self._failures += 1
+        self.pause(now + min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(self._failures - 1, 10)) * (0.5 + jitter))
+
+    def pause(self, until: float) -> None:
+        """Do not ask before then."""
+        self.paused_until = max(self.paused_until, until)
+
+    def judge(self, median: float, fraction: float, now: float) -> None:
+        """Demote it after ``SLOW_S`` below that fraction of the median rate; forgive it at once when it is faster."""
+        rate = self.rate.value()
+        if rate is None or rate >= median * fraction:
+            self._slow_since, self.demoted = None, False
+        elif self._slow_since is None:
+            self._slow_since = now
+        elif now - self._slow_since >= SLOW_S:
+            self.demoted = True

@@ -1,0 +1,231 @@
+"""The fetching side of the swarm: ``handle(event, now) -> effects``, ``next_deadline()``, ``statistics()``.
+
+It decides what is asked of whom and when, what is asked of a second peer because the first is late, who is banned. It refuses to know bytes, hashes, files and sockets: the service that
+performs the effects reports per chunk what was verified. Specification: docs/protocol.md, "Content transfer". Its parts: ``backlog`` (what is wanted, what of it is open), ``jobs`` (who has which
+units), ``roster`` (who may be asked, how fast, how honest), ``flights`` (requests under way), ``dispatch`` (who is asked for what).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from replicad.model.ids import NodeId
+from replicad.protocol.fetch import sets
+from replicad.protocol.fetch.backlog import Backlog
+from replicad.protocol.fetch.config import OVERDUE_S_MIN, STALLED_S, FetchConfig
+from replicad.protocol.fetch.dispatch import Dispatch
+from replicad.protocol.fetch.events import (
+    Cancel,
+    Effect,
+    Ended,
+    Event,
+    Fault,
+    Finish,
+    Finished,
+    Halt,
+    Here,
+    Opened,
+    PeerDown,
+    PeerUp,
+    Rival,
+    Tick,
+    Told,
+    Unopened,
+    Wants,
+)
+from replicad.protocol.fetch.flights import Flights, Request
+from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
+from replicad.protocol.fetch.roster import Roster
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Since the start: requests made, units and bytes verified, requests made a second time (hedge, endgame), offences and bans of peers. Now: requests under way and the bytes they ask for."""
+
+    requests: int
+    units: int
+    bytes: int
+    repeated: int
+    offences: int
+    bans: int
+    in_flight: int
+    in_flight_bytes: int
+
+
+class Plan:
+    """One node's fetching. ``randrange(n)`` is the dice: 0 to n - 1."""
+
+    def __init__(self, config: FetchConfig, randrange: sets.RandRange) -> None:
+        self._effects: list[Effect] = []
+        emit = self._effects.append
+        self._flights = Flights(config)
+        self._backlog = Backlog(config, emit=emit, peers=lambda: tuple(self._roster.peers), drop_requests=self._cancel_all)
+        self._roster = Roster(config, randrange=randrange, emit=emit, joined=self._backlog.greet, left=self._lost)
+        self._dispatch = Dispatch(config, roster=self._roster, backlog=self._backlog, flights=self._flights, randrange=randrange, emit=emit)
+        self._now = 0.0
+        self._halted_until = 0.0
+        self._units = 0
+        self._bytes = 0
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Wants: self._on_wants,
+            PeerUp: self._on_up,
+            PeerDown: self._on_down,
+            Told: self._on_told,
+            Rival: self._on_rival,
+            Opened: self._on_opened,
+            Unopened: self._on_unopened,
+            Ended: self._on_ended,
+            Finished: self._on_finished,
+            Here: self._on_here,
+            Halt: self._on_halt,
+            Tick: lambda _event: None,
+        }
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event in; returns what to do, in order. ``now`` never goes back."""
+        self._now = now
+        self._handlers[type(event)](event)
+        self._roster.advance(now)
+        for request in self._flights.newly_overdue(now):
+            request.job.overdue(request.mask)
+            self._roster.wake()
+        ready = self._backlog.advance(now)
+        if now >= self._halted_until:
+            self._dispatch.hand_out(ready, now)
+        effects = list(self._effects)
+        self._effects.clear()
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """When ``handle(Tick())`` must be called if nothing happens before; None: never."""
+        times = (self._flights.next_deadline(), self._roster.next_deadline(self._now), self._backlog.next_deadline(), self._halted_until)
+        return min((time for time in times if time is not None and time > self._now), default=None)
+
+    def statistics(self) -> Statistics:
+        """What happened so far."""
+        return Statistics(
+            requests=self._dispatch.requests,
+            units=self._units,
+            bytes=self._bytes,
+            repeated=self._dispatch.repeated,
+            offences=self._roster.offences,
+            bans=self._roster.bans,
+            in_flight=len(self._flights),
+            in_flight_bytes=self._flights.bytes,
+        )
+
+    def jobs(self) -> list[Job]:
+        """What is being fetched, oldest first: large contents and, if anything of it is under way, the pack of small ones."""
+        large = [job for job in self._backlog.jobs.values() if job.state is not State.SEEKING]
+        pack = [self._backlog.pack] if self._flights.of_job(self._backlog.pack) else []
+        return sorted((*large, *pack), key=lambda job: job.order)
+
+    def job(self, content: bytes) -> ContentJob | None:
+        """The large content of that digest, if it is looked for."""
+        return next((job for job in self._backlog.jobs.values() if job.target.content == content), None)
+
+    def sources(self, job: Job) -> dict[NodeId, float]:
+        """Who is asked for units of this job now, and the rate of each in bytes per second."""
+        nodes = {request.node for request in self._flights.of_job(job)}
+        return {node: self._roster.peers[node].rate.value() or 0.0 for node in nodes}
+
+    # -- peers
+
+    def _on_up(self, event: PeerUp) -> None:
+        if self._roster.is_up(event.node):
+            self._roster.down(event.node, self._now)
+        self._roster.up(event.node, self._now)
+
+    def _on_down(self, event: PeerDown) -> None:
+        self._backlog.no_rival(event.node)
+        self._roster.down(event.node, self._now)
+
+    def _lost(self, node: NodeId, _now: float) -> None:
+        for request in self._flights.of_node(node):
+            self._cancel(request)
+        self._backlog.forget(node)
+
+    def _on_told(self, event: Told) -> None:
+        if event.node in self._roster.peers and self._backlog.told(event.node, event.message):
+            self._roster.idle.add(event.node)
+
+    def _on_rival(self, event: Rival) -> None:
+        self._backlog.rival(event.node, event.target, active=event.active)
+
+    # -- contents
+
+    def _on_wants(self, event: Wants) -> None:
+        self._backlog.want(event.wanted, self._now, cut=event.cut)
+
+    def _on_here(self, event: Here) -> None:
+        self._backlog.here(event.content)
+
+    def _on_opened(self, event: Opened) -> None:
+        if (job := self._backlog.opened(event.target)) is not None:
+            job.state = State.ACTIVE if event.manifest else State.NAMELESS
+            job.since = self._now
+            job.missing = sets.full(job.count) & ~event.verified
+            self._roster.wake()
+            self._finish_if_complete(job)
+
+    def _on_unopened(self, event: Unopened) -> None:
+        if (job := self._backlog.jobs.get(event.target)) is not None:
+            self._backlog.bench(job, self._now + STALLED_S)
+
+    def _on_finished(self, event: Finished) -> None:
+        if (job := self._backlog.jobs.get(event.target)) is not None:
+            self._backlog.done(job, self._now, sound=event.sound)
+            self._roster.wake()
+
+    def _finish_if_complete(self, job: ContentJob) -> None:
+        if job.state is State.ACTIVE and not job.missing:
+            self._cancel_all(job)
+            job.state = State.FINISHING
+            self._effects.append(Finish(job.target))
+
+    def _on_halt(self, event: Halt) -> None:
+        self._halted_until = max(self._halted_until, self._now + event.seconds)
+        self._roster.wake()
+
+    # -- requests
+
+    def _on_ended(self, event: Ended) -> None:
+        request = self._flights.end(event.number)
+        if request is None:
+            return
+        job = request.job
+        good, absent = (sets.of(request.units[at] for at in places) for places in (event.good, event.absent))
+        received = job.size_of(good)
+        self._bytes += received
+        self._units += (good & job.missing).bit_count()
+        job.got(good)
+        if absent or event.fault is Fault.ABSENT:
+            job.unlearn(request.node, absent or request.mask or job.have.get(request.node, 0))
+        if request.mask & job.missing or not request.units:
+            self._roster.wake()
+        if event.fault is Fault.LOCAL:
+            self._halted_until = max(self._halted_until, self._now + OVERDUE_S_MIN)
+        self._roster.answered(request, event, received=received, now=self._now)
+        self._clear_up(job, request)
+
+    def _clear_up(self, job: Job, request: Request) -> None:
+        """What this request brought need not be brought by others."""
+        for needless in self._flights.needless(job):
+            self._cancel(needless)
+        if isinstance(job, PackJob):
+            self._backlog.small_here(request.mask & ~job.missing)
+        else:
+            self._finish_if_complete(job)
+
+    def _cancel_all(self, job: Job) -> None:
+        for request in self._flights.of_job(job):
+            self._cancel(request)
+
+    def _cancel(self, request: Request) -> None:
+        if self._flights.end(request.number) is not None:
+            self._effects.append(Cancel(request.number))
+            self._roster.cancelled(request, self._now)
+            if isinstance(request.job, PackJob):
+                self._backlog.small_here(request.mask & ~request.job.missing)

@@ -1,0 +1,315 @@
+"""The serving side of the swarm: who is told what this node has.
+
+A peer that fetches a content says so (``Interest``); it hears at once what can be served (``Have``), then what is added (``HaveMore``), gathered for ``HAVE_S``. If several fetch the same, each is
+also told which chunks were sent least, so that they take different ones and spread them among themselves: a random pick alone makes the source send a third more. Small contents are sought and
+told in lists (``Seek``, ``Hold``). The supply refuses to know rights: the service asks for them before it passes a watch on, and again before a message leaves.
+
+``handle(event, now) -> effects``, ``next_deadline()``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from replicad.model.chunks import Extent
+from replicad.model.ids import Digest, NodeId
+from replicad.protocol.fetch import sets
+from replicad.protocol.fetch.config import HAVE_S, PACK_MAX, SEEKING_MAX, SUGGESTED_MAX, SUGGESTED_MIN, SUGGESTED_RUN, SUGGESTED_SHARE
+from replicad.protocol.fetch.events import Say, Target
+from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, Have, HaveMore, Hold, Small
+
+WATCHES_PER_PEER_MAX = 2 * SEEKING_MAX
+SEEKS_PER_PEER_MAX = 2 * PACK_MAX
+"""What one peer may make us remember; beyond it the oldest is forgotten (an honest peer stays at half of it, and repeats what it still wants)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A peer fetches this content, of which ``servable`` of ``count`` chunks can be served now. ``count`` 0: nothing is known of it here."""
+
+    node: NodeId
+    target: Target
+    count: int
+    servable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch:
+    """It does not fetch it any more."""
+
+    node: NodeId
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A peer looks for these small contents, of which ``held`` are here. ``active`` False: not any more."""
+
+    node: NodeId
+    contents: tuple[Small, ...]
+    held: tuple[Small, ...]
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Servable:
+    """What can be served of a content now: all of it, not only what is new (it may also shrink)."""
+
+    target: Target
+    count: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class SmallHeld:
+    """These small contents can be served now, or cannot any more."""
+
+    contents: tuple[Small, ...]
+    held: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A peer asked for these chunks and is being sent them."""
+
+    node: NodeId
+    target: Target
+    extent: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """A peer that we may also serve says what it has of a content: no need to suggest that."""
+
+    node: NodeId
+    target: Target
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The link to this peer is gone."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Nothing happened, but the deadline has come."""
+
+
+SupplyEvent = Watch | Unwatch | Sought | Servable | SmallHeld | Asked | Has | Left | Due
+
+
+@dataclass(slots=True)
+class _Watcher:
+    told: int = 0
+    owns: int = 0
+    suggested: int = 0
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One content somebody watches. ``given`` counts per chunk the copies that were sent or promised by a suggestion."""
+
+    count: int
+    servable: int
+    watchers: dict[NodeId, _Watcher] = field(default_factory=dict)
+    given: sets.Tally = field(default_factory=sets.Tally)
+
+
+class Supply:
+    """What this node tells its peers about what it has."""
+
+    def __init__(self, randrange: sets.RandRange) -> None:
+        self._randrange = randrange
+        self._watched: dict[Target, _Watched] = {}
+        self._watches: dict[NodeId, dict[Target, None]] = {}
+        self._seeks: dict[NodeId, dict[Small, None]] = {}
+        self._news: dict[NodeId, list[Small]] = {}
+        self._stale: dict[Target, None] = {}
+        self._due: float | None = None
+        self._handlers: dict[type, Callable[[Any], list[Say]]] = {
+            Watch: self._on_watch,
+            Unwatch: lambda event: self._unwatch(event.node, event.target),
+            Sought: self._on_sought,
+            Servable: self._on_servable,
+            SmallHeld: self._on_small_held,
+            Asked: self._on_asked,
+            Has: self._on_has,
+            Left: self._on_left,
+            Due: lambda _event: [],
+        }
+
+    def handle(self, event: SupplyEvent, now: float) -> list[Say]:
+        """Take one event in; returns the messages to send."""
+        effects = self._handlers[type(event)](event)
+        if (self._stale or self._news) and self._due is None:
+            self._due = now + HAVE_S
+        if self._due is not None and now >= self._due:
+            self._due = None
+            effects += self._flush()
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """When ``handle(Due())`` must be called if nothing happens before."""
+        return self._due
+
+    def is_watched(self, target: Target) -> bool:
+        """Whether somebody would like to know when more of it can be served."""
+        return target in self._watched
+
+    def watched_targets(self, content: Digest) -> list[Target]:
+        """Under which manifests somebody watches this content."""
+        return [target for target in self._watched if target.content == content]
+
+    def watchers(self, target: Target) -> list[NodeId]:
+        """Who fetches it."""
+        watched = self._watched.get(target)
+        return list(watched.watchers) if watched is not None else []
+
+    # -- large contents
+
+    def _on_watch(self, event: Watch) -> list[Say]:
+        watches = self._watches.setdefault(event.node, {})
+        effects: list[Say] = []
+        if event.target not in watches and len(watches) >= WATCHES_PER_PEER_MAX:
+            effects += self._unwatch(event.node, next(iter(watches)))
+        watches[event.target] = None
+        watched = self._watched.setdefault(event.target, _Watched(event.count, event.servable))
+        watched.count, watched.servable = event.count, event.servable
+        watcher = watched.watchers.setdefault(event.node, _Watcher())
+        watcher.told = watched.servable
+        self._stale[event.target] = None
+        return [*effects, Say(event.node, _have(event.target, watched))]
+
+    def _unwatch(self, node: NodeId, target: Target) -> list[Say]:
+        self._watches.get(node, {}).pop(target, None)
+        watched = self._watched.get(target)
+        if watched is not None and (watcher := watched.watchers.pop(node, None)) is not None:
+            watched.given.remove(watcher.suggested)
+            if not watched.watchers:
+                del self._watched[target]
+                self._stale.pop(target, None)
+        return []
+
+    def _on_servable(self, event: Servable) -> list[Say]:
+        watched = self._watched.get(event.target)
+        if watched is None:
+            return []
+        lost = watched.servable & ~event.chunks
+        watched.count, watched.servable = event.count, event.chunks
+        self._stale[event.target] = None
+        if not lost:
+            return []
+        for watcher in watched.watchers.values():
+            watcher.told = watched.servable
+        return [Say(node, _have(event.target, watched)) for node in watched.watchers]
+
+    def _on_asked(self, event: Asked) -> list[Say]:
+        watched = self._watched.get(event.target)
+        if watched is not None:
+            chunks = sets.run(event.extent.first, event.extent.count)
+            watcher = watched.watchers.get(event.node)
+            watched.given.add(chunks & ~watcher.suggested if watcher is not None else chunks)
+            if watcher is not None:
+                watcher.suggested &= ~chunks
+                watcher.owns |= chunks
+                self._stale[event.target] = None
+        return []
+
+    def _on_has(self, event: Has) -> list[Say]:
+        watched = self._watched.get(event.target)
+        watcher = watched.watchers.get(event.node) if watched is not None else None
+        if watched is not None and watcher is not None:
+            watcher.owns |= event.chunks
+            watched.given.remove(watcher.suggested & event.chunks)
+            watcher.suggested &= ~event.chunks
+        return []
+
+    # -- small contents
+
+    def _on_sought(self, event: Sought) -> list[Say]:
+        seeks = self._seeks.setdefault(event.node, {})
+        if not event.active:
+            for small in event.contents:
+                seeks.pop(small, None)
+            return []
+        seeks.update(dict.fromkeys(event.contents))
+        while len(seeks) > SEEKS_PER_PEER_MAX:
+            del seeks[next(iter(seeks))]
+        return [Say(event.node, Hold(part)) for part in _parts(event.held)]
+
+    def _on_small_held(self, event: SmallHeld) -> list[Say]:
+        effects: list[Say] = []
+        for node, seeks in self._seeks.items():
+            concerned = [small for small in event.contents if small in seeks]
+            if event.held:
+                if concerned:
+                    self._news.setdefault(node, []).extend(concerned)
+            else:
+                effects += [Say(node, Hold(part, held=False)) for part in _parts(concerned)]
+        return effects
+
+    def _on_left(self, event: Left) -> list[Say]:
+        for target in list(self._watches.get(event.node, ())):
+            self._unwatch(event.node, target)
+        for table in (self._watches, self._seeks, self._news):
+            table.pop(event.node, None)
+        return []
+
+    # -- what is told
+
+    def _flush(self) -> list[Say]:
+        effects: list[Say] = []
+        for target in self._stale:
+            watched = self._watched[target]
+            for node, watcher in watched.watchers.items():
+                effects += self._news_for(node, watcher, target=target, watched=watched)
+        self._stale.clear()
+        for node, contents in self._news.items():
+            effects += [Say(node, Hold(part)) for part in _parts(contents)]
+        self._news.clear()
+        return effects
+
+    def _news_for(self, node: NodeId, watcher: _Watcher, *, target: Target, watched: _Watched) -> list[Say]:
+        news = watched.servable & ~watcher.told
+        suggest = self._suggest(watcher, watched) if len(watched.watchers) > 1 else 0
+        watcher.told = watched.servable
+        if news and watched.servable == sets.full(watched.count):
+            effects: list[Say] = [Say(node, _have(target, watched))]
+            news = 0
+        else:
+            effects = []
+        if news or suggest:
+            effects.append(Say(node, HaveMore(*target, chunks=tuple(sets.members(news)), suggest=tuple(sets.members(suggest)))))
+        return effects
+
+    def _suggest(self, watcher: _Watcher, watched: _Watched) -> int:
+        """New suggestions, once half of the old ones are used up: runs of chunks that were given least."""
+        most = max(SUGGESTED_MIN, min(SUGGESTED_MAX, watched.count // (SUGGESTED_SHARE * len(watched.watchers))))
+        room = most - watcher.suggested.bit_count()
+        if room * 2 < most:
+            return 0
+        chosen = 0
+        while room > 0 and (left := watched.servable & ~watcher.owns & ~watcher.suggested & ~chosen):
+            pool = watched.given.least(left)
+            first = sets.some(pool, self._randrange)
+            run = sets.run(first - first % SUGGESTED_RUN, SUGGESTED_RUN) & pool
+            chosen |= run
+            room -= run.bit_count()
+            watched.given.add(run)
+        watcher.suggested |= chosen
+        return chosen
+
+
+def _have(target: Target, watched: _Watched) -> Have:
+    complete = watched.count > 0 and watched.servable == sets.full(watched.count)
+    return Have(*target, bitmap=b"" if complete else sets.to_bitmap(watched.servable, watched.count), complete=complete)
+
+
+def _parts(contents: Iterable[Small]) -> list[tuple[Small, ...]]:
+    ordered = tuple(contents)
+    return [ordered[start : start + SEEK_PER_MESSAGE_MAX] for start in range(0, len(ordered), SEEK_PER_MESSAGE_MAX)]

@@ -1,0 +1,84 @@
+"""In which order a node answers: few at once, everybody in turn, nobody held up by a slow receiver.
+
+A swarm spreads a chunk only when it has arrived whole: eight answers at an eighth of the uplink each are useful eight times as fast as sixty-four at a sixty-fourth. So at most ``uploads_max``
+answers run at once and ``uploads_per_peer`` with one peer; one more of each peer waits visibly, and a peer that asks beyond that hears "busy". Whoever was served longest ago is next. An
+answer older than ``upload_patience_s`` does not count any more: its receiver is slow and the uplink is free for others; that receiver gets nothing else meanwhile.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from replicad.model.ids import NodeId
+from replicad.protocol.fetch.config import FetchConfig
+
+
+class Turn(Enum):
+    """Answer now; wait until ``due`` names the number; refuse."""
+
+    NOW = "now"
+    WAIT = "wait"
+    BUSY = "busy"
+
+
+class Turns:
+    """Numbers are the caller's names for requests, unique while they last."""
+
+    def __init__(self, config: FetchConfig) -> None:
+        self._config = config
+        self._running: dict[int, tuple[NodeId, float]] = {}
+        self._waiting: dict[NodeId, int] = {}
+        self._served: dict[NodeId, int] = {}
+        self._clock = 0
+        self._now = 0.0
+
+    def ask(self, number: int, node: NodeId, now: float) -> Turn:
+        """A request arrived."""
+        self._now = now
+        if node in self._waiting:
+            return Turn.BUSY
+        if self._may_run(node, now):
+            self._start(number, node, now)
+            return Turn.NOW
+        self._waiting[node] = number
+        return Turn.WAIT
+
+    def done(self, number: int) -> None:
+        """The answer ended, or the one who waited gave up. Ask ``due`` afterwards."""
+        if self._running.pop(number, None) is None:
+            self._waiting = {node: waiting for node, waiting in self._waiting.items() if waiting != number}
+
+    def due(self, now: float) -> list[int]:
+        """Those who waited and are answered now, the one served longest ago first."""
+        self._now = now
+        found: list[int] = []
+        for node in sorted(self._waiting, key=lambda node: self._served.get(node, 0)):
+            if self._may_run(node, now):
+                found.append(self._waiting.pop(node))
+                self._start(found[-1], node, now)
+        return found
+
+    def next_deadline(self) -> float | None:
+        """When somebody's patience ends, if anybody waits."""
+        if not self._waiting:
+            return None
+        ends = (started + self._config.upload_patience_s for _, started in self._running.values())
+        return min((end for end in ends if end > self._now), default=None)
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def _start(self, number: int, node: NodeId, now: float) -> None:
+        self._clock += 1
+        self._served.pop(node, None)
+        self._served[node] = self._clock
+        while len(self._served) > 4096:
+            del self._served[next(iter(self._served))]
+        self._running[number] = node, now
+
+    def _may_run(self, node: NodeId, now: float) -> bool:
+        patience_s = self._config.upload_patience_s
+        own = [now - started for peer, started in self._running.values() if peer == node]
+        if len(own) >= self._config.uploads_per_peer or any(age_s >= patience_s for age_s in own):
+            return False
+        return sum(now - started < patience_s for _, started in self._running.values()) < self._config.uploads_max
