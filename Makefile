@@ -50,7 +50,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 
 bench: .venv/dev
-	$(BIN)/python -m bench $(BENCH)
+	$(BIN)/python -m bench $(or $(BENCH),all)
 
 docs: .venv/dev
 	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
