@@ -110,6 +110,32 @@ class Dialer:
             await self._client.close()
             self._client = None
 
+    async def resolve(self, url: str) -> list[str]:
+        """The addresses of a peer door's host. Raises UnreachableError."""
+        base = urlsplit(check_url(url))
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                found = await asyncio.get_running_loop().getaddrinfo(base.hostname, base.port or 443, type=socket.SOCK_STREAM)
+        except (OSError, TimeoutError) as error:
+            raise _unreachable(url, error) from None
+        return sorted({str(address[4][0]) for address in found})
+
+    async def examine(self, url: str) -> tuple[Digest | None, float]:
+        """Connect and look: the certificate that the door shows (None: no TLS), and the seconds it took. Raises UnreachableError."""
+        base = urlsplit(check_url(url))
+        tls = client_context() if base.scheme == "https" else None
+        host, port = base.hostname or "", base.port or (443 if tls else 80)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                transport, _ = await loop.create_connection(asyncio.Protocol, host, port, ssl=tls, server_hostname=host if tls else None)
+        except (OSError, TimeoutError) as error:
+            raise _unreachable(url, error) from None
+        seen, elapsed_s = seen_certificate(transport), loop.time() - started
+        transport.abort()
+        return seen, elapsed_s
+
     async def link(self, url: str, identity: Identity, *, expect: NodeId | None = None) -> Link:
         """A new link to the peer door at that base URL, handshake done, ready to run. Raises UnreachableError, PeerError."""
         base = check_url(url)

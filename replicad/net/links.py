@@ -61,6 +61,7 @@ class LinkTable:
     _handlers: dict[type, Handler[Any]] = field(default_factory=dict)
     _up: list[Callable[[Link], None]] = field(default_factory=list)
     _down: list[Callable[[Link, str], None]] = field(default_factory=list)
+    _keepers: list[Callable[[Link], None]] = field(default_factory=list)
     _retired: deque[_Retired] = field(default_factory=lambda: deque(maxlen=RETIRED_SESSIONS_MAX))
 
     def get(self, node: NodeId) -> Link | None:
@@ -113,6 +114,17 @@ class LinkTable:
         finally:
             if listed:
                 self._remove(link)
+
+    def adopt(self, link: Link) -> None:
+        """Hand a new link to whoever keeps links: it is served until it ends. Nobody there: it is closed."""
+        for keeper in self._keepers:
+            keeper(link)
+        if not self._keepers:
+            link.close("nobody keeps links")
+
+    def on_adopt(self, keeper: Callable[[Link], None]) -> None:
+        """Take over links that others opened."""
+        self._keepers.append(keeper)
 
     def close_all(self, reason: str) -> None:
         """Close every link."""

@@ -97,12 +97,14 @@ class Links:
     _probes: dict[NodeId, _Probe] = field(default_factory=dict)
     _seeds: dict[str, _Attempt] = field(default_factory=dict)
     _skews: dict[NodeId, int] = field(default_factory=dict)
+    _group: asyncio.TaskGroup | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._seeds = {url: _Attempt((url,)) for url in self.connect if url not in self.own_urls}
         self.table.on_up(self._up)
         self.table.on_down(self._down)
+        self.table.on_adopt(self._adopt)
 
     def trouble(self, node: NodeId) -> str:
         """Why there is no link with that member, for people: ``connection refused at 10.4.0.9:8440; next try in 4 min``. Empty if there is one or nothing is known."""
@@ -121,12 +123,14 @@ class Links:
         try:
             with self.hub.subscribe(TrustChanged, HeadsChanged) as news:
                 async with asyncio.TaskGroup() as group:
+                    self._group = group
                     group.create_task(self._listen(news))
                     while True:
                         self._wake.clear()
                         self._begin(group)
                         await self._rest()
         finally:
+            self._group = None
             self.table.close_all("this node stops")
 
     async def _listen(self, news: Subscription) -> None:
@@ -185,6 +189,15 @@ class Links:
             self._probes.pop(link.node, None)
             self.hub.publish(LinkDown(link.node, reason))
             self._wake.set()
+
+    def _adopt(self, link: Link) -> None:
+        if self._group is None:
+            link.close("links are not kept now")
+        else:
+            self._group.create_task(self._serve(link))
+
+    async def _serve(self, link: Link) -> None:
+        await self.table.run(link)
 
     # -- what to begin now --------------------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,87 @@
+"""What the parts of membership share: this node, its catalog, its links, its clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from replicad.crypto.envelope import record_id
+from replicad.errors import NotAllowedError, NotFoundError
+from replicad.model.ids import NETWORK_SHARE, Stamp
+from replicad.model.records import Role
+from replicad.protocol import records as codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from replicad.catalog import Catalog
+    from replicad.crypto.keys import SigningKey
+    from replicad.model.ids import NodeId
+    from replicad.model.members import Member
+    from replicad.model.records import Envelope
+    from replicad.net.dialer import Dialer
+    from replicad.net.links import LinkTable
+    from replicad.protocol.gossip.standing import Standing
+    from replicad.protocol.handshake import Identity
+    from replicad.protocol.joining import Door
+    from replicad.services.hub import Hub
+
+_BATCH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Local:
+    """This node, as membership sees it. ``door`` is its own peer door; ``network_key`` the file in which the network's private key may lie."""
+
+    catalog: Catalog
+    key: SigningKey
+    name: str
+    site: str
+    door: Callable[[], Door]
+    identity: Callable[[], Identity]
+    links: LinkTable
+    dialer: Dialer
+    standing: Standing
+    hub: Hub
+    clock_ms: Callable[[], int]
+    network_key: Path
+
+    @property
+    def own(self) -> NodeId:
+        """This node's id."""
+        return self.key.id
+
+    def members(self) -> Mapping[NodeId, Member]:
+        """The members now."""
+        return self.catalog.replica.trust.members(self.clock_ms())
+
+    def member(self, node: NodeId) -> Member:
+        """One of them; NotFoundError."""
+        found = self.members().get(node)
+        if found is None:
+            raise NotFoundError(f"{node.short} is not a member of this network", hint="replicad peer list", code="no-such-node")
+        return found
+
+    def now(self) -> Stamp:
+        """The time as records have it."""
+        return Stamp.of(self.clock_ms())
+
+    def check_admin(self, what: str) -> None:
+        """Raises NotAllowedError unless this node may sign for the network."""
+        if not self.catalog.replica.trust.may(self.own, share=NETWORK_SHARE, path_key=None, stage=None, role=Role.ADMIN, at=self.now()):
+            raise NotAllowedError(f"only an admin of the network may {what}; this node is none", hint="ask on a node that replicad peer list shows as admin")
+
+    async def network_records(self) -> tuple[Envelope, ...]:
+        """Everything in the network's own chains, each predecessor first, the network key's own first."""
+        found: list[Envelope] = []
+        for origin in sorted(self.catalog.replica.chains.frontier(NETWORK_SHARE), key=lambda origin: (origin != self.catalog.network, origin)):
+            have: dict[Stamp, int] = {}
+            more = True
+            while more:
+                batch, more = await self.catalog.records_for_pull(NETWORK_SHARE, origin, have, bytes_max=_BATCH_BYTES)
+                found += batch
+                for envelope in batch:
+                    header = codec.restore(envelope, record_id(self.catalog.network, envelope.type, envelope.payload)).header
+                    have[header.incarnation] = max(header.seq, have.get(header.incarnation, 0))
+        return tuple(found)
