@@ -171,13 +171,15 @@ class Swarm:
     def _note(self, node: Node) -> None:
         statistics = node.plan.statistics()
         node.most_in_flight = max(node.most_in_flight, statistics.in_flight_bytes)
-        node.most_contents = max(node.most_contents, len([job for job in node.plan.jobs() if hasattr(job, "state")]))
+        node.most_contents = max(node.most_contents, sum(hasattr(job, "state") for job in node.plan.jobs()) if len(self.wanted) > 1 else 1)
         if node.asked:
             node.most_per_peer = max(node.most_per_peer, *Counter(request.node for request, _ in node.asked.values()).values())
 
     def _schedule(self, node: Node) -> None:
-        times = (node.plan.next_deadline(), node.supply.next_deadline(), node.turns.next_deadline())
-        due = max(min((time for time in times if time is not None), default=float("inf")), self.now + 1e-6)
+        due = node.wakeup
+        for time in (node.plan.next_deadline(), node.supply.next_deadline(), node.turns.next_deadline()):
+            if time is not None and time < due:
+                due = max(time, self.now + 1e-6)
         if due < node.wakeup:
             node.wakeup = due
             self.later(due - self.now, lambda: self._wake(node, due))
@@ -195,7 +197,7 @@ class Swarm:
     def _perform(self, node: Node, effect: ev.Effect) -> None:
         match effect:
             case ev.Say():
-                self._say_all(node, [effect])
+                self._say(node, effect)
             case ev.Open():
                 target = effect.target
                 self.later(0, lambda: self.tell(node, ev.Opened(target, target in node.manifests, node.held.get(target, 0))))
@@ -221,10 +223,13 @@ class Swarm:
 
     def _say_all(self, node: Node, says: Iterable[ev.Say]) -> None:
         for say in says:
-            self.messages += 1
-            other = self.nodes[say.node]
-            self.later(self.latency_s, lambda other=other, message=say.message: self._hear(other, node, message))
+            self._say(node, say)
         self._schedule(node)
+
+    def _say(self, node: Node, say: ev.Say) -> None:
+        self.messages += 1
+        other = self.nodes[say.node]
+        self.later(self.latency_s, lambda: self._hear(other, node, say.message))
 
     def _hear(self, node: Node, sender: Node, message: Interest | Have | HaveMore | Seek | Hold) -> None:
         if not node.alive or not sender.alive:

@@ -49,6 +49,7 @@ class Flights:
         self._config = config
         self._requests: dict[int, Request] = {}
         self._last = 0
+        self._deadline: float | None = None
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -63,6 +64,7 @@ class Flights:
         self._last += 1
         request = Request(self._last, peer.node, job, units, size_bytes, now, now + peer.expected_s(size_bytes), now + peer.overdue_s(size_bytes))
         self._requests[request.number] = request
+        self._deadline = request.overdue_at if self._deadline is None else min(self._deadline, request.overdue_at)
         self.bytes += size_bytes
         peer.started(request.number, size_bytes, now)
         job.start(request.mask)
@@ -90,12 +92,15 @@ class Flights:
 
     def newly_overdue(self, now: float) -> list[Request]:
         """Requests that became overdue; each is returned again after as long as it was given at first."""
+        if self._deadline is None or now < self._deadline:
+            return []
         found = [request for request in self._requests.values() if request.overdue_at <= now]
         for request in found:
             request.overdue = True
             request.overdue_at = now + (request.overdue_at - request.started)
+        self._deadline = min((request.overdue_at for request in self._requests.values()), default=None)
         return found
 
     def next_deadline(self) -> float | None:
-        """When the next one becomes overdue."""
-        return min((request.overdue_at for request in self._requests.values()), default=None)
+        """When the next one becomes overdue, or became so had it not ended."""
+        return self._deadline
