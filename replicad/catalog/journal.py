@@ -7,7 +7,7 @@ is stored already is recognised by its id before that: a signature is checked on
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from replicad.catalog import contents, rows
@@ -17,12 +17,12 @@ from replicad.catalog.state import State
 from replicad.crypto.envelope import record_id
 from replicad.crypto.keys import SigningKey
 from replicad.errors import DistrustError
-from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId
+from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId, Stamp
 from replicad.model.manifest import Manifest
 from replicad.model.records import Body, Envelope, Record
 from replicad.protocol import records as formats
 from replicad.protocol.replica import Replica
-from replicad.protocol.wire import RECORDS_PER_MESSAGE_MAX, End
+from replicad.protocol.wire import RECORDS_PER_MESSAGE_MAX
 
 RECEIVE_MAX = 4096
 """Envelopes in one transaction; a longer batch is received in several, in order."""
@@ -84,23 +84,30 @@ class Journal(State):
 
     def _moved(self, network: NodeId, outcome: Outcome) -> None:
         self.replica = Replica(network, self.node)
+        self._shown.forget_all()
         self._committed(outcome)
 
-    async def records_for_pull(self, share: str, origin: NodeId, have: Sequence[End], *, bytes_max: int) -> tuple[list[Envelope], bool]:
-        """The records of one chain that are neither at the ends ``have`` nor before them, every predecessor first; True if more follow.
+    async def records_for_pull(self, share: str, origin: NodeId, have: Mapping[Stamp, int], *, bytes_max: int) -> tuple[list[Envelope], bool]:
+        """The records of one chain that are neither in ``have`` (incarnation to last seq) nor before those, every predecessor first; True if more follow.
 
-        Payloads of at most ``bytes_max`` in all and 1024 records, but at least one if there is any. An end beyond what is stored here covers all that is stored of its incarnation; one that
-        contradicts it (a fork) covers nothing.
+        Payloads of at most ``bytes_max`` in all and 1024 records, but at least one if there is any.
         """
-        unsure = self.replica.chains.unsure(share, {origin: tuple(have)})
-        known = await self.known(unsure)
-        claims = {end.incarnation: end.seq for end in have if end.id not in unsure or end.id in known}
-        segments = self.replica.chains.missing(origin, share, claims)
+        segments = self.replica.chains.missing(origin, share, have)
 
         def unit(connection: sqlite3.Connection) -> tuple[list[Envelope], bool]:
             return _fill(rows.envelopes(connection, segments), bytes_max)
 
         return await self._database.scan(unit)
+
+    async def cut_ends(self, subject: NodeId) -> dict[str, tuple[RecordId, ...]]:
+        """What a cut of ``subject`` names, share by share, if it is to keep everything said so far: the last records of its chains, before any fork."""
+        chains = self.replica.chains
+        ends = {share: chains.sound_ends(subject, share) for share in chains.shares_of(subject)}
+
+        def unit(connection: sqlite3.Connection) -> dict[str, tuple[RecordId, ...]]:
+            return {share: tuple(rows.record_at(connection, end.run, end.last_seq) for end in found) for share, found in ends.items() if found}
+
+        return await self._database.read(unit)
 
     async def record(self, record: RecordId) -> Record | None:
         """A stored record by id, whether or not it counts."""

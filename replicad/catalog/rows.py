@@ -44,6 +44,11 @@ def find_record(connection: sqlite3.Connection, record: RecordId) -> Record | No
     return None if row is None else restore(row)
 
 
+def record_at(connection: sqlite3.Connection, run: int, seq: int) -> RecordId:
+    """The id of the record at a place that is taken."""
+    return RecordId(connection.execute("SELECT id FROM record WHERE run = ? AND seq = ?", (run, seq)).fetchone()[0])
+
+
 def restore(row: Sequence[Any]) -> Record:
     """A record from (id, type, payload, origin, signature)."""
     record_id, type_, payload, origin, signature = row
