@@ -7,7 +7,7 @@ A *cut* by X against S, later than the grant of S's tenure U, takes effect on U 
 
 - X is the network key, or
 - U is mirror or publisher, and the cut counts under some admin tenure of X, or
-- U is admin and belongs to X itself, and the cut counts under U (other self-cuts aside), or
+- U belongs to X itself, and the cut counts, later self-cuts aside, under U, or (if U is mirror or publisher) under an admin tenure of X, or
 - U is admin and descends from a tenure of X, and the cut counts under an admin tenure of X of a lower level.
 
 So nobody expels a peer or a senior, and a renewed admin keeps authority over those it admitted. A record counts *under* a tenure if it is later than the grant, within its life, and every cut in effect on
@@ -28,7 +28,7 @@ from replicad.model.ids import STAMP_MAX
 from replicad.model.records import Cut, Grant, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from replicad.model.ids import NodeId, RecordId, Stamp
     from replicad.model.records import Record
@@ -101,6 +101,14 @@ class Tenure:
                 return True
             above = above.parent
         return False
+
+    def yields_to(self, author: NodeId, offices: Sequence[Tenure]) -> bool:
+        """Whether a cut by ``author`` that counts under its admin tenures ``offices`` takes effect on this one."""
+        if not self.is_admin:
+            return bool(offices)
+        if author == self.grant.subject:
+            return self in offices
+        return self.descends_from(author) and any(office.level < self.level for office in offices)
 
     def keeps(self, share: str, place: Place, *, void: bool) -> bool:
         """Whether time, forks and cuts let a record of this subject at that place count."""
@@ -189,20 +197,23 @@ class Authority:
     def _apply_cuts(self, tenure: Tenure) -> None:
         subject = tenure.grant.subject
         later = [(held, cut) for held, cut in self._cuts.get(subject, ()) if held.record.header.hlc > tenure.hlc]
-        tenure.cuts = tuple(cut for held, cut in later if self._takes_effect(held, tenure))
-        tenure.named = any(cut.record.header.origin != subject for cut in tenure.cuts)
-        if tenure.is_admin:
-            tenure.cuts += tuple([cut for held, cut in later if held.record.header.origin == subject and self.counts_under(held, tenure)])
+        tenure.cuts = tuple(cut for held, cut in later if held.record.header.origin != subject and self._takes_effect(held, tenure))
+        tenure.named = bool(tenure.cuts)
+        for held, cut in later:
+            if held.record.header.origin == subject and self._is_farewell(held, cut, tenure):
+                tenure.cuts += (cut,)
 
     def _takes_effect(self, held: Held, tenure: Tenure) -> bool:
-        """Whether a cut ends that tenure, self-cuts of admins aside."""
+        """Whether somebody else's cut ends that tenure."""
         author = held.record.header.origin
-        if author == self._network:
-            return True
-        counting = (other for other in self.tenures.get(author, ()) if self.counts_under(held, other))
-        if not tenure.is_admin:
-            return any(counting)
-        return author != tenure.grant.subject and tenure.descends_from(author) and any(other.level < tenure.level for other in counting)
+        offices = [other for other in self.tenures.get(author, ()) if self.counts_under(held, other)]
+        return author == self._network or tenure.yields_to(author, offices)
+
+    def _is_farewell(self, held: Held, cut: CutInForce, tenure: Tenure) -> bool:
+        """Whether a self-cut ends that tenure. It may exclude itself, so it is judged before it is in effect, and after those that came before it."""
+        if tenure.is_admin:
+            return self.counts_under(held, tenure)
+        return any(cut in other.cuts for other in self.tenures[tenure.grant.subject] if other.is_admin)
 
 
 _Candidate = tuple[int, int, bytes, int, int, bytes, Held, Tenure | None]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 REASONS = ("stranger", "no-grant", "unknown-type", "role", "share", "stage", "path", "early", "expired", "fork", "cut")
 """What ``why_not`` answers. "stranger": never had a grant; "no-grant": none of its grants counts; "early": older than the grant; "expired": after the grant's life; the others name what forbids it."""
 
-_NEVER = 1 << 62
+_NEVER_MS = 1 << 48
 
 
 class Trust:
@@ -48,7 +48,7 @@ class Trust:
         self._changed: set[NodeId] = set()
         self._shares: Mapping[str, Share] = MappingProxyType({})
         self._members: Mapping[NodeId, Member] = MappingProxyType({})
-        self._members_until_ms = 0
+        self._members_valid_ms = range(0)
 
     def load(self, records: Iterable[tuple[Record, Place]], places: Mapping[RecordId, Place]) -> None:
         """Take over the stored records of the share ``""``, at start, in any order. Nothing counts as changed afterwards. ``places``: of the ends that cuts among them name, as far as stored."""
@@ -109,24 +109,22 @@ class Trust:
         """Whether a record that this node makes now, with clock ``at``, would count. ``path_key`` and ``stage`` are None for network-wide records."""
         if node == self._network:
             return share == NETWORK_SHARE
-        return any(
-            not tenure.cuts and tenure.hlc < at <= tenure.until and not tenure.uncovered(role=role, share=share, path_key=path_key, stage=stage)
-            for tenure in self._settled().tenures.get(node, ())
-        )
+        return any(not tenure.uncovered(role=role, share=share, path_key=path_key, stage=stage) for tenure in self._in_force(node, at))
 
     def members(self, now_ms: int) -> Mapping[NodeId, Member]:
         """Every node with a grant in force at that time."""
         authority = self._settled()
-        if now_ms >= self._members_until_ms:
+        if now_ms not in self._members_valid_ms:
             now = Stamp.of(now_ms)
-            ends_ms = [Stamp(tenure.until).ms + 1 for tenures in authority.tenures.values() for tenure in tenures if tenure.until >= now]
-            found = {
-                node: _member(node, in_force)
-                for node, tenures in authority.tenures.items()
-                if (in_force := [t for t in tenures if not t.cuts and t.until >= now])
-            }
-            self._members, self._members_until_ms = MappingProxyType(found), min(ends_ms, default=_NEVER)
+            alive = {node: [tenure for tenure in tenures if not tenure.cuts and tenure.until >= now] for node, tenures in authority.tenures.items()}
+            self._members = MappingProxyType({node: _member(node, tenures) for node, tenures in alive.items() if tenures})
+            self._members_valid_ms = range(now_ms, min((Stamp(tenure.until).ms + 1 for tenures in alive.values() for tenure in tenures), default=_NEVER_MS))
         return self._members
+
+    def may_end(self, author: NodeId, subject: NodeId, at: Stamp) -> bool:
+        """Whether a cut that ``author`` makes now, with clock ``at``, would end every grant of ``subject`` that is in force. An admin ends mirrors, publishers, itself and the admins below it."""
+        in_force, offices = self._in_force(subject, at), [tenure for tenure in self._in_force(author, at) if tenure.is_admin]
+        return author == self._network or all(tenure.yields_to(author, offices) for tenure in in_force)
 
     def shares(self) -> Mapping[str, Share]:
         """Every share that exists, by name; removed ones are absent."""
@@ -139,6 +137,9 @@ class Trust:
         changed, self._changed = frozenset(self._changed), set()
         return changed
 
+    def _in_force(self, node: NodeId, at: Stamp) -> list[Tenure]:
+        return [tenure for tenure in self._settled().tenures.get(node, ()) if not tenure.cuts and tenure.hlc < at <= tenure.until]
+
     def _settled(self) -> Authority:
         disturbed = self._chains.take_disturbed()
         if self._stale or disturbed:
@@ -147,7 +148,7 @@ class Trust:
             rights = {node: _rights(tenures) for node, tenures in self._authority.tenures.items()}
             self._changed |= disturbed | {node for node in rights.keys() | self._rights.keys() if rights.get(node) != self._rights.get(node)}
             self._rights = rights
-            self._members_until_ms = 0
+            self._members_valid_ms = range(0)
             self._shares = MappingProxyType(self._find_shares())
         return self._authority
 
@@ -166,10 +167,10 @@ def _rights(tenures: Iterable[Tenure]) -> object:
 
 
 def _member(node: NodeId, tenures: list[Tenure]) -> Member:
-    """What the grants in force add up to: the highest role, all shares and stages of any of them, name and site of the newest."""
+    """What the grants in force add up to: the highest role, the shares of all of them; name, site and the stages it carries are those of the newest."""
     newest = tenures[-1]
     shares = None if any(tenure.shares is None or tenure.is_admin for tenure in tenures) else frozenset().union(*(tenure.shares or () for tenure in tenures))
-    stages = None if any(tenure.grant.stages is None for tenure in tenures) else frozenset().union(*(tenure.grant.stages or () for tenure in tenures))
+    stages = None if newest.grant.stages is None else frozenset(newest.grant.stages)
     role = max((tenure.grant.role for tenure in tenures), key=lambda role: role.rank)
     return Member(node, newest.grant.name, role, newest.grant.site, shares, stages, newest.hlc, newest.record.header.origin)
 
