@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "tests"))  # for the harness of real daemons, support.network
 
 
 def measurements() -> dict[str, str]:
