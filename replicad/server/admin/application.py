@@ -19,7 +19,7 @@ from aiohttp import web
 from replicad.errors import NotFoundError, ReplicadError
 from replicad.server.admin import bodies, content, entries, matrix, members, shares, status, ui, waiting
 from replicad.server.admin.nouns import Problem
-from replicad.server.admin.routes import CLOSES, MANY_BYTES_MAX, Call, Route
+from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
 from replicad.server.admin.services import Services
 
 log = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ def _handler(route: Route[Any], services: Services) -> Handler:
         if isinstance(answer, web.StreamResponse):
             return answer
         response = web.Response(body=msgspec.json.encode(answer), content_type="application/json", headers={"Cache-Control": "no-store"})
-        if CLOSES in request:
-            response.force_close()
+        if (request.content_length or 0) > request.content.total_bytes:
+            response.force_close()  # the body went past the library's parser (see content), which still waits for it
         return response
 
     return handle

@@ -23,7 +23,7 @@ from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.server.admin import bodies, entries, nouns, views
 from replicad.server.admin.bodies import BLOB_BATCH_BYTES_MAX, BLOB_BATCH_ITEMS_MAX
-from replicad.server.admin.routes import CLOSES, Call, read_bounded
+from replicad.server.admin.routes import Call, read_bounded
 from replicad.services.ingest import Item
 
 FRAME_HEAD = struct.Struct(">I")
@@ -119,7 +119,6 @@ async def _receive(request: web.Request, call: Call[bodies.Nothing] | Call[bodie
     finally:
         os.close(descriptor)
     request.content.feed_eof()
-    request[CLOSES] = True
     return manifest
 
 

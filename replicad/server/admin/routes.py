@@ -22,9 +22,6 @@ BODY_BYTES_MAX = 1 << 20
 MANY_BYTES_MAX = 64 << 20
 """Of a body that lists many files (ENTRIES_PER_CALL_MAX of them, with long names)."""
 
-CLOSES = "replicad.closes"
-"""Set in a request whose connection cannot be used again after the answer."""
-
 A = TypeVar("A")
 Answer = msgspec.Struct | web.StreamResponse
 

@@ -1,0 +1,237 @@
+"""The API as a program meets it: errors, bounds, shares, names."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from support.admin_door import TOKEN, Door
+
+pytestmark = pytest.mark.sockets
+
+
+async def test_a_problem_is_a_document_with_code_and_hint(door: Door) -> None:
+    reply = await door.ask("GET", "/shares/none/entries/a.pkg")
+    assert reply.status == 404
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.json["code"] == "no-such-share"
+    assert reply.json["status"] == 404
+    assert "jamf, munki" in reply.json["detail"]
+    assert reply.json["hint"] == "replicad share create none"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "named"),
+    [
+        ("POST", "/shares", {"name": "x", "colour": "red"}, "colour"),
+        ("POST", "/shares", {"name": 3}, "$.name"),
+        ("POST", "/shares", {}, "name"),
+        ("POST", "/shares", {"name": "Not A Share"}, "share name"),
+        ("POST", "/shares", {"name": "x", "stages": ["a", "a"]}, "stages"),
+        ("POST", "/shares", {"name": "x", "stages": ["A!"]}, "stage name"),
+        ("POST", "/shares", b"{", "request body"),
+        ("POST", "/shares", b"\xff\xfe", "request body"),
+        ("GET", "/entries?limit=0", None, "limit"),
+        ("GET", "/entries?limit=1001", None, "limit"),
+        ("GET", "/entries?colour=red", None, "colour"),
+        ("GET", "/entries?limit=1&limit=2", None, "twice"),
+        ("GET", "/entries?after=nonsense", None, "after"),
+        ("GET", "/entries?after=WzEsMl0%3D", None, "after"),
+        ("GET", "/matrix?incomplete=perhaps", None, "incomplete"),
+        ("GET", "/shares/munki/entries/a%3Ab", None, "path"),
+        ("GET", "/shares/munki/entries/..%2Fa", None, "path"),
+        ("GET", "/shares/MUNKI/entries/a", None, "share name"),
+        ("POST", "/shares/munki/entries", {"entries": []}, "entries"),
+        ("POST", "/shares/munki/entries", {"entries": [{"path": "a", "sha256": "00", "size": 1}]}, "sha256"),
+        ("POST", "/wait", {"share": "munki", "entries": [{"path": "a"}], "nodes": "0"}, "nodes"),
+        ("POST", "/wait", {"share": "munki", "entries": [{"path": "a"}], "timeout_s": 11}, "timeout_s"),
+        ("POST", "/invites", {"role": "king"}, "role"),
+        ("POST", "/invites", {"expires_s": 86401}, "expires_s"),
+        ("POST", "/members/join", {}, "token"),
+    ],
+)
+async def test_bad_input_is_named(door: Door, method: str, path: str, body: object, named: str) -> None:
+    reply = await door.ask(method, path, body)
+    assert reply.status == 400, reply.body
+    assert named in reply.json["detail"]
+
+
+async def test_what_is_not_there(door: Door) -> None:
+    assert (await door.ask("GET", "/nonsense")).json["code"] == "not-found"
+    reply = await door.ask("PATCH", "/status", {})
+    assert (reply.status, reply.json["code"], reply.headers["allow"]) == (405, "method", "GET")
+    assert (await door.ask("GET", "/members/nobody")).json["code"] == "no-such-node"
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_beyond_its_bound_is_refused(door: Door, *, announced: bool) -> None:
+    body = b'{"name": "' + b"x" * (1 << 20) + b'"}'
+    if announced:
+        head = f"POST /api/v1/shares HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        reply = await door.send(head)
+    else:
+        head = b"POST /api/v1/shares HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        reply = await door.send(head + f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+    assert (reply.status, reply.json["code"]) == (400, "too-long")
+
+
+@pytest.mark.parametrize("header", [None, "Bearer wrong", "bearer " + TOKEN, "Basic " + TOKEN, TOKEN, "Bearer \xff"])
+async def test_over_tcp_every_call_needs_the_token(door: Door, header: str | None) -> None:
+    for method, path in (("GET", "/status"), ("PUT", "/blobs"), ("GET", "/nonsense")):
+        reply = await door.ask(method, path, headers={"Authorization": header} if header else {}, over_tcp=True)
+        assert (reply.status, reply.json["code"], reply.headers["www-authenticate"]) == (401, "unauthorized", 'Bearer realm="replicad"')
+
+
+async def test_over_tcp_with_the_token(door: Door) -> None:
+    reply = await door.ask("GET", "/node", headers={"Authorization": f"Bearer {TOKEN}"}, over_tcp=True)
+    assert reply.json["node"]["name"] == "ams1"
+
+
+async def test_shares(door: Door) -> None:
+    reply = await door.ask("POST", "/shares", {"name": "fonts", "stages": ["test", "prod"]})
+    assert reply.json["share"] | {"created": ""} == {"name": "fonts", "public": False, "immutable": False, "stages": ["test", "prod"], "created": ""}
+    assert (await door.ask("POST", "/shares", {"name": "fonts"})).json["code"] == "share-exists"
+    reply = await door.ask("PATCH", "/shares/fonts", {"public": True})
+    assert (reply.json["share"]["public"], reply.json["share"]["stages"]) == (True, ["test", "prod"])
+    assert [one["name"] for one in (await door.ask("GET", "/shares")).json["shares"]] == ["fonts", "jamf", "munki"]
+    assert (await door.ask("GET", "/shares/fonts")).json["share"] == reply.json["share"]
+    assert (await door.ask("GET", "/shares/none")).status == 404
+
+
+async def test_a_stage_that_has_files_stays(door: Door) -> None:
+    await door.publish("munki", "a.pkg", b"a", stage="test")
+    reply = await door.ask("PATCH", "/shares/munki", {"stages": ["dev", "prod"]})
+    assert (reply.status, reply.json["code"]) == (409, "stage-in-use")
+    assert (await door.ask("PATCH", "/shares/munki", {"stages": ["test", "prod"]})).json["share"]["stages"] == ["test", "prod"]
+
+
+async def test_publishing_many_names_is_all_or_nothing(door: Door) -> None:
+    digest = await door.upload(b"content")
+    good = [{"path": f"pkgs/{number}.pkg", "sha256": digest, "size": 7} for number in range(3)]
+    bad = {"path": "pkgs/a:b.pkg", "sha256": digest, "size": 7}
+    reply = await door.ask("POST", "/shares/munki/entries", {"entries": [*good, bad]})
+    assert (reply.status, reply.json["code"]) == (400, "bad-path")
+    unknown = {"path": "pkgs/x.pkg", "sha256": "00" * 32, "size": 7}
+    assert (await door.ask("POST", "/shares/munki/entries", {"entries": [*good, unknown]})).status == 404
+    assert (await door.ask("GET", "/entries")).json["entries"] == []
+    reply = await door.ask("POST", "/shares/munki/entries", {"entries": good, "publisher": "jane"})
+    assert [(one["path"], one["state"], one["stage"], one["sha256"]) for one in reply.json["published"]] == [
+        (f"pkgs/{n}.pkg", "new", "prod", digest) for n in range(3)
+    ]
+    again = await door.ask("POST", "/shares/munki/entries", {"entries": good})
+    assert {one["state"] for one in again.json["published"]} == {"unchanged"}
+
+
+async def test_a_dry_run_publishes_nothing(door: Door) -> None:
+    entry = {"path": "a.pkg", "sha256": hashlib.sha256(b"a").hexdigest(), "size": 1}
+    reply = await door.ask("POST", "/shares/munki/entries", {"entries": [entry], "dry_run": True})
+    assert [one["state"] for one in reply.json["published"]] == ["new"]
+    assert (await door.ask("GET", "/entries")).json["entries"] == []
+
+
+async def test_an_immutable_share_keeps_its_files(door: Door) -> None:
+    assert (await door.publish("jamf", "a.pkg", b"one")).status == 200
+    reply = await door.publish("jamf", "A.pkg", b"two")
+    assert (reply.status, reply.json["code"]) == (409, "immutable")
+    assert "immutable" in reply.json["detail"]
+
+
+async def test_listing_pages_and_showing(door: Door) -> None:
+    for path in ("a/1.pkg", "a/2.pkg", "ab/3.pkg"):
+        await door.publish("munki", path, path.encode(), publisher="jane")
+    listed = (await door.ask("GET", "/entries?share=munki&prefix=A")).json["entries"]
+    assert [one["path"] for one in listed] == ["a/1.pkg", "a/2.pkg"]
+    assert listed[0] | {"published": "", "record": ""} == {
+        "share": "munki",
+        "path": "a/1.pkg",
+        "stage": "prod",
+        "size": 7,
+        "sha256": hashlib.sha256(b"a/1.pkg").hexdigest(),
+        "published": "",
+        "publisher": "jane",
+        "origin": "ams1",
+        "available": True,
+        "siblings": 0,
+        "record": "",
+    }
+    found, after = [], ""
+    for _ in range(10):
+        page = (await door.ask("GET", f"/entries?limit=1{after}")).json
+        found += [one["path"] for one in page["entries"]]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert found == ["a/1.pkg", "a/2.pkg", "ab/3.pkg"]
+    shown = (await door.ask("GET", "/shares/munki/entries/A/1.PKG")).json
+    assert shown["entry"] == listed[0]
+    assert shown["copies"][0]["percent"] == 100
+    assert (await door.ask("GET", "/shares/munki/entries/a/none.pkg")).json["code"] == "no-such-file"
+
+
+async def test_stages_are_shown(door: Door) -> None:
+    await door.publish("munki", "a.pkg", b"old")
+    await door.publish("munki", "a.pkg", b"new", stage="dev")
+    shown = (await door.ask("GET", "/shares/munki/entries/a.pkg")).json
+    assert (shown["entry"]["stage"], [other["stage"] for other in shown["others"]]) == ("dev", ["prod"])
+    rows = (await door.ask("GET", "/matrix")).json["rows"]
+    assert [(row["path"], row["stage"], row["copies"], row["copies_wanted"]) for row in rows] == [("a.pkg", "dev", 1, 1), ("a.pkg", "prod", 1, 1)]
+    assert (await door.publish("munki", "a.pkg", b"x", stage="nonsense")).status == 400
+
+
+async def test_status_tells_how_it_is(door: Door) -> None:
+    await door.publish("munki", "a.pkg", b"content", stage="test")
+    other = await door.admit("nyc2", site="nyc")
+    status = (await door.ask("GET", "/status")).json
+    assert status["node"]["state"] == "degraded"
+    assert (status["store"]["files"], status["stages"]) == (1, {"dev": 0, "test": 1, "prod": 0})
+    assert status["peers"][0] | {"stages": None} == {
+        "id": str(other.key.id),
+        "name": "nyc2",
+        "role": "mirror",
+        "site": "nyc",
+        "shares": None,
+        "stages": None,
+        "linked": False,
+        "since": None,
+        "rtt_ms": None,
+        "percent": None,
+        "lag": None,
+    }
+    assert status["problems"] == [
+        {
+            "code": "peer-offline",
+            "message": "nyc2: connection refused at 10.4.0.9:8440; next try in 4 min",
+            "hint": "replicad peer check nyc2",
+            "node": str(other.key.id),
+        }
+    ]
+
+
+async def test_the_doctor_warns_of_the_network_key(door: Door) -> None:
+    findings = {one["check"]: one for one in (await door.ask("GET", "/doctor")).json["findings"]}
+    assert {one["state"] for one in findings.values()} == {"ok"}
+    (door.data / "network.key").touch()
+    findings = {one["check"]: one for one in (await door.ask("GET", "/doctor")).json["findings"]}
+    assert findings["network key"]["state"] == "warning"
+    assert "replicad key export" in findings["network key"]["hint"]
+
+
+async def test_a_member_is_named_by_name_or_by_the_beginning_of_its_id(door: Door) -> None:
+    one, two = await door.admit("ber1"), await door.admit("syd1")
+    await door.admit("twin"), await door.admit("twin")
+    assert (await door.ask("GET", "/members/ber1")).json["peer"]["id"] == str(one.key.id)
+    assert (await door.ask("GET", f"/members/{str(two.key.id)[:14].lower()}")).json["peer"]["name"] == "syd1"
+    reply = await door.ask("GET", "/members/twin")
+    assert (reply.status, reply.json["code"]) == (409, "ambiguous-node")
+
+
+async def test_the_page_is_static_and_closed_to_everything_else(door: Door) -> None:
+    for path, kind in (("/ui/", "text/html"), ("/ui/style.css", "text/css"), ("/ui/app.js", "text/javascript")):
+        reply = await door.send(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode(), over_tcp=True)
+        assert reply.status == 200
+        assert reply.headers["content-type"] == f"{kind}; charset=utf-8"
+        assert "default-src 'none'" in reply.headers["content-security-policy"]
+        assert b"http://" not in reply.body.replace(b"http://www.w3.org/2000/svg", b"")
+        assert b"https://" not in reply.body
+        assert b"innerHTML" not in reply.body
