@@ -52,7 +52,9 @@ async def _open(path: Path, *, key: SigningKey, clock_ms: Callable[[], int], ran
             except ConfigurationError:
                 raise
             except ReplicadError as error:
-                raise ConfigurationError(f"{path}: cannot be used as catalog: {error.message}", hint="replicad doctor") from error
+                raise ConfigurationError(
+                    f"{path}: cannot be used as catalog: {error.message}", hint="look at the disk; a lost catalog is rebuilt by joining again"
+                ) from error
             database.mirror = ledger
             catalog = Catalog(database, ledger, replica=replica, held=held, key=key, clock_ms=clock_ms)
             await catalog._refresh_carried()  # noqa: SLF001 - the last step of making it

@@ -58,6 +58,10 @@ class Contents(State):
         """The manifest under which the content is held, None if it is not."""
         return await self._database.read(partial(_held_manifest, content=content))
 
+    async def held_facts(self, contents: Sequence[Digest]) -> dict[Digest, tuple[int, Digest]]:
+        """(size in bytes, manifest id) of those of these contents that are held."""
+        return await self._database.scan(partial(_held_facts, contents=contents))
+
     async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
         """A manifest that is stored, or follows from digest and size because the content is one chunk."""
         return await self._database.read(partial(_manifest, content=content, manifest_id=manifest_id))
@@ -136,6 +140,15 @@ def _held_after(connection: sqlite3.Connection, *, last: bytes) -> list[tuple[Di
 def _held_manifest(connection: sqlite3.Connection, *, content: Digest) -> Manifest | None:
     row = connection.execute("SELECT manifest FROM held WHERE content = ?", (content,)).fetchone()
     return None if row is None else _manifest(connection, content=content, manifest_id=Digest(row[0]))
+
+
+def _held_facts(connection: sqlite3.Connection, *, contents: Sequence[Digest]) -> dict[Digest, tuple[int, Digest]]:
+    found = {}
+    for content in contents:
+        row = connection.execute("SELECT size_bytes, manifest FROM held WHERE content = ?", (content,)).fetchone()
+        if row is not None:
+            found[content] = (int(row[0]), Digest(row[1]))
+    return found
 
 
 def _manifest(connection: sqlite3.Connection, *, content: Digest, manifest_id: Digest) -> Manifest | None:

@@ -205,7 +205,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (StorageError, NoSpaceError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix("catalog: ")
-        raise ConfigurationError(f"{path}: cannot be used as catalog: {reason}", hint="replicad doctor") from error
+        raise ConfigurationError(f"{path}: cannot be used as catalog: {reason}", hint="look at the directory and the disk of [node] data") from error
 
 
 @contextmanager
