@@ -15,7 +15,7 @@ from replicad.errors import InputError, UnreachableError
 from replicad.model.records import Role
 from replicad.server.admin import bodies, nouns
 
-ROLES = click.Choice(list(Role))
+ROLES = click.Choice([role.value for role in Role])
 TOKEN_CHARS_MAX = 8192
 
 

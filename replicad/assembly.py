@@ -1,0 +1,294 @@
+"""Builds the daemon: everything is made here, once, in the order in which it is read, and ends in the reverse order. Nothing else constructs.
+
+The pieces that services need of each other are handed over as functions, so that services stay strangers. What must be asked afresh because joining a network replaces it
+(``catalog.network``, ``catalog.replica``) is never copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from replicad import __version__
+from replicad import config as configuration
+from replicad.catalog import Catalog
+from replicad.crypto import certificate as certificates
+from replicad.crypto.keys import SigningKey
+from replicad.errors import ConfigurationError, ReplicadError
+from replicad.model.ids import Digest, NodeId
+from replicad.model.members import Member
+from replicad.net.dialer import Dialer
+from replicad.net.links import LinkTable
+from replicad.net.tls import server_context
+from replicad.protocol.gossip.heads import Presence
+from replicad.protocol.gossip.standing import Standing
+from replicad.protocol.handshake import Identity
+from replicad.protocol.joining import Door
+from replicad.server.admin import application as admin_door
+from replicad.server.admin.services import Facts, Services
+from replicad.server.downloads import application as downloads_door
+from replicad.server.peers import application as peer_door
+from replicad.services.fetch import Fetch
+from replicad.services.gossip import GossipService
+from replicad.services.hub import Hub
+from replicad.services.ingest import Ingest
+from replicad.services.links import Links
+from replicad.services.membership import Local, Membership
+from replicad.services.reconcile import reconcile
+from replicad.services.supervisor import Supervisor
+from replicad.store.blobs import BlobStore
+from replicad.telemetry import log as logs
+from replicad.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    import ssl
+
+    from replicad.config import Address, Config
+
+log = logs.get(__name__)
+
+STORE_THREADS = 4
+"""Both hashes of a stream, its writing, and one more so that another file need not wait (measured by bench/publish.py)."""
+BACKLOG = 1024
+SHUTDOWN_S = 3.0
+SOCKET_PATH_BYTES_MAX = 107
+"""Linux: sun_path has 108 bytes, the last one zero."""
+
+
+@dataclass
+class Node:
+    """What the daemon runs."""
+
+    config: Config
+    supervisor: Supervisor
+
+    async def run(self) -> None:
+        """Run every service until cancelled."""
+        await self.supervisor.run()
+
+    async def reload(self) -> None:
+        """Apply what can change while running (logging), say what needs a restart. Raises ConfigurationError; then nothing has changed."""
+        newer = configuration.load(self.config.path, os.environ)
+        changed = self.config.changes(newer)
+        _configure_log(newer)
+        if rest := [key for key in changed if not key.startswith("log.")]:
+            log.warning("these changed keys need a restart", keys=",".join(rest))
+        self.config = newer
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What everything stands on, and the questions about it that services ask."""
+
+    config: Config
+    key: SigningKey
+    certificate: Digest | None
+    catalog: Catalog
+    store: BlobStore
+    hub: Hub
+
+    def members(self) -> Mapping[NodeId, Member]:
+        """The members now."""
+        return self.catalog.replica.trust.members(clock_ms())
+
+    def identity(self) -> Identity:
+        """This node, for handshakes."""
+        return Identity(self.key, self.catalog.network, self.certificate)
+
+    def presence(self) -> Presence:
+        """What this node's heads say about it."""
+        used, free = self.store.used_bytes, max(0, self.store.free_bytes())
+        return Presence(urls=(self.config.peers_url,), certificate=self.certificate, release=__version__, disk_used=used, disk_free=free)
+
+    def door(self) -> Door:
+        """This node's peer door, for invitations."""
+        return Door(self.key.id, (self.config.peers_url,), self.certificate)
+
+    async def lose(self, content: Digest) -> None:
+        """The disk does not have the content as it should be: out of the way with it, and fetched again."""
+        await self.store.remove(content)
+        await self.catalog.lose(content)
+
+
+@asynccontextmanager
+async def build(config: Config) -> AsyncIterator[Node]:
+    """Everything, with all doors open. Raises ReplicadError; then nothing is left running."""
+    _configure_log(config)
+    async with AsyncExitStack() as stack:
+        token = _read_token(config.admin_token)
+        certificate, tls = _peer_tls(config)
+        ground = await _ground(stack, config, certificate)
+        services, gossip = await _services(stack, ground)
+        downloads = downloads_door.make(ground.catalog, ground.store, waiting_for=tuple, on_lost=ground.lose)
+        peers = peer_door.make(links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=services.fetch.routes())
+        await _open_tcp(stack, web.ServerRunner(downloads, shutdown_timeout=SHUTDOWN_S), config.downloads.listen, "downloads.listen")
+        await _open_tcp(stack, web.AppRunner(peers, **peer_door.RUNNER), config.peers.listen, "peers.listen", tls=tls)
+        await _open_socket(stack, _admin_runner(services, token=None), config.admin_socket)
+        if config.admin.listen is not None:
+            await _open_tcp(stack, _admin_runner(services, token=token), config.admin.listen, "admin.listen")
+        running = {"links": services.dialing.run, "gossip": gossip.run, "fetch": services.fetch.run}
+        yield Node(config, Supervisor(running, metrics=Metrics()))
+
+
+async def _ground(stack: AsyncExitStack, config: Config, certificate: Digest | None) -> _Ground:
+    key = SigningKey.load(config.node_key)
+    hub = Hub()
+    executor = stack.enter_context(ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store"))
+    catalog = await stack.enter_async_context(Catalog.open(config.catalog, node=key, clock_ms=clock_ms, random16=lambda: secrets.randbelow(1 << 16)))
+    catalog.on_event = hub.publish
+    store = await stack.enter_async_context(BlobStore.open(config.node.data, config=config.storage, executor=executor))
+    await reconcile(catalog, store)
+    return _Ground(config, key, certificate, catalog, store, hub)
+
+
+async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, GossipService]:
+    config, key, catalog, hub = ground.config, ground.key, ground.catalog, ground.hub
+    table = LinkTable(key.id, may_link=lambda node: node in ground.members())
+    standing = Standing(lambda: catalog.replica.chains)
+    dialer = await stack.enter_async_context(Dialer())
+    links = Links(
+        table=table,
+        dialer=dialer,
+        hub=hub,
+        identity=ground.identity,
+        members=ground.members,
+        address=standing.address,
+        dice=random.random,
+        connect=config.peers.connect,
+        own_urls=(config.peers_url,),
+    )
+    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch))
+    gossip = GossipService(
+        catalog=catalog,
+        links=table,
+        standing=standing,
+        hub=hub,
+        key=key,
+        percent=fetch.percent,
+        presence=ground.presence,
+        dice=random.random,
+        clock_ms=clock_ms,
+    )
+    local = Local(
+        catalog=catalog,
+        key=key,
+        name=config.node.name,
+        site=config.node.site,
+        door=ground.door,
+        identity=ground.identity,
+        links=table,
+        dialer=dialer,
+        standing=standing,
+        hub=hub,
+        clock_ms=clock_ms,
+        network_key=config.network_key,
+    )
+    services = Services(
+        facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url),
+        catalog=catalog,
+        store=ground.store,
+        ingest=Ingest(catalog, ground.store, clock_ms=clock_ms),
+        fetch=fetch,
+        membership=Membership(local),
+        links=table,
+        dialing=links,
+        standing=standing,
+        hub=hub,
+        clock_ms=clock_ms,
+        monotonic_ms=monotonic_ms,
+    )
+    return services, gossip
+
+
+def clock_ms() -> int:
+    """The wall clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def monotonic_ms() -> int:
+    """The clock for intervals, in milliseconds."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def _configure_log(config: Config) -> None:
+    logs.configure(style=config.log.format, level=config.log.level, journal="JOURNAL_STREAM" in os.environ)
+
+
+def _read_token(path: Path) -> str:
+    try:
+        token = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read the admin door's token {path}: {getattr(error, 'strerror', None) or error}") from None
+    if not token:
+        raise ConfigurationError(f"the admin door's token {path} is empty", hint="put a long random word into it, mode 0600")
+    return token
+
+
+def _peer_tls(config: Config) -> tuple[Digest | None, ssl.SSLContext | None]:
+    """Fingerprint and context of the peer door's certificate: self-made, the operator's, or none."""
+    if config.peers.tls == "off":
+        return None, None
+    if config.peers.tls == "auto":
+        fingerprint = certificates.ensure(config.peer_certificate, config.peer_key)
+        return fingerprint, server_context(config.peer_certificate, config.peer_key)
+    certificate, key = config.peers.tls
+    return certificates.load(certificate), server_context(certificate, key)
+
+
+async def _open_tcp(stack: AsyncExitStack, runner: web.BaseRunner, listen: Address, key: str, *, tls: ssl.SSLContext | None = None) -> None:
+    await _setup(stack, runner)
+    site = web.TCPSite(runner, listen.host or None, listen.port, backlog=BACKLOG, ssl_context=tls)
+    with _explained(f"{key} = {listen}"):
+        await site.start()
+    log.info("listening", door=key.partition(".")[0], address=str(listen))
+
+
+async def _open_socket(stack: AsyncExitStack, runner: web.BaseRunner, path: Path) -> None:
+    """The admin door's Unix socket, for its owner and group. One that a dead daemon left is replaced: the data directory's lock says that none is alive."""
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+        raise ConfigurationError(
+            f"admin.socket: {path} is longer than {SOCKET_PATH_BYTES_MAX} bytes", hint='set a shorter one: [admin] socket = "/run/replicad/admin.sock"'
+        )
+    await _setup(stack, runner)
+    with _explained(f"admin.socket = {path}"):
+        _remove(path)
+        old = os.umask(0o117)
+        try:
+            await web.UnixSite(runner, path, backlog=BACKLOG).start()
+        finally:
+            os.umask(old)
+    stack.callback(_remove, path)
+
+
+def _admin_runner(services: Services, *, token: str | None) -> web.AppRunner:
+    return web.AppRunner(admin_door.make(services, token=token), access_log=None, shutdown_timeout=SHUTDOWN_S)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+async def _setup(stack: AsyncExitStack, runner: web.BaseRunner) -> None:
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ReplicadError(
+            f"cannot listen on {what}: {os.strerror(error.errno) if error.errno else error}", code="listen", hint="is another daemon running there?"
+        ) from None
