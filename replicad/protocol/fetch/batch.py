@@ -1,0 +1,62 @@
+"""The bytes of a batch: many small contents in one request (docs/protocol.md, "Small contents").
+
+Question: per content its digest (32 bytes) and size (32 bits, big-endian), at most ``BATCH_CONTENTS_MAX``. Answer: in the same order per content one byte, 1 followed by exactly ``size`` bytes
+of content, or 0 for one that is not held (under that size) or not granted.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from replicad.errors import PeerError
+from replicad.model.chunks import CHUNK_SIZE_MIN
+from replicad.model.ids import Digest
+from replicad.protocol.fetch.config import BATCH_BYTES_MAX
+from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
+
+_ITEM = struct.Struct(">32sI")
+QUESTION_BYTES_MAX = BATCH_CONTENTS_MAX * _ITEM.size
+HELD = b"\x01"
+ABSENT = b"\x00"
+
+
+def ask(contents: Sequence[Small]) -> bytes:
+    """The question."""
+    return b"".join(_ITEM.pack(small.content, small.size) for small in contents)
+
+
+def asked(question: bytes) -> tuple[Small, ...]:
+    """What a question asks for; PeerError for one that is malformed or beyond the bounds."""
+    if not question or len(question) > QUESTION_BYTES_MAX or len(question) % _ITEM.size:
+        raise PeerError(f"batch of {len(question)} bytes", code="bad-request")
+    contents = tuple(Small(Digest(content), size) for content, size in _ITEM.iter_unpack(question))
+    check(contents)
+    return contents
+
+
+def check(contents: Sequence[Small]) -> None:
+    """PeerError for a batch that is too large."""
+    if any(small.size > CHUNK_SIZE_MIN for small in contents) or sum(small.size for small in contents) > BATCH_BYTES_MAX:
+        raise PeerError(f"batch of more than {BATCH_BYTES_MAX} bytes, or with a content of more than one chunk", code="bad-request")
+
+
+def answer_bytes_max(contents: Sequence[Small]) -> int:
+    """Length of the answer if all of them are held."""
+    return len(contents) + sum(small.size for small in contents)
+
+
+def answered(contents: Sequence[Small], answer: memoryview) -> list[memoryview | None]:
+    """The answer's parts, None for what is absent; PeerError("bad-answer") if it is not exactly of that form."""
+    parts: list[memoryview | None] = []
+    at = 0
+    for small in contents:
+        mark, at = answer[at : at + 1], at + 1
+        size = small.size if mark == HELD else 0
+        if mark not in {HELD, ABSENT} or at + size > len(answer):
+            raise PeerError("batch answer does not fit its question", code="bad-answer")
+        parts.append(answer[at : at + size] if mark == HELD else None)
+        at += size
+    if at != len(answer):
+        raise PeerError("batch answer is longer than its question allows", code="bad-answer")
+    return parts
