@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> None:
 
 def measure(folder: Path, *, files: int, rounds: int) -> None:
     """Each round publishes new contents under new names."""
-    network = Network(folder / "net")
+    network = Network(folder / "net", python=[sys.executable])
     try:
         publisher, *others = network.three()
         publisher.cli("share", "create", "bench", "--public")

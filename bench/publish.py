@@ -7,6 +7,7 @@ import http.client
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -94,7 +95,7 @@ def measure(folder: Path, *, size: int, rounds: int) -> None:
     source, copy = folder / "big.pkg", folder / "copy"
     write_random(source, size)
     (folder / "probe").write_bytes(b"x" * 100)
-    network = Network(folder / "net")
+    network = Network(folder / "net", python=[sys.executable])
     try:
         publisher = network.found("ams1")
         publisher.cli("share", "create", "bench", "--public")

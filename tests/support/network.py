@@ -17,7 +17,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,13 +74,14 @@ class Download:
 class Node:
     """One node. Its configuration is ``home/replicad.toml``, its data ``home/data``."""
 
-    def __init__(self, home: Path, name: str, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, home: Path, name: str, *, environ: Mapping[str, str] | None = None, python: Sequence[str] = PYTHON) -> None:
         self.home = home
         self.name = name
         self.config = home / "replicad.toml"
         self.data = home / "data"
         self.downloads_port, self.peers_port, self.admin_port = free_port(), free_port(), free_port()
         self.environ = dict(environ or {})
+        self.python = python
         self.process: Process | None = None
         self.may_complain = False
         """Set by tests that provoke errors on purpose: tracebacks in the log are then no failure."""
@@ -113,7 +114,7 @@ class Node:
 
     def launch(self) -> Process:
         """Start the daemon without waiting for it."""
-        self.process = Process([*PYTHON, "-m", "replicad", "--config", str(self.config), "serve"], log=self.home / "log", environ=self.environ)
+        self.process = Process([*self.python, "-m", "replicad", "--config", str(self.config), "serve"], log=self.home / "log", environ=self.environ)
         return self.process
 
     def start(self) -> Node:
@@ -177,16 +178,17 @@ class Node:
 
 
 class Network:
-    """The nodes of one test."""
+    """The nodes of one test. ``python`` runs the daemons: by default with Python's development mode, which is slow; measurements give the plain one."""
 
-    def __init__(self, root: Path, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, root: Path, *, environ: Mapping[str, str] | None = None, python: Sequence[str] = PYTHON) -> None:
         self._root = root
+        self._python = python
         self._environ = dict(environ or {})
         self.nodes: dict[str, Node] = {}
 
     def node(self, name: str, *options: str, environ: Mapping[str, str] | None = None) -> Node:
         """A node with its configuration, not started, in a network of its own."""
-        node = self.nodes[name] = Node(self._root / name, name, environ={**self._environ, **(environ or {})})
+        node = self.nodes[name] = Node(self._root / name, name, environ={**self._environ, **(environ or {})}, python=self._python)
         return node.init(*options)
 
     def found(self, name: str, *options: str) -> Node:
