@@ -21,7 +21,7 @@ from replicad.cli.client import ANSWER_BYTES_MAX, Client, error_of, path_of, pro
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import clean, moment, size
 from replicad.cli.progress import Progress
-from replicad.errors import IntegrityError, NotAllowedError, ReplicadError
+from replicad.errors import IntegrityError, NotAllowedError, ReplicadError, UnreachableError
 from replicad.server.admin import nouns
 
 PIECE_BYTES = 1 << 20
@@ -116,7 +116,7 @@ def _opened(client: Client, share: str, path: str) -> Iterator[tuple[http.client
 
 
 def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], object], on_bytes: Callable[[int], None]) -> tuple[int, str]:
-    """Copy the whole body; its size and SHA-256."""
+    """Copy the whole body; its size and SHA-256. UnreachableError if it ends early."""
     whole = hashlib.sha256()
     count = 0
     while piece := response.read(PIECE_BYTES):
@@ -124,6 +124,9 @@ def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], object], 
         write(piece)
         on_bytes(len(piece))
         count += len(piece)
+    promised = int(response.headers["Content-Length"] or 0)
+    if count != promised:
+        raise UnreachableError(f"the daemon ended the download after {count} of {promised} bytes; its log says why")
     return count, whole.hexdigest()
 
 

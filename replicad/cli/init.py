@@ -113,7 +113,7 @@ async def _found(undo: contextlib.ExitStack, found: configuration.Config) -> Ini
     for key, path in ((node, found.node_key), (network, found.network_key)):
         key.save(path)
         undo.callback(path.unlink, missing_ok=True)
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", ".lock"):
         undo.callback(found.catalog.with_name(found.catalog.name + suffix).unlink, missing_ok=True)
     async with Catalog.open(
         found.catalog, node=node, clock_ms=lambda: time.time_ns() // 1_000_000, random16=lambda: secrets.randbelow(1 << 16), network=network.id

@@ -42,17 +42,20 @@ def invite(invocation: Invocation, *, role: str, shares: tuple[str, ...], site: 
 @peer.command()
 @click.argument("ticket", metavar="TOKEN|-|URL")
 @click.option("--key", metavar="NODE_ID", help="With a URL: the id of the node that must answer there.")
+@click.option("--merge", is_flag=True, help="This node has published files of its own: bring them along.")
 @pass_invocation
-def add(invocation: Invocation, *, ticket: str, key: str | None) -> None:
+def add(invocation: Invocation, *, ticket: str, key: str | None, merge: bool) -> None:
     """Join the network that the token is of ("-" reads it from standard input), or ask a member at URL to be admitted. Returns when grants, shares and catalog are synchronised."""
     is_url = ticket.startswith(("http://", "https://"))
     if is_url != (key is not None):
         raise click.UsageError("a URL needs --key NODE_ID (replicad id on that node prints it), a token must not have it")
+    if is_url and merge:
+        raise click.UsageError("--merge goes with a token")
     if ticket == "-":
         ticket = sys.stdin.read(TOKEN_CHARS_MAX + 1).strip()
         if not ticket:
             raise InputError("no token on standard input")
-    body = bodies.Join(url=ticket, key=key) if is_url else bodies.Join(token=ticket)
+    body = bodies.Join(url=ticket, key=key) if is_url else bodies.Join(token=ticket, merge=merge)
     client, out = invocation.client(), invocation.out
     told = False
     while True:
@@ -202,6 +205,6 @@ def remove(invocation: Invocation, *, node: str, dry_run: bool, yes: bool) -> No
 def check(invocation: Invocation, *, node: str) -> int:
     """Try to reach a member step by step; exits 5 if a step fails."""
     answer = invocation.client().ask("POST", path_of("members", node, "check"), answer=nouns.Checked, timeout_s=120.0)
-    words = {True: "ok", False: "FAILED", None: "skipped"}
+    words = {True: "ok", False: "FAILED", None: "-"}
     invocation.out.data(answer, "\n".join(f"{words[step.ok]:<8} {clean(step.step)}: {clean(step.detail)}" for step in answer.steps))
     return 0 if answer.ok else UnreachableError.exit_code

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -21,8 +20,9 @@ from replicad.server.admin import bodies, content, entries, matrix, members, sha
 from replicad.server.admin.nouns import Problem
 from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
 from replicad.server.admin.services import Services
+from replicad.telemetry.log import get
 
-log = logging.getLogger(__name__)
+log = get(__name__)
 
 PREFIX = "/api/v1"
 PROBLEM = "application/problem+json"
@@ -117,10 +117,17 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException:
         raise
     except ConnectionError:
-        raise
+        return _gone(request)
     except Exception:
-        log.exception("admin request failed", extra={"method": request.method, "path": request.path})
+        log.exception("admin request failed", method=request.method, path=request.path)
         return _response(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal Server Error", "internal", "the daemon failed; its log says why"))
+
+
+def _gone(request: web.Request) -> web.Response:
+    """The client went away, or must be told by a broken connection that its answer is not whole: nothing more is sent."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=HTTPStatus.BAD_REQUEST)
 
 
 def _problem(error: ReplicadError) -> Problem:

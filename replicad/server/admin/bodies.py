@@ -50,6 +50,7 @@ class Join(Struct, frozen=True, forbid_unknown_fields=True):
     token: Annotated[str, Meta(max_length=8192)] | None = None
     url: Annotated[str, Meta(max_length=1024)] | None = None
     key: Annotated[str, Meta(max_length=80)] | None = None
+    merge: bool = False
 
 
 class Approve(Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,6 +25,9 @@ from replicad.server.admin import bodies, entries, nouns, views
 from replicad.server.admin.bodies import BLOB_BATCH_BYTES_MAX, BLOB_BATCH_ITEMS_MAX
 from replicad.server.admin.routes import Call, read_bounded
 from replicad.services.ingest import Item
+from replicad.telemetry.log import get
+
+log = get(__name__)
 
 FRAME_HEAD = struct.Struct(">I")
 READ_BYTES = 1 << 20
@@ -161,7 +164,8 @@ async def _send(response: web.StreamResponse, descriptor: int, size: int) -> Non
     while offset < size:
         piece = await loop.run_in_executor(None, os.pread, descriptor, min(READ_BYTES, size - offset), offset)
         if not piece:
-            raise ConnectionResetError("the blob is shorter than its entry says")
+            log.error("a blob is shorter than its entry says", digest=response.headers["ETag"], bytes=offset)
+            raise ConnectionResetError
         await response.write(piece)
         offset += len(piece)
     await response.write_eof()

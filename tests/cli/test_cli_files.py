@@ -1,0 +1,304 @@
+"""publish, ls, show, get, wait against a real admin door over a real catalog and store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replicad.cli import upload as uploads
+from replicad.cli.client import Client
+from replicad.cli.main import main
+from replicad.cli.scan import scan
+from replicad.errors import NoSpaceError
+from replicad.model.ids import Digest
+from support.admin_door import TOKEN, Door, opened
+from support.waiting import until
+
+MIB = 1 << 20
+REPOSITORY = {"a.pkg": 100, "pkgs/b.pkg": 70_000, "pkgs/empty": 0, "pkgs/big.dmg": 3 * MIB + 17}
+
+
+@dataclass
+class Terminal:
+    """The command line, in a thread beside the door's event loop."""
+
+    config: Path
+    capture: pytest.CaptureFixture[str]
+
+    async def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        code = await asyncio.to_thread(main, ["--config", str(self.config), *arguments])
+        said = self.capture.readouterr()
+        return code, said.out, said.err
+
+    async def json(self, *arguments: str, code: int = 0) -> Any:
+        """The object on stdout."""
+        found, out, err = await self.run("--json", *arguments)
+        assert (found, err) == (code, "")
+        return json.loads(out)
+
+    async def error(self, *arguments: str) -> tuple[int, Any]:
+        """Exit code and the error object; nothing on stdout."""
+        code, out, err = await self.run("--json", *arguments)
+        assert out == ""
+        return code, json.loads(err)
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    """A door of its own for every test."""
+    async with opened(tmp_path / "data") as found:
+        yield found
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    """The command line, configured for the door."""
+    config = tmp_path / "replicad.toml"
+    config.write_text(f'[node]\nname = "ams1"\ndata = "{tmp_path / "data"}"\n')
+    return Terminal(config, capsys)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Some small files, an empty one, and a large one."""
+    root = tmp_path / "repository"
+    for name, size in REPOSITORY.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(os.urandom(size))
+    return root
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.sockets
+async def test_a_directory_is_published_and_comes_back(door: Door, terminal: Terminal, repository: Path, tmp_path: Path) -> None:
+    answer = await terminal.json("publish", str(repository), "--share", "munki", "--as", "x")
+    files = {f"x/{name}": repository / name for name in REPOSITORY}
+    assert {one["path"]: (one["sha256"], one["size"], one["state"], one["stage"]) for one in answer["published"]} == {
+        path: (digest(file), file.stat().st_size, "new", "prod") for path, file in files.items()
+    }
+    assert (answer["share"], answer["dry_run"], answer["waited"]) == ("munki", False, None)
+    entries = (await terminal.json("ls", "munki/x/pkgs"))["entries"]
+    assert [entry["path"] for entry in entries] == ["x/pkgs/b.pkg", "x/pkgs/big.dmg", "x/pkgs/empty"]
+    for path, file in files.items():
+        got = await terminal.json("get", f"munki/{path}", "-o", str(tmp_path / "got"))
+        assert got == {"file": str(tmp_path / "got"), "size": file.stat().st_size, "sha256": digest(file)}
+        assert (tmp_path / "got").read_bytes() == file.read_bytes()
+    again = await terminal.json("publish", str(repository), "--share", "munki", "--as", "x", "--wait", "all")
+    assert {one["state"] for one in again["published"]} == {"unchanged"}
+    assert again["waited"]["state"] == "done"
+    assert door.left_behind() == []
+
+
+async def test_what_publish_tells_people(door: Door, terminal: Terminal, repository: Path) -> None:
+    code, out, err = await terminal.run("publish", str(repository / "a.pkg"), "--share", "munki", "--wait", "all")
+    assert code == 0
+    assert out.startswith("published  munki/a.pkg  100 B  sha256 ")
+    assert err.startswith("replicated to 1 of 1 nodes in 0.")
+    code, out, _ = await terminal.run("publish", str(repository), "--share", "munki", "--dry-run")
+    assert code == 0
+    assert "would publish  4 files to munki  3.1 MiB  (3 new, 1 unchanged)" in out
+    assert len((await terminal.json("ls"))["entries"]) == 1
+
+
+async def test_many_files_get_one_line(door: Door, terminal: Terminal, tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / "many").mkdir(exist_ok=True)
+        (tmp_path / "many" / f"{number}.pkg").write_text(str(number))
+    _, out, _ = await terminal.run("publish", str(tmp_path / "many"), "--share", "munki")
+    assert out.splitlines()[0].startswith("published  30 files to munki")
+    assert len(out.splitlines()) == 1
+
+
+async def test_the_only_share_is_meant(door: Door, terminal: Terminal, repository: Path, tmp_path: Path) -> None:
+    code, error = await terminal.error("publish", str(repository))
+    assert (code, error["message"]) == (2, "which share? there are several: jamf, munki")
+    assert "--share" in error["hint"]
+
+
+async def test_nothing_is_published_if_anything_is_wrong(door: Door, terminal: Terminal, repository: Path) -> None:
+    (repository / "bad:name").touch()
+    code, error = await terminal.error("publish", str(repository), "--share", "munki")
+    assert (code, error["code"]) == (2, "bad-path")
+    (repository / "bad:name").unlink()
+    code, error = await terminal.error("publish", str(repository), "--share", "none")
+    assert (code, error["code"]) == (4, "no-such-share")
+    code, error = await terminal.error("publish", str(repository), "--share", "munki", "--stage", "none")
+    assert (code, error["code"]) == (2, "no-such-stage")
+    assert await terminal.json("publish", str(repository / "a.pkg"), "--share", "jamf")
+    (repository / "a.pkg").write_text("other")
+    code, error = await terminal.error("publish", str(repository), "--share", "jamf")
+    assert (code, error["code"]) == (9, "immutable")
+    assert len((await terminal.json("ls"))["entries"]) == 1
+
+
+@pytest.mark.parametrize("name", ["a.pkg", "pkgs/big.dmg"])
+@pytest.mark.parametrize("change", ["written", "replaced", "shorter", "longer"])
+async def test_a_file_that_changed_since_the_scan(door: Door, repository: Path, name: str, change: str) -> None:
+    sources = scan([repository], "")
+    file = repository / name
+    if change == "written":
+        file.write_bytes(os.urandom(file.stat().st_size))
+    elif change == "replaced":
+        (repository / "new").write_bytes(file.read_bytes())
+        (repository / "new").replace(file)
+    else:
+        os.truncate(file, file.stat().st_size + (1 if change == "longer" else -1))
+    with pytest.raises(uploads.FileChangedError, match=f"{name} changed while it was being published"):
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, lambda _count: None)
+    await until(lambda: not door.left_behind(), what="the end of the upload")
+
+
+async def test_a_large_file_that_changes_while_it_is_read(door: Door, repository: Path) -> None:
+    """The change comes after everything but the last block has left."""
+    file = repository / "pkgs" / "big.dmg"
+    sources = scan([file], "")
+    sent: list[int] = []
+
+    def change(count: int) -> None:
+        sent.append(count)
+        with file.open("r+b") as writing:
+            writing.write(b"changed")
+
+    with pytest.raises(uploads.FileChangedError):
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, change)
+    assert sent == [3 * MIB + 17 - uploads.LAST_BLOCK_BYTES]
+    await until(lambda: not door.left_behind(), what="the end of the upload")
+    assert (await door.services.catalog.usage()).contents == 0
+
+
+async def test_a_refusal_in_the_middle_of_an_upload_is_told(door: Door, tmp_path: Path) -> None:
+    """1 TiB of nothing: the daemon has no room for it and says so before it was sent."""
+    file = tmp_path / "sparse"
+    file.touch()
+    os.truncate(file, 1 << 40)
+    with pytest.raises(NoSpaceError):
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([file], ""), lambda _count: None)
+
+
+async def test_uploads_are_batched(repository: Path) -> None:
+    jobs = list(uploads.batches(scan([repository], "")))
+    assert [[source.path for source in job] for job in jobs] == [["pkgs/big.dmg"], ["a.pkg", "pkgs/b.pkg", "pkgs/empty"]]
+    many = scan([repository / "a.pkg"], "") * 600
+    assert [len(job) for job in uploads.batches(many)] == [256, 256, 88]
+    wide = scan([repository / "pkgs" / "b.pkg"], "") * 100
+    assert [len(job) for job in uploads.batches(wide)] == [59, 41]
+
+
+async def test_get_verifies_and_leaves_no_wrong_file(door: Door, terminal: Terminal, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await terminal.json("publish", str(repository), "--share", "munki")
+    blob = door.services.store.path_of(Digest.parse(digest(repository / "pkgs" / "big.dmg")))
+    blob.write_bytes(b"x" + blob.read_bytes()[1:])
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    code, error = await terminal.error("get", "munki/pkgs/big.dmg")
+    assert (code, error["code"]) == (7, "integrity")
+    (here / "kept").write_text("precious")
+    assert (await terminal.error("get", "munki/pkgs/big.dmg", "-o", "kept"))[0] == 7
+    assert [(file.name, file.read_text()) for file in here.iterdir()] == [("kept", "precious")]
+    os.truncate(blob, MIB)
+    assert (await terminal.error("get", "munki/pkgs/big.dmg"))[0] == 5
+    assert [file.name for file in here.iterdir()] == ["kept"]
+
+
+async def test_where_get_writes(door: Door, terminal: Terminal, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await terminal.json("publish", str(repository), "--share", "munki")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code, out, _ = await terminal.run("get", "munki/pkgs/b.pkg")
+    assert (code, out) == (0, f"b.pkg  68.4 KiB  sha256 {digest(repository / 'pkgs' / 'b.pkg')}\n")
+    assert digest(tmp_path / "here" / "b.pkg") == digest(repository / "pkgs" / "b.pkg")
+    assert (tmp_path / "here" / "b.pkg").stat().st_mode & 0o777 == 0o644
+    assert (await terminal.run("get", "munki/pkgs/b.pkg", "-o", str(tmp_path)))[0] == 0
+    assert (tmp_path / "b.pkg").exists()
+    assert (await terminal.error("get", "munki/pkgs/b.pkg", "-o", str(tmp_path / "none" / "b.pkg")))[0] == 1
+    assert (await terminal.error("get", "munki/none"))[0] == 4
+
+
+async def test_get_to_standard_output(door: Door, terminal: Terminal, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await terminal.json("publish", str(repository), "--share", "munki")
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "replicad", "--config", str(terminal.config), "get", "munki/pkgs/big.dmg", "-o", "-", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await child.communicate()
+    assert (child.returncode, out) == (0, (repository / "pkgs" / "big.dmg").read_bytes())
+
+
+async def test_show_and_matrix_for_people(door: Door, terminal: Terminal, repository: Path) -> None:
+    await door.admit("nyc2")
+    await terminal.json("publish", str(repository / "a.pkg"), "--share", "munki")
+    _, out, _ = await terminal.run("show", "munki/A.pkg")
+    assert "file       munki/a.pkg\n" in out
+    assert "copy       ams1: ok\n" in out
+    assert "copy       nyc2: not known (offline)\n" in out
+    _, out, _ = await terminal.run("matrix", "--incomplete")
+    assert [line.split() for line in out.splitlines()] == [["FILE", "STAGE", "ams1", "nyc2", "COPIES"], ["munki/a.pkg", "prod", "ok", "--", "1/2"]]
+    _, out, _ = await terminal.run("status")
+    assert "DEGRADED" in out
+    assert "peers   0 of 1 linked" in out
+    assert "! nyc2: connection refused at 10.4.0.9:8440; next try in 4 min   -> replicad peer check nyc2" in out
+
+
+async def test_waiting_ends_with_3_or_8(door: Door, terminal: Terminal, repository: Path) -> None:
+    await door.admit("nyc2")
+    code, _, err = await terminal.run("publish", str(repository / "a.pkg"), "--share", "munki", "--wait", "all")
+    assert code == 3
+    assert "replicated to 1 of 2 nodes in 0." in err
+    assert "(nyc2 is offline and will catch up)" in err
+    assert (await terminal.json("wait", "munki/a.pkg", code=3))["state"] == "linked"
+    code, _, err = await terminal.run("wait", "munki/a.pkg", "--nodes", "2", "--timeout", "0.2s")
+    assert code == 8
+    assert "replication goes on" in err
+    assert (await terminal.run("wait", "munki/a.pkg", "--nodes", "50%"))[0] == 0
+    assert (await terminal.error("wait", "munki/a.pkg", "--nodes", "3"))[1]["code"] == "too-many-nodes"
+    assert (await terminal.error("wait", "munki/none"))[0] == 4
+
+
+async def test_a_remote_node_by_url(door: Door, terminal: Terminal, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"http://127.0.0.1:{door.port}"
+    code, error = await terminal.error("--url", url, "ls")
+    assert (code, error["code"], error["hint"]) == (6, "unauthorized", "set REPLICAD_TOKEN to it")
+    monkeypatch.setenv("REPLICAD_TOKEN", TOKEN)
+    await terminal.json("--url", url, "publish", str(repository), "--share", "munki", "--wait", "1")
+    got = await terminal.json("--url", url, "get", "munki/pkgs/big.dmg", "-o", str(tmp_path / "got"))
+    assert got["sha256"] == digest(repository / "pkgs" / "big.dmg")
+    assert (await terminal.json("--url", url, "id"))["id"] == str(door.services.node)
+
+
+async def test_share_verbs(door: Door, terminal: Terminal) -> None:
+    code, out, err = await terminal.run("share", "create", "fonts", "--stages", "test, prod", "--immutable")
+    assert (code, out[: out.index(", created")]) == (0, "fonts: private, immutable, stages test < prod")
+    assert "share set fonts --public" in err
+    assert (await terminal.error("share", "create", "fonts"))[0] == 9
+    assert (await terminal.json("share", "set", "fonts", "--public"))["share"]["public"] is True
+    assert [one["name"] for one in (await terminal.json("share", "list"))["shares"]] == ["fonts", "jamf", "munki"]
+    assert (await terminal.error("share", "show", "none"))[0] == 4
+    assert (await terminal.error("share", "create", "No Good"))[0] == 2
+
+
+async def test_an_interrupted_upload_ends_every_thread(door: Door, repository: Path) -> None:
+    def interrupt(_count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([repository], ""), interrupt)
+    await until(lambda: not door.left_behind(), what="the end of the uploads")
+    assert (await terminal_names(door)) == []
+
+
+async def terminal_names(door: Door) -> list[str]:
+    """Every name that is there."""
+    return [listed.path for listed in await door.services.catalog.entries()]
