@@ -115,6 +115,11 @@ class Entries(State):
         """(share, stage, live) of every place where an entry that counts names the content; live: as a register's winner. One row each, however many entries there are."""
         return await self._database.read(partial(_named_by, content=content))
 
+    async def named_by_many(self, contents: Iterable[Digest]) -> dict[Digest, set[str]]:
+        """For each content the shares in which an entry that counts names it, live or not: what rights to content rest on."""
+        wanted = tuple(contents)
+        return await self._database.scan(lambda connection: {content: {share for share, _, _ in _named_by(connection, content=content)} for content in wanted})
+
     async def collides(self, share: str, key: str) -> str | None:
         """The path of a live file, at any stage, that is a directory of the key or lies below it: ``a`` and ``a/b`` cannot both be files."""
         return await self._database.read(partial(_collides, share=share, key=key))
