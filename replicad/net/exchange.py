@@ -108,10 +108,7 @@ class Connection(asyncio.BufferedProtocol):
         Ends with UnreachableError when nothing arrives for ``stall_s`` or the whole takes more than ``limit_s``. Errors are in the ``Answer``; after any of them the connection is closed.
         Cancelled: it is closed as well, and nothing is written into the buffer any more.
         """
-        self._accept, self._head, self._head_bytes, self._received = accept, None, 0, 0
-        self._body = memoryview(b"")
-        self._done = self._loop.create_future()
-        self._heard_s = self._loop.time()
+        self._done = self._begin(accept)
         deadline_s = self._heard_s + limit_s
         self._timer = self._loop.call_later(stall_s, self._watch, stall_s, deadline_s)
         error: ReplicadError | None = None
@@ -133,6 +130,12 @@ class Connection(asyncio.BufferedProtocol):
         self.used += 1
         self.idle_since_s = self._loop.time()
         return Answer(self._head, self._received, error)
+
+    def _begin(self, accept: Callable[[Head], memoryview]) -> asyncio.Future[None]:
+        self._accept, self._head, self._head_bytes, self._received = accept, None, 0, 0
+        self._body = memoryview(b"")
+        self._heard_s = self._loop.time()
+        return self._loop.create_future()
 
     async def _send(self, send: Callable[[], Awaitable[None]]) -> None:
         """What the peer answered before it stopped listening counts more than that it did."""
