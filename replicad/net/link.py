@@ -50,7 +50,7 @@ class Frames(Protocol):
 
 @dataclass(frozen=True)
 class Peer:
-    """What the handshake proved about the other side. ``certificate`` is its TLS certificate's fingerprint (None: it runs without TLS). ``outgoing``: we opened the link."""
+    """What the handshake proved about the other side. ``certificate`` is its TLS certificate's fingerprint, if it is known. ``outgoing``: we opened the link."""
 
     node: NodeId
     version: int
@@ -66,7 +66,7 @@ class Link:
         self.version = peer.version
         self.outgoing = peer.outgoing
         self.certificate = peer.certificate
-        """Fingerprint of the peer's TLS certificate; None when its peer door runs without TLS."""
+        """Fingerprint of the TLS certificate of the peer's door, which data requests pin: from the handshake, or (it linked to us) from its head. None: no TLS, or not known yet."""
         self.session = session
         self.peer_url: str | None = None
         """Base URL of the member's peer door (``https://host:port``), if any is known."""

@@ -50,17 +50,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Established:
-    """What a finished handshake proved. ``certificate`` is the answerer's own (None: it has no TLS, and then the link's frames must be ``protected``)."""
+    """What a finished handshake proved. ``certificate`` is the other side's TLS certificate, None if it has none or (at the answerer) the handshake does not tell. ``protected``: the answerer
+    has no TLS, so every frame of the link must carry the session's MAC.
+    """
 
     node: NodeId
     version: int
     certificate: Digest | None
+    protected: bool
     session: Session
-
-    @property
-    def protected(self) -> bool:
-        """Whether every frame must carry the session's MAC."""
-        return self.certificate is None
 
 
 class Opener:
@@ -95,7 +93,8 @@ class Opener:
         finish = Finish(self._identity.key.sign(_SIGNED_BY_OPENER + transcript))
         secret = derive(self._ephemeral.exchange(message.ephemeral), transcript, b"replicad/1 link secret")
         session = Session(node=self._identity.key.id, peer=message.node, initiator=True, secret=secret, now_ms=now_ms)
-        return finish, Established(message.node, message.version, Digest(message.certificate) if message.certificate else None, session)
+        certificate = Digest(message.certificate) if message.certificate else None
+        return finish, Established(message.node, message.version, certificate, certificate is None, session)
 
 
 class Answerer:
@@ -140,7 +139,7 @@ class Answerer:
         _verify(hello.node, _SIGNED_BY_OPENER + transcript, message.signature)
         secret = derive(self._ephemeral.exchange(hello.ephemeral), transcript, b"replicad/1 link secret")
         session = Session(node=self._identity.key.id, peer=hello.node, initiator=False, secret=secret, now_ms=now_ms)
-        return Established(hello.node, answer.version, self._identity.certificate, session)
+        return Established(hello.node, answer.version, None, self._identity.certificate is None, session)
 
 
 def _transcript(hello: ClientHello, answer: ServerHello) -> bytes:

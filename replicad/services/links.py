@@ -278,6 +278,8 @@ class Links:
         """Find out whether the door of a linked member answers us, and how late its clock is. ``LinkUp`` is published again when it turns out to be reachable."""
         try:
             for url in probe.urls:
+                if not link.outgoing:
+                    link.certificate = self.address(link.node)[1]
                 try:
                     answer = await self.dialer.ping(link, url)
                 except (UnreachableError, PeerError) as error:

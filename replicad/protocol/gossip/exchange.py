@@ -36,11 +36,12 @@ SYNCED_MAX = 65_536
 @dataclass
 class _Side:
     """What is known about one linked peer. ``asked``: shares compared and not yet answered, with the change count then. ``unequal``: shares known to differ, with our frontier hash then.
-    ``stuck``: those of them for which changed lines did not help. ``whole``: those asked for with all lines. ``waiting``: those of which something is to be pulled.
+    ``stuck``: those of them for which changed lines did not help. ``equal``: shares that were the same when last compared. ``whole``: those asked for with all lines. ``waiting``: those of which something is to be pulled.
     """
 
     asked: dict[str, int] = field(default_factory=dict)
     unequal: dict[str, Digest] = field(default_factory=dict)
+    equal: set[str] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
     whole: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
@@ -93,9 +94,9 @@ class Exchange:
         for share in same:
             self._equal(node, side, share, self._changes)
         for share in differ:
-            side.unequal[share] = self._chains.frontier_hash(share)
+            self._unequal(side, share)
             self._tell_frontier(node, share, whole=message.whole, out=out)
-        self._agreed(node, side, same, out)
+        self._agreed(node, side, out)
 
     def heard_compared(self, node: NodeId, message: Compared, out: list[Effect]) -> None:
         """Take the answer to a comparison."""
@@ -105,8 +106,8 @@ class Exchange:
                 self._equal(node, side, share, changes)
         for share in message.differ:
             if side.asked.pop(share, None) is not None:
-                side.unequal[share] = self._chains.frontier_hash(share)
-        self._agreed(node, side, message.same, out)
+                self._unequal(side, share)
+        self._agreed(node, side, out)
 
     def heard_frontier(self, node: NodeId, message: Frontier, now_ms: int, out: list[Effect]) -> None:
         """Pull what the lines show to be missing here; answer, if asked, with the lines that may be news there."""
@@ -139,6 +140,7 @@ class Exchange:
         self.compare(node, [share for share in self._rights.shares_with(node) if share not in side.waiting], out)
 
     def _equal(self, node: NodeId, side: _Side, share: str, changes: int) -> None:
+        side.equal.add(share)
         side.unequal.pop(share, None)
         side.stuck.discard(share)
         self._synced[node, share] = changes
@@ -146,8 +148,12 @@ class Exchange:
         if len(self._synced) > SYNCED_MAX:
             self._synced.popitem(last=False)
 
-    def _agreed(self, node: NodeId, side: _Side, same: Sequence[str], out: list[Effect]) -> None:
-        if same and not side.unequal and set(same) >= set(self._rights.shares_with(node)):
+    def _unequal(self, side: _Side, share: str) -> None:
+        side.unequal[share] = self._chains.frontier_hash(share)
+        side.equal.discard(share)
+
+    def _agreed(self, node: NodeId, side: _Side, out: list[Effect]) -> None:
+        if not side.unequal and side.equal.issuperset(self._rights.shares_with(node)):
             out.append(Agreed(node))
 
     # -- frontiers ----------------------------------------------------------------------------------------------------------------------------------

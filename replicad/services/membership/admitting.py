@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError, PeerError, ReplicadError, UnreachableError
-from replicad.model.events import HeadsChanged, TrustChanged
+from replicad.model.events import TrustChanged
 from replicad.model.ids import NETWORK_SHARE, NodeId, from_wire, to_text
 from replicad.model.records import Role
 from replicad.protocol import joining
@@ -227,8 +227,6 @@ class Admitting:
 
     async def _welcome(self, body: bytes, asked: Asked) -> bytes:
         local = self._local
-        local.standing.hint(asked.node, asked.door.urls, asked.door.certificate)
-        local.hub.publish(HeadsChanged(asked.node))
         heads = tuple(kept.envelope for kept in local.standing.kept() if kept.head.share == NETWORK_SHARE and kept.head.node != asked.node)
         doors = (local.door(), *self._other_doors())
         return joining.make_answer(

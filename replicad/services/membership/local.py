@@ -64,8 +64,8 @@ class Local:
         return found
 
     def now(self) -> Stamp:
-        """The time as records have it."""
-        return Stamp.of(self.clock_ms())
+        """The time as the next record has it: after everything heard of, also from clocks that are ahead of ours."""
+        return Stamp(max(Stamp.of(self.clock_ms()), self.catalog.replica.clock.last + 1))
 
     def check_admin(self, what: str) -> None:
         """Raises NotAllowedError unless this node may sign for the network."""
