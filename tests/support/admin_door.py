@@ -160,7 +160,7 @@ class Member:
 @contextlib.asynccontextmanager
 async def opened(data: Path) -> AsyncIterator[Door]:
     """The door of a node "ams1" with the shares munki (public) and jamf (immutable)."""
-    data.mkdir()  # noqa: ASYNC240 - a test has the loop to itself
+    data.mkdir()
     node, network = SigningKey.generate(), SigningKey.generate()
 
     def clock_ms() -> int:
