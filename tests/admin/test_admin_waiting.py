@@ -13,6 +13,7 @@ from replicad.model.ids import NodeId
 from replicad.protocol.gossip.heads import Missing, Presence
 from replicad.server.admin.waiting import needed_nodes
 from support.admin_door import Door, Member
+from support.waiting import until
 
 
 async def wait(door: Door, *paths: str, stage: str | None = "prod", **more: Any) -> Any:
@@ -87,7 +88,7 @@ async def test_the_answer_comes_with_the_head_not_with_the_timeout(door: Door) -
     await door.publish("munki", "a.pkg", b"a")
     link(door, ber)
     waiting = asyncio.create_task(wait(door, "a.pkg", timeout_s=10))
-    await asyncio.sleep(0)
+    await until(lambda: door.services.hub._subscriptions, what="the waiting to begin")
     alive(ber)
     async with asyncio.timeout(5):
         door.services.hub.publish(HeadsChanged(ber.key.id))
@@ -157,7 +158,7 @@ async def test_a_file_that_is_replaced_meanwhile_is_waited_for_in_its_new_form(d
     await door.publish("munki", "a.pkg", b"a")
     link(door, ber)
     waiting = asyncio.create_task(wait(door, "a.pkg", timeout_s=10))
-    await asyncio.sleep(0)
+    await until(lambda: door.services.hub._subscriptions, what="the waiting to begin")
     await door.publish("munki", "a.pkg", b"longer")
     alive(ber)
     door.services.hub.publish(HeadsChanged(ber.key.id))
