@@ -206,6 +206,8 @@ class Partial:
                 self._safe = _without(self._safe, rotten)
                 self._forget(_without(self.have, rotten))
                 raise StorageError(f"{len(rotten)} chunks of {self.manifest.content} do not read back as they were written")
+            if whole is None:
+                raise StorageError(f"{self.manifest.content} could not be read back")
         if whole != self.manifest.content:
             await self.discard()
             raise IntegrityError(f"every chunk matches manifest {self.manifest.id} but the whole is not {self.manifest.content}: the manifest is false")

@@ -108,12 +108,13 @@ class PrefixHash:
         """Wait until no thread works for this hash, also when cancelled meanwhile."""
         await waited(self._idle)
 
-    async def digest(self) -> bytes:
-        """SHA-256 of the whole content, all chunks of which must be there; empty when they are not, or cannot be read back."""
+    async def digest(self) -> bytes | None:
+        """SHA-256 of the whole content; None when not all chunks are there, or they cannot be read back. In the latter case the next call tries again."""
+        self._unreadable = False
         while self._next_chunk < self._manifest.count:
             self.follow()
             if self._idle.is_set():
-                return b""
+                return None
             await self._idle.wait()
         return self._hash.digest()
 

@@ -22,6 +22,7 @@ from replicad.store.disk import Disk
 from replicad.store.partials import Partial
 from replicad.store.space import StoreConfig
 from support.storing import MIB, NO_RESERVE, FailingDisk, RecordingDisk, files_in, manifest_of, opened_store, random_bytes, verify_no_trace
+from support.waiting import until
 
 CHUNK = 1000
 CONTENT = random_bytes(10 * CHUNK + 300)
@@ -344,6 +345,88 @@ async def test_a_write_that_outlives_a_failed_sync_does_not_count(tmp_path: Path
         assert partial.count == 0
 
 
+async def test_what_is_written_during_a_sync_is_not_promised(tmp_path: Path) -> None:
+    """Its bytes may have come too late for that sync."""
+    syncing, go_on = threading.Event(), threading.Event()
+
+    def before(name: str) -> None:
+        if name == "sync":
+            syncing.set()
+            go_on.wait(30)
+
+    async with opened_partial(tmp_path, disk=RecordingDisk(before)) as (_, partial):
+        await partial.write(3, chunks(3))
+        promised = asyncio.ensure_future(partial.sync())
+        await asyncio.get_running_loop().run_in_executor(None, syncing.wait, 30)
+        await partial.write(5, chunks(5))
+        go_on.set()
+        assert await promised == bitmap(3)
+        assert await partial.sync() == bitmap(3, 5)
+
+
+class StaleDisk(Disk):
+    """After ``stale`` is set a read that was under way gives other bytes, as pages do that the kernel dropped after a failed write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading, self.go_on = threading.Event(), threading.Event()
+        self.stale = False
+
+    def read(self, fd: int, into: memoryview, offset: int) -> int:
+        self.reading.set()
+        self.go_on.wait(30)
+        if self.stale:
+            into[:] = bytes(len(into))
+            return len(into)
+        return super().read(fd, into, offset)
+
+    def sync(self, fd: int) -> None:
+        if not self.go_on.is_set():
+            self.stale = True
+            raise OSError(5, "lost writes")
+        super().sync(fd)
+
+
+async def test_what_was_read_back_before_a_failed_sync_is_forgotten(tmp_path: Path) -> None:
+    disk = StaleDisk()
+    async with opened_partial(tmp_path, disk=disk) as (store, partial):
+        await partial.write(1, chunks(1, 9))
+        await partial.write(0, chunks(0))
+        await asyncio.get_running_loop().run_in_executor(None, disk.reading.wait, 30)
+        with pytest.raises(StorageError):
+            await partial.sync()
+        disk.go_on.set()
+        await partial._prefix.quiet()
+        disk.stale = False
+        await partial.write(0, CONTENT)
+        await partial.finish()
+        assert store.path_of(MANIFEST.content).read_bytes() == CONTENT
+
+
+async def test_a_disk_that_cannot_be_read_for_a_moment_proves_nothing_against_the_manifest(tmp_path: Path) -> None:
+    disk = FailingDisk("read", armed=0)
+    async with opened_partial(tmp_path, disk=disk) as (store, partial):
+        await partial.write(1, chunks(1, 10))
+        disk.armed = 2
+        await partial.write(0, chunks(0))
+        await partial._prefix.quiet()
+        assert disk.armed == 1
+        with pytest.raises(StorageError, match="could not be read back"):
+            await partial.finish()
+        assert partial.complete
+        await partial.finish()
+        assert store.has(MANIFEST.content)
+
+
+async def test_the_whole_hash_follows_by_itself_so_that_the_end_costs_little(tmp_path: Path) -> None:
+    content = random_bytes(40 * MIB)
+    async with opened_partial(tmp_path, manifest=manifest_of(content)) as (_, partial):
+        for index in reversed(range(40)):
+            await partial.write(index, content[index * MIB : (index + 1) * MIB])
+        await until(lambda: partial._prefix._next_chunk == 40, what="the whole hash to catch up")
+        assert await partial._prefix.digest() == partial.manifest.content
+
+
 @pytest.mark.parametrize("fails", ["write", "rename", "sync_directory"])
 async def test_a_failing_disk_loses_nothing_that_counts(tmp_path: Path, fails: str) -> None:
     disk = FailingDisk(fails, armed=0)
@@ -389,7 +472,7 @@ async def test_cancelled_writes_count_fully_or_not_at_all_and_close_waits(tmp_pa
             go_on.wait(30)
 
     async with opened_partial(tmp_path, disk=RecordingDisk(before)) as (store, partial):
-        writing = asyncio.ensure_future(partial.write(0, chunks(0, 3)))
+        writing = asyncio.ensure_future(partial.write(4, chunks(4, 3)))
         await asyncio.get_running_loop().run_in_executor(None, reached.wait, 30)
         writing.cancel()
         closing = asyncio.ensure_future(partial.close())
