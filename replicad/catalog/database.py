@@ -25,7 +25,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import aiosqlite
 
-from replicad.catalog.migrations import migrate, scripts
+from replicad.catalog.migrations import migrate, scripts, version_of
 from replicad.errors import ConfigurationError, NoSpaceError, StorageError
 from replicad.telemetry.log import get
 
@@ -237,6 +237,8 @@ async def _connected(path: Path) -> AsyncIterator[aiosqlite.Connection]:
 
 
 def _prepare(connection: sqlite3.Connection, *, path: Path) -> None:
+    steps = scripts()
+    version_of(connection, path, known=len(steps))
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     connection.execute("PRAGMA trusted_schema = OFF")
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -246,7 +248,7 @@ def _prepare(connection: sqlite3.Connection, *, path: Path) -> None:
     connection.execute("PRAGMA journal_size_limit = 0")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    migrate(connection, path, scripts())
+    migrate(connection, path, steps)
 
 
 def _prepare_reader(connection: sqlite3.Connection) -> None:

@@ -28,17 +28,21 @@ def scripts() -> list[str]:
     return [file.read_text(encoding="utf-8") for file in files]
 
 
-def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
-    """Bring the file to version ``len(steps)``. Raises ConfigurationError for a newer or a foreign database, sqlite3.Error if it is damaged or cannot be written."""
+def version_of(connection: sqlite3.Connection, path: Path, *, known: int) -> int:
+    """The file's schema version, 0 for an empty file. Raises ConfigurationError for a newer or a foreign database, sqlite3.Error if it is damaged; changes nothing."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     application = int(connection.execute("PRAGMA application_id").fetchone()[0])
     tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
     if application != APPLICATION_ID and (tables or version):
         raise ConfigurationError(f"{path}: this SQLite database is not a replicad catalog", hint="check [node] data")
-    if version > len(steps):
-        raise ConfigurationError(
-            f"{path}: the catalog has schema {version}, this program knows up to {len(steps)}", hint="run a newer replicad, or restore the backup"
-        )
+    if version > known:
+        raise ConfigurationError(f"{path}: the catalog has schema {version}, this program knows up to {known}", hint="run a newer replicad, or restore the backup")
+    return version
+
+
+def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
+    """Bring the file to version ``len(steps)``. Raises as ``version_of``, and sqlite3.Error if the file cannot be written."""
+    version = version_of(connection, path, known=len(steps))
     if 0 < version < len(steps):
         back_up(connection, path.with_name(f"{path.name}.v{version}.backup"))
     for number, step in enumerate(steps[version:], start=version + 1):
