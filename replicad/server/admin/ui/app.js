@@ -41,6 +41,10 @@ function size(bytes) {
   return `${bytes.toFixed(1)} ${["KiB", "MiB", "GiB", "TiB"][unit]}`;
 }
 
+function files(count) {
+  return `${count.toLocaleString()} ${count === 1 ? "file" : "files"}`;
+}
+
 function duration(seconds) {
   if (seconds < 120) return `${Math.round(seconds)} s`;
   if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
@@ -56,11 +60,11 @@ function showStatus({ node, store, stages, peers, problems }) {
   at("state").textContent = node.state;
   at("state").className = `pill ${node.state === "ok" ? "good" : "bad"}`;
   at("files").textContent = store.files.toLocaleString();
-  at("wanted").textContent = store.wanted ? `fetching ${store.wanted}, ${size(store.wanted_bytes)}` : "nothing to fetch";
+  at("wanted").textContent = store.wanted ? `fetching ${files(store.wanted)}, ${size(store.wanted_bytes)}` : "nothing to fetch";
   at("used").textContent = size(store.used_bytes);
   at("disk").value = store.total_bytes ? 1 - store.free_bytes / store.total_bytes : 0;
   at("free").textContent = `${size(store.free_bytes)} free of ${size(store.total_bytes)}`;
-  at("stages").textContent = Object.entries(stages).map(([stage, count]) => `${stage} ${count}`).join("  ") || "none";
+  at("stages").textContent = Object.entries(stages).map(([stage, count]) => `${stage} ${count}`).join(" \u00b7 ") || "none";
   at("linked").textContent = `${peers.filter((peer) => peer.linked).length} of ${peers.length} linked`;
   at("uptime").textContent = `version ${node.version}, up ${duration(node.uptime_s)}`;
   at("problems").replaceChildren(...problems.map((problem) => {
@@ -78,7 +82,7 @@ function showStatus({ node, store, stages, peers, problems }) {
       bar.value = peer.percent;
       holds.append(bar, `${peer.percent} %`);
     }
-    const behind = peer.lag === null ? "not known" : peer.lag.files ? `${peer.lag.files} files, ${size(peer.lag.bytes)}` : "";
+    const behind = peer.lag === null ? "not known" : peer.lag.files ? `${files(peer.lag.files)}, ${size(peer.lag.bytes)}` : "";
     const delay = element("td", peer.rtt_ms === null ? "" : `${peer.rtt_ms.toFixed(peer.rtt_ms < 10 ? 1 : 0)} ms`, "right");
     return row(element("td", peer.name), element("td", peer.site), element("td", peer.role), state, delay, holds, element("td", behind));
   }));
