@@ -117,7 +117,7 @@ class Chains:
     def last_incarnation(self, origin: NodeId, share: str) -> Stamp:
         """The greatest incarnation of a chain."""
         tree = self._tree(origin, share)
-        return max((run.incarnation for run in tree.runs.values()), default=Stamp(0)) if tree else Stamp(0)
+        return tree.last_incarnation if tree else Stamp(0)
 
     # --- Frontiers ---
 

@@ -13,12 +13,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from replicad.model.ids import Stamp
 from replicad.protocol.wire import End
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from replicad.model.ids import NodeId, RecordId, Stamp
+    from replicad.model.ids import NodeId, RecordId
 
 ENDS_MAX = 64
 """Ends of one chain that a frontier names, and runs that a Pull names: the newest. An honest chain has one end, and one more for each restored backup."""
@@ -65,6 +66,7 @@ class Tree:
 
     def __init__(self) -> None:
         self.runs: dict[int, Run] = {}
+        self.last_incarnation = Stamp(0)
         self._incarnations: dict[Stamp, list[Run]] = defaultdict(list)
         self._leaves: set[int] = set()
         self._forks: dict[Stamp, int] = {}
@@ -74,6 +76,7 @@ class Tree:
     def attach(self, run: Run) -> bool:
         """Take in a new run, numbered above all others. True if that proves a fork, or an earlier one: other records may be void now."""
         self.runs[run.number] = run
+        self.last_incarnation = max(self.last_incarnation, run.incarnation)
         self._incarnations[run.incarnation].append(run)
         self._leaves.add(run.number)
         self._ends = None

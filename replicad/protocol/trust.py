@@ -79,6 +79,10 @@ class Trust:
         """Whether chains of that key are accepted: it is the network's, or some grant names it, whether that counts or not (so it does not depend on what else has arrived)."""
         return origin in self._subjects
 
+    def grants_of(self, subject: NodeId) -> list[Grant]:
+        """Every grant that names the key, counting or not, in order of arrival."""
+        return [body for held in self._grants if isinstance(body := held.record.body, Grant) and body.subject == subject]
+
     def counts(self, record: Record, place: Place) -> bool:
         """Whether the record has an effect."""
         return not self.why_not(record, place)

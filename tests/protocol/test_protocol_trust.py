@@ -716,6 +716,15 @@ def test_take_changed_names_those_concerned() -> None:
     assert node.replica.trust.take_changed() == {world.id("bob"), world.id("cid")}
 
 
+def test_grants_of_a_key_include_those_that_do_not_count() -> None:
+    world = network_of("bob")
+    world.grant("ann", "cid", "mirror")
+    made = [world.grant("cid", "eve", "admin"), world.grant("bob", "eve", "mirror")]
+    trust = node_with(world).replica.trust
+    assert trust.grants_of(world.id("eve")) == [record.body for record in made]
+    assert trust.grants_of(world.id("nobody")) == []
+
+
 def test_add_says_whether_anything_may_be_different() -> None:
     world = World().founded()
     policy, entry = world.policy("ann", "munki"), world.entry("ann")
