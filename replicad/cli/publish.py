@@ -65,7 +65,11 @@ def hash_locally(sources: Sequence[Source], progress: Progress) -> dict[str, nou
 def publish_sources(client: Client, out: Output, sources: Sequence[Source], *, share: str, stage: str | None, dry_run: bool) -> nouns.Publication:
     """Upload the contents (or, for a dry run, only hash them), then name them all in one call."""
     with Progress(out, "checking" if dry_run else "uploading", total_bytes=sum(source.size for source in sources)) as progress:
-        blobs = hash_locally(sources, progress) if dry_run else upload(client, sources, progress.advance)
+        try:
+            blobs = hash_locally(sources, progress) if dry_run else upload(client, sources, progress.advance)
+        except KeyboardInterrupt:
+            out.talk("interrupted; nothing was published")
+            raise
     entries = [bodies.NewEntry(path=source.path, sha256=blobs[source.path].sha256, size=blobs[source.path].size) for source in sources]
     body = bodies.Publish(entries=entries, stage=stage, publisher=publisher_label(), dry_run=dry_run)
     return client.ask("POST", path_of("shares", share, "entries"), answer=nouns.Publication, body=body, timeout_s=PUBLISH_TIMEOUT_S)

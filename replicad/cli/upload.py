@@ -43,6 +43,10 @@ class FileChangedError(ReplicadError):
     code = "file-changed"
 
 
+class _StoppedError(Exception):
+    """Another upload failed, or the person pressed Ctrl-C."""
+
+
 class _Uploads:
     """One publication's uploads: jobs in order, taken by as many threads as there are connections."""
 
@@ -56,8 +60,8 @@ class _Uploads:
         self.blobs: dict[str, Blob] = {}
 
     def run(self, connections: int) -> None:
-        """Send everything; raises the first failure after every thread has ended."""
-        threads = [threading.Thread(target=self._work, name=f"upload-{number}") for number in range(connections)]
+        """Send everything; raises the first failure after every thread has ended. A second Ctrl-C does not wait for them."""
+        threads = [threading.Thread(target=self._work, name=f"upload-{number}", daemon=True) for number in range(connections)]
         for thread in threads:
             thread.start()
         try:
@@ -83,6 +87,8 @@ class _Uploads:
                         self._send_large(connection, job[0])
                     else:
                         self._send_batch(connection, job)
+        except _StoppedError:
+            return
         except BaseException as failure:  # noqa: BLE001 - carried to the caller's thread
             with self._lock:
                 self._failure = self._failure or failure
@@ -106,7 +112,7 @@ class _Uploads:
         offset = 0
         while offset < ahead:
             if self._stop.is_set():
-                raise FileChangedError("another upload failed")
+                raise _StoppedError
             if select.select([connection.sock], [], [], 0)[0]:
                 raise BrokenPipeError
             count = min(SLICE_BYTES, ahead - offset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import os
 import struct
@@ -71,6 +72,13 @@ async def test_an_upload_needs_a_length(door: Door) -> None:
     assert (reply.status, reply.json["code"]) == (400, "length-required")
     reply = await door.send(f"PUT /api/v1/blobs HTTP/1.1\r\nHost: x\r\nContent-Length: {1 << 43}\r\n\r\n".encode())
     assert (reply.status, reply.json["code"]) == (400, "too-long")
+
+
+@pytest.mark.parametrize("size", [100, 2 * CHUNK_SIZE_MIN])
+async def test_an_upload_is_stored_as_it_is_sent_or_not_at_all(door: Door, size: int) -> None:
+    reply = await door.ask("PUT", "/blobs", gzip.compress(os.urandom(size)), headers={"Content-Encoding": "gzip"})
+    assert (reply.status, reply.json["code"]) == (400, "content-encoding")
+    assert (await door.services.catalog.usage()).contents == 0
 
 
 async def test_a_full_disk_refuses_before_the_bytes_come(door: Door) -> None:

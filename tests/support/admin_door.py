@@ -191,8 +191,8 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             clock_ms=clock_ms,
             monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
         )
-        unix = web.AppRunner(application.make(services, token=None), shutdown_timeout=1.0)
-        tcp = web.AppRunner(application.make(services, token=TOKEN), shutdown_timeout=1.0)
+        unix = web.AppRunner(application.make(services, token=None), **application.RUNNER)
+        tcp = web.AppRunner(application.make(services, token=TOKEN), **application.RUNNER)
         for runner in (unix, tcp):
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

@@ -10,7 +10,7 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from aiohttp import web
@@ -55,11 +55,23 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/wait", waiting.wait, bodies.Wait, body_bytes_max=MANY_BYTES_MAX),
 )
 
+
+class RunnerOptions(TypedDict):
+    """Keyword arguments of ``aiohttp.web.AppRunner`` for this door."""
+
+    access_log: None
+    keepalive_timeout: float
+    shutdown_timeout: float
+    auto_decompress: bool
+
+
+RUNNER: RunnerOptions = {"access_log": None, "keepalive_timeout": 75.0, "shutdown_timeout": 3.0, "auto_decompress": False}
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make(services: Services, *, token: str | None) -> web.Application:
-    """The application. ``token`` None: the listener is trusted (the Unix socket); otherwise every call of the API must bear it."""
+    """The application; run it with ``web.AppRunner(application, **RUNNER)``. ``token`` None: the listener is trusted (the Unix socket); otherwise every call of the API must bear it."""
     application = web.Application(middlewares=[_errors, *([_bearer(token)] if token is not None else [])])
     application[waiting.WAITS] = asyncio.Semaphore(waiting.WAITS_MAX)
     for route in ROUTES:

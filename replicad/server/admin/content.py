@@ -99,6 +99,9 @@ def _expected(request: web.Request) -> Digest | None:
 
 
 def _length(request: web.Request) -> int:
+    """The announced size of an upload, sent as it is."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise InputError("an upload must not have a Content-Encoding: the bytes are stored as they are sent", code="content-encoding")
     if request.content_length is None:
         raise InputError("an upload needs a Content-Length", code="length-required")
     if request.content_length > CONTENT_SIZE_MAX:
