@@ -128,11 +128,7 @@ class Ingest:
 
     async def _facts(self, items: Sequence[Item], *, dry_run: bool) -> dict[Digest, tuple[int, Digest]]:
         """Content to (size, manifest id). In a dry run contents that are not here have the announced size and no manifest."""
-        found = {
-            manifest.content: (manifest.size, manifest.id)
-            for content in {item.content for item in items}
-            if (manifest := await self._catalog.held_manifest(content)) is not None
-        }
+        found = await self._catalog.held_facts([item.content for item in items])
         if dry_run:
             return {item.content: (item.size or 0, item.content) for item in items} | found
         _refuse(

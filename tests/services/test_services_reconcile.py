@@ -1,0 +1,123 @@
+"""Reconcile: whatever a crash left between catalog and disk, they agree afterwards, and nothing that is wrong is held."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ingest_world import Node, items, running_node
+
+from replicad.model.events import ContentHeld, ContentLost
+from replicad.services.reconcile import Reconciled, reconcile
+from support.storing import MIB, files_in, manifest_of, pieces, random_bytes
+
+CONTENT = random_bytes(2 * MIB + 77)
+MANIFEST = manifest_of(CONTENT)
+OTHER = random_bytes(1 * MIB + 3, seed=2)
+ELSE = manifest_of(OTHER)
+CLEAN = Reconciled((), (), (), (), 0)
+
+
+async def publish(node: Node) -> None:
+    """CONTENT is published, named and held."""
+    await node.ingest.receive(pieces(CONTENT), size=len(CONTENT))
+    await node.ingest.publish("munki", items({"big.pkg": CONTENT}))
+    node.events.clear()
+
+
+async def settled(node: Node) -> Reconciled:
+    """The outcome; another run must find nothing more to do."""
+    outcome = await reconcile(node.catalog, node.store)
+    again = await reconcile(node.catalog, node.store)
+    assert (again.lost, again.adopted, again.corrupt, again.partials_removed) == ((), (), (), 0)
+    assert again.unclaimed == outcome.unclaimed
+    return outcome
+
+
+async def test_nothing_to_do(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        assert await settled(node) == CLEAN
+        await publish(node)
+        assert await settled(node) == CLEAN
+        assert node.events == []
+
+
+@pytest.mark.parametrize("damage", ["removed", "shortened", "lengthened"])
+async def test_a_blob_that_is_not_there_in_full_is_lost_and_wanted_again(tmp_path: Path, damage: str) -> None:
+    async with running_node(tmp_path) as node:
+        await publish(node)
+        path = node.store.path_of(MANIFEST.content)
+        if damage == "removed":
+            path.unlink()
+        else:
+            os.truncate(path, len(CONTENT) + (1 if damage == "lengthened" else -1))
+        assert await settled(node) == Reconciled((MANIFEST.content,), (), (), (), 0)
+        assert node.events == [ContentLost(MANIFEST.content)]
+        assert not node.catalog.is_held(MANIFEST.content)
+        assert not node.store.has(MANIFEST.content)
+        assert [wanted.content for wanted in await node.catalog.wanted()] == [MANIFEST.content]
+
+
+async def test_a_wanted_blob_without_a_row_is_verified_and_adopted(tmp_path: Path) -> None:
+    """A crash between the rename and the transaction."""
+    async with running_node(tmp_path) as node:
+        await publish(node)
+        await node.catalog.lose(MANIFEST.content)
+        await node.catalog.save_partials([(MANIFEST.content, MANIFEST.id, b"\x07")])
+        node.events.clear()
+        assert await settled(node) == Reconciled((), (MANIFEST.content,), (), (), 0)
+        assert node.events == [ContentHeld(MANIFEST.content, MANIFEST.size)]
+        assert await node.catalog.held_manifest(MANIFEST.content) == MANIFEST
+        assert await node.catalog.partials() == []
+        assert await node.catalog.wanted() == []
+
+
+async def test_a_wanted_blob_that_rotted_is_removed_and_stays_wanted(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        await publish(node)
+        await node.catalog.lose(MANIFEST.content)
+        with node.store.path_of(MANIFEST.content).open("r+b") as file:
+            file.write(b"rot")
+        assert await settled(node) == Reconciled((), (), (MANIFEST.content,), (), 0)
+        assert not node.catalog.is_held(MANIFEST.content)
+        assert not node.store.has(MANIFEST.content)
+
+
+async def test_a_blob_that_nobody_wants_is_kept_and_told(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        await node.store.receive(pieces(OTHER), size=len(OTHER))
+        assert await settled(node) == Reconciled((), (), (), (ELSE.content,), 0)
+        assert node.store.has(ELSE.content)
+        assert not node.catalog.is_held(ELSE.content)
+
+
+async def test_partials_with_row_and_file_go_on_and_all_others_go(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        await publish(node)
+        for manifest in (MANIFEST, ELSE):
+            partial = await node.store.open_partial(manifest)
+            await partial.write(0, (CONTENT if manifest == MANIFEST else OTHER)[:MIB])
+            await node.catalog.add_manifests([manifest])
+            await node.catalog.save_partials([(manifest.content, manifest.id, await partial.sync())])
+            await partial.close()
+        nameless, fileless = manifest_of(OTHER[1:]), manifest_of(OTHER[2:])
+        await (await node.store.open_partial(nameless)).close()
+        await node.catalog.save_partials([(fileless.content, fileless.id, b"\x01")])
+        outcome = await settled(node)
+        assert outcome.partials_removed == 2
+        assert await node.store.partial_files() == [(ELSE.content, ELSE.id)]
+        assert [(row.content, row.manifest, row.bitmap) for row in await node.catalog.partials()] == [(ELSE.content, ELSE.id, b"\x01")]
+        async with await node.store.open_partial(ELSE, b"\x01") as partial:
+            assert partial.count == 1
+
+
+async def test_after_a_start_the_disk_has_what_the_catalog_says_and_no_more(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        await publish(node)
+        await (await node.store.open_partial(ELSE)).close()
+    (tmp_path / "partials" / "upload.3").write_bytes(b"half")
+    async with running_node(tmp_path) as node:
+        assert await settled(node) == Reconciled((), (), (), (), 1)
+        name = str(MANIFEST.content)
+        assert [path for path in files_in(tmp_path) if not path.startswith("catalog")] == [f"blobs/{name[:2]}/{name}"]
