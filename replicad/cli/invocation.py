@@ -5,12 +5,14 @@ The global options may stand before or after the verb: every ``Verb`` and ``Verb
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -60,7 +62,8 @@ class Invocation:
         named = self.named_config
         places = [named] if named is not None else [SYSTEM_CONFIG, user_config()]
         for place in places:
-            if place.exists():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                _look(place)
                 return place
         tried = " or ".join(str(place) for place in places)
         raise ConfigurationError(
@@ -75,9 +78,26 @@ class Invocation:
         """The daemon to talk to: ``--url`` with the token of the environment, else the socket that the configuration names."""
         if self.url is None:
             return Client(socket_path=str(self.config().admin_socket))
-        if not self.url.startswith(("http://", "https://")):
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        if not _is_url(self.url):
             raise InputError(f"--url {self.url!r}: write http://HOST:PORT or https://HOST:PORT")
-        return Client(url=self.url, token=os.environ.get(TOKEN_VARIABLE, ""))
+        if not (token.isascii() and token.isprintable()):
+            raise InputError(f"${TOKEN_VARIABLE} is not a token: it holds more than printable ASCII")
+        return Client(url=self.url, token=token)
+
+
+def _look(place: Path) -> None:
+    """Raises FileNotFoundError or NotADirectoryError if nothing is there; what cannot be looked at is there, and reading it will say why it cannot be."""
+    with contextlib.suppress(PermissionError):
+        place.stat()
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 pass_invocation = click.make_pass_decorator(Invocation)

@@ -129,10 +129,26 @@ def test_a_daemon_one_may_not_talk_to(config: Path, tmp_path: Path, request: pyt
     assert "group replicad" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("url", "code"), [("http://127.0.0.1:1", 5), ("https://127.0.0.1:1", 5), ("127.0.0.1:8441", 2), ("ftp://x", 2)])
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("http://127.0.0.1:1", 5), ("https://127.0.0.1:1", 5), ("127.0.0.1:8441", 2), ("ftp://x", 2), ("http://[", 2), ("http://x:y", 2), ("http://", 2)],
+)
 def test_a_remote_daemon_that_is_not_there(url: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--url", url, "status"]) == code
     assert url in capsys.readouterr().err
+
+
+def test_a_token_that_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("REPLICAD_TOKEN", "a\nb")
+    assert main(["--url", "http://127.0.0.1:1", "status"]) == 2
+    assert "REPLICAD_TOKEN" in capsys.readouterr().err
+
+
+def test_a_configuration_one_may_not_read(config: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+    config.chmod(0)
+    request.getfixturevalue("unprivileged")
+    assert main(["--config", str(config), "status"]) == 10
+    assert "replicad.toml" in capsys.readouterr().err
 
 
 def test_something_else_behind_the_url(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,197 @@
+"""The verbs against real daemons: what needs more than one node, a terminal's signals, or a whole demo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.network import Network, Node
+from support.waiting import wait_for
+
+pytestmark = [pytest.mark.daemons, pytest.mark.timeout(240)]
+COMMAND = (sys.executable, "-m", "replicad")
+NODE_KEYS = {"id", "name", "role", "site", "shares", "linked", "lag"}
+
+
+def background(node: Node, *arguments: str) -> subprocess.Popen[str]:
+    """An invocation that goes on while the test does something else."""
+    command = [*COMMAND, "--config", str(node.config), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, **node.environ})
+
+
+def test_the_life_of_members(network: Network, tmp_path: Path) -> None:
+    ams = network.found("ams1", "--site", "ams")
+    ams.cli("share", "create", "munki", "--public")
+    ams.cli("share", "create", "jamf")
+    ber = network.add("ber1", to="ams1", invite=("--share", "munki", "--site", "ber"))
+    [peer] = ams.ask("peer", "list")["peers"]
+    assert peer.keys() >= NODE_KEYS
+    assert (peer["name"], peer["id"], peer["role"], peer["site"], peer["shares"]) == ("ber1", ber.id, "mirror", "ber", ["munki"])
+    assert [share["name"] for share in ber.ask("share", "list")["shares"]] == ["jamf", "munki"]
+    network.wait_linked()
+
+    assert ams.run("peer", "check", "ber1").code == 0
+    ams.cli("peer", "set", "ber1", "--role", "publisher", "--share", "*")
+    shown = ams.ask("peer", "show", ber.id[:9])
+    assert (shown["peer"]["role"], shown["peer"]["shares"]) == ("publisher", None)
+    assert shown["admitted_by"] == ams.id
+
+    (tmp_path / "a.pkg").write_bytes(b"a")
+    published = ber.ask("publish", str(tmp_path / "a.pkg"), "--share", "jamf", "--wait", "all", "--timeout", "60s")
+    assert published["waited"]["state"] == "done"
+
+    assert "would remove ber1" in ams.cli("peer", "remove", "ber1", "--dry-run").out
+    assert len(ams.ask("peer", "list")["peers"]) == 1
+    ams.cli("peer", "remove", "ber1")
+    assert ams.ask("peer", "list")["peers"] == []
+    assert [entry["path"] for entry in ams.ask("ls", "jamf")["entries"]] == ["a.pkg"]
+    ams.cli("peer", "show", "ber1", code=4)
+
+
+def test_a_request_without_a_token_waits_for_approval(network: Network) -> None:
+    ams = network.found("ams1")
+    ber = network.found("ber1")
+    with background(ber, "peer", "add", f"https://127.0.0.1:{ams.peers_port}", "--key", ams.id) as adding:
+        pending = wait_for(lambda: ams.ask("peer", "list")["pending"], what="the request")
+        assert (pending[0]["name"], pending[0]["id"]) == ("ber1", ber.id)
+        ams.cli("peer", "approve", "ber1")
+        out, err = adding.communicate(timeout=60)
+    assert (adding.returncode, "joined network" in out) == (0, True), err
+    assert pending[0]["words"] in err
+    assert [peer["name"] for peer in ber.ask("peer", "list")["peers"]] == ["ams1"]
+    assert ams.ask("peer", "list")["pending"] == []
+
+
+def test_waiting_for_an_offline_node_ends_with_3(network: Network, tmp_path: Path) -> None:
+    ams, ber, _ = network.three()
+    network.wait_linked()
+    ams.cli("share", "create", "munki", "--public")
+    network.nodes["cdg1"].stop()
+    wait_for(lambda: [peer["name"] for peer in ams.ask("peer", "list")["peers"] if peer["linked"]] == ["ber1"], what="cdg1 to be missed", deadline_s=15)
+    (tmp_path / "a.pkg").write_bytes(os.urandom(3 << 20))
+    answer = ams.cli("publish", str(tmp_path / "a.pkg"), "--wait", "all", "--timeout", "60s", code=3)
+    assert "replicated to 2 of 3 nodes" in answer.err
+    assert "cdg1 is offline and will catch up" in answer.err
+    assert ber.download("munki/a.pkg").status == 200
+    ams.cli("wait", "munki/a.pkg", "--nodes", "2")
+    ams.cli("wait", "munki/a.pkg", "--nodes", "3", "--timeout", "1s", code=8)
+    status = ams.cli("status").out
+    assert "DEGRADED" in status
+    assert "! cdg1: " in status
+    assert "cdg1  OFFLINE since " in status
+    rows = ams.ask("matrix", "--incomplete")["rows"]
+    assert [(row["path"], row["copies"], row["copies_wanted"]) for row in rows] == [("a.pkg", 2, 3)]
+    assert ams.cli("doctor", code=1).out.count("cdg1") >= 1
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_work(network: Network, tmp_path: Path) -> None:
+    ams, _, cdg = network.three()
+    network.wait_linked()
+    ams.cli("share", "create", "munki", "--public")
+    cdg.stop()
+    (tmp_path / "a.pkg").write_bytes(b"a")
+    with background(ams, "publish", str(tmp_path / "a.pkg"), "--wait", "3") as publishing:
+        wait_for(lambda: ams.ask("ls")["entries"], what="the entry")
+        publishing.send_signal(signal.SIGINT)
+        out, err = publishing.communicate(timeout=20)
+    assert publishing.returncode == 130
+    assert "published  munki/a.pkg" in out
+    assert "replication goes on" in err or err.strip() == ""
+    cdg.start()
+    cdg.wait_for_file("munki/a.pkg")
+
+
+def test_the_page_and_the_api_over_tcp(network: Network) -> None:
+    ams = network.found("ams1")
+    url = f"http://127.0.0.1:{ams.admin_port}"
+    assert ams.run("--url", url, "status").code == 6
+    token = (ams.data / "admin.token").read_text().strip()
+    answer = ams.run("--url", url, "status", "--json", environ={"REPLICAD_TOKEN": token})
+    assert json.loads(answer.out)["node"]["id"] == ams.id
+    assert (ams.data / "admin.sock").stat().st_mode & 0o007 == 0
+
+
+def test_large_and_small_pages_while_many_files_come(network: Network, tmp_path: Path) -> None:
+    ams = network.found("ams1")
+    ams.cli("share", "create", "munki", "--public")
+    for number in range(2100):
+        (tmp_path / "many" / f"{number % 7}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "many" / f"{number % 7}" / f"{number}.pkg").write_bytes(number.to_bytes(4, "big"))
+    with background(ams, "publish", str(tmp_path / "many"), "--json") as publishing:
+        while publishing.poll() is None:
+            assert ams.run("ls").code == 0
+        out, _ = publishing.communicate()
+    assert len(json.loads(out)["published"]) == 2100
+    assert len(ams.ask("ls")["entries"]) == 2100
+    assert len(ams.ask("matrix")["rows"]) == 2100
+    assert len(ams.ask("ls", "munki/3")["entries"]) == 300
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A temporary directory for demos, short enough for Unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="rd-") as directory:
+        yield Path(directory)
+
+
+def demo(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    """``replicad demo`` with its files below ``place``."""
+    return subprocess.Popen([*COMMAND, "demo", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(place)})
+
+
+def processes(place: Path) -> list[str]:
+    """Command lines that name the directory."""
+    return [text for path in Path("/proc").glob("[0-9]*/cmdline") if str(place) in (text := read(path))]
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_the_demo_verifies_and_leaves_nothing(place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "Firefox.pkg"
+    file.write_bytes(os.urandom(5 * (1 << 20) + 123))
+    with demo(place, "--once", "--json", str(file)) as running:
+        out, err = running.communicate(timeout=180)
+    assert running.returncode == 0, err
+    answer = json.loads(out)
+    assert (answer["verified"], answer["sha256"], len(answer["nodes"])) == (True, hashlib.sha256(file.read_bytes()).hexdigest(), 3)
+    first, last = (int(part) for part in answer["range"].split("-"))
+    assert first < 1 << 20 <= last
+    assert answer["nodes"][0]["page"].partition("#token=")[2]
+    assert (list(place.iterdir()), processes(place)) == ([], [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, place: Path) -> None:
+    """After SIGKILL only the directory is left, because nothing can be done about it; the processes end all the same."""
+    with demo(place, "--nodes", "2") as running:
+        wait_for(lambda: len(list(place.glob("replicad-demo-*/demo*/data/admin.sock"))) == 2, what="two running nodes")
+        running.send_signal(number)
+        running.communicate(timeout=40)
+    assert running.returncode == {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}[number]
+    wait_for(lambda: not processes(place), what="the end of every process")
+    assert number == signal.SIGKILL or list(place.iterdir()) == []
+
+
+def test_a_demo_of_something_that_cannot_be_published(place: Path, tmp_path: Path) -> None:
+    with demo(place, "--once", str(tmp_path / "none")) as running:
+        running.communicate(timeout=60)
+    assert running.returncode == 2
+    (tmp_path / "bad:name").touch()
+    with demo(place, "--once", "--nodes", "2", str(tmp_path / "bad:name")) as running:
+        _, err = running.communicate(timeout=60)
+    assert (running.returncode, "bad:name" in err) == (2, True)
+    assert (list(place.iterdir()), processes(place)) == ([], [])
