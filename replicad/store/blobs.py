@@ -100,7 +100,7 @@ class BlobStore:
         source = Descriptor(fd, prefix=prefix[:size], stall_s=self._config.stall_s, executor=self._executor)
         return await self._uploads.receive(source, size=size, expect=expect)
 
-    async def put_small(self, items: Sequence[tuple[Manifest, bytes]]) -> list[Digest]:
+    async def put_small(self, items: Sequence[tuple[Manifest, bytes | memoryview]]) -> list[Digest]:
         """Store many contents of at most one chunk each, sharing hops and syncs; durable on return. Returns the digests of those whose bytes do not match: they are not stored. NoSpaceError and
         StorageError: some may have been stored, none is corrupt. ValueError for a content of more than one chunk.
         """
@@ -117,7 +117,7 @@ class BlobStore:
         stored = await self._put([(body, None) for body in bodies])
         return [small_manifest(digest, len(body)) for digest, body in zip(stored, bodies, strict=True) if digest is not None]
 
-    async def _put(self, contents: Sequence[tuple[bytes, Digest | None]]) -> list[Digest | None]:
+    async def _put(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]]) -> list[Digest | None]:
         stored: list[Digest | None] = []
         for group in _groups(contents):
             stored += await self._uploads.put(group)
@@ -264,9 +264,9 @@ def _digest(name: str) -> Digest | None:
         return None
 
 
-def _groups(contents: Sequence[tuple[bytes, Digest | None]]) -> Iterator[list[tuple[bytes, Digest | None]]]:
+def _groups(contents: Sequence[tuple[bytes | memoryview, Digest | None]]) -> Iterator[list[tuple[bytes | memoryview, Digest | None]]]:
     """Cut into groups of at most ``SMALL_GROUP_MAX`` files and about ``SMALL_GROUP_BYTES_MAX``."""
-    group: list[tuple[bytes, Digest | None]] = []
+    group: list[tuple[bytes | memoryview, Digest | None]] = []
     size = 0
     for item in contents:
         group.append(item)

@@ -76,7 +76,7 @@ class Uploads:
                 await hop(self._executor, self._close, [upload])
         return manifest
 
-    async def put(self, contents: Sequence[tuple[bytes, Digest | None]]) -> list[Digest | None]:
+    async def put(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]]) -> list[Digest | None]:
         """Many small contents at once, with what they are expected to be; their digests, None for those that are something else and were not stored."""
         uploads = [_Upload(self._directory / f"{UPLOAD_PREFIX}{next(self._numbers)}") for _ in contents]
         try:
@@ -86,7 +86,7 @@ class Uploads:
             await hop(self._executor, self._close, uploads)
         return found
 
-    def _write_all(self, contents: Sequence[tuple[bytes, Digest | None]], uploads: Sequence[_Upload]) -> list[Digest | None]:
+    def _write_all(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]], uploads: Sequence[_Upload]) -> list[Digest | None]:
         found: list[Digest | None] = []
         for (content, expect), upload in zip(contents, uploads, strict=True):
             digest = Digest(hashlib.sha256(content).digest())
