@@ -248,14 +248,14 @@ class PeerClient:
                     ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if secure else None,
                 )
         except TimeoutError:
-            raise UnreachableError(f"{parts.netloc} does not answer") from None
+            raise UnreachableError(f"{parts.netloc} does not answer", code="connect") from None
         except OSError as error:
-            raise UnreachableError(f"{error.strerror or error} at {parts.netloc}") from None
+            raise UnreachableError(f"{error.strerror or error} at {parts.netloc}", code="connect") from None
         try:
             check_pin(transport, certificate)
         except PeerError as error:
             connection.close()
-            raise UnreachableError(f"{parts.netloc}: {error.message}", code=error.error_code) from None
+            raise UnreachableError(f"{parts.netloc}: {error.message}", code="connect") from None
         self._open.add(connection)
         connection.on_closed = lambda: self._open.discard(connection)
         return connection

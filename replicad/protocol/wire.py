@@ -228,7 +228,7 @@ class SendMany(Struct, frozen=True, array_like=True, tag="sendmany"):
 
 
 class Unsent(Struct, frozen=True, array_like=True, tag="unsent"):
-    """The ``Send`` or ``SendMany`` of that number cannot be answered: ``busy``, ``absent``, ``unreachable`` (your door does not answer me)."""
+    """The ``Send`` or ``SendMany`` of that number cannot be answered: ``busy``, ``absent``, ``refused`` (not granted), ``unreachable`` (your door does not answer me)."""
 
     transfer: _Seq
     code: Annotated[str, Meta(max_length=40)]

@@ -1,0 +1,94 @@
+"""What all data requests between nodes have in common: who asks, what a refusal looks like, how bytes of a file leave.
+
+Every request is authenticated by the link's session before anything else is looked at. A refusal is a small JSON body with a stable code; "not granted" and "unknown" look the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from replicad.errors import InputError, NotFoundError, PeerError, ReplicadError, StorageError
+from replicad.net.sendfile import send_file
+from replicad.telemetry.log import get
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from replicad.net.link import Link
+    from replicad.net.links import LinkTable
+
+log = get(__name__)
+
+TRANSFER_DIGITS_MAX = 19
+Answer = web.StreamResponse
+
+
+def authenticated(links: LinkTable, handler: Callable[[web.Request, Link], Awaitable[Answer]]) -> Callable[[web.Request], Awaitable[Answer]]:
+    """The handler for members only, told through which link's session the request was proven. Its errors become refusals."""
+
+    @functools.wraps(handler)
+    async def answer(request: web.Request) -> Answer:
+        range_ = request.headers.get("Range" if request.method == "GET" else "Content-Range", "")
+        try:
+            link = links.authenticate(request.headers.get("Authorization"), request.method, request.raw_path, range_)
+        except PeerError as error:
+            log.seldom((request.remote, error.error_code), "data request refused", address=request.remote, code=error.error_code, reason=error.message)
+            return refusal(401, error.error_code)
+        try:
+            return await handler(request, link)
+        except (PeerError, InputError) as error:
+            log.seldom((link.node, error.error_code), "a peer asked nonsense", peer=link.node.short, code=error.error_code, reason=error.message)
+            return refusal(400, error.error_code)
+        except ReplicadError as error:
+            return refusal(error.http_status, error.error_code)
+
+    return answer
+
+
+def refusal(status: int, code: str) -> web.Response:
+    """A refusal that says why. After a body that nobody read, the connection cannot be used again."""
+    response = web.json_response({"code": code}, status=status)
+    if status == 429:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+def transfer_of(request: web.Request) -> int:
+    """The number under which this was asked for over the link; NotFoundError if there is none."""
+    text = request.query.get("transfer", "")
+    if not text.isascii() or not text.isdecimal() or len(text) > TRANSFER_DIGITS_MAX:
+        raise NotFoundError("no such transfer")
+    return int(text)
+
+
+class FileAnswer(web.StreamResponse):
+    """206 with exactly ``count`` bytes of an open file, which stays the caller's: sendfile where there is no TLS."""
+
+    def __init__(self, fd: int, *, offset: int, count: int, size: int) -> None:
+        super().__init__(status=206)
+        self._fd = fd
+        self._offset = offset
+        self._count = count
+        self._size = size
+
+    async def prepare(self, request: web.BaseRequest) -> Any:
+        """Send everything; ConnectionError when the peer is gone. A file that fails cuts the connection: never a body that only looks complete."""
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the peer is gone")
+        head = (
+            "HTTP/1.1 206 Partial Content\r\nContent-Type: application/octet-stream\r\n"
+            f"Content-Length: {self._count}\r\nContent-Range: bytes {self._offset}-{self._offset + self._count - 1}/{self._size}\r\n\r\n"
+        ).encode("ascii")
+        try:
+            await send_file(transport, self._fd, offset=self._offset, count=self._count, head=head, drain=request.writer.drain)
+        except StorageError as error:
+            transport.abort()
+            log.error("a file failed while it was sent to a peer", reason=error.message)
+            raise ConnectionAbortedError("the file failed") from error
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to send."""

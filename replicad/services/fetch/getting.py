@@ -1,0 +1,112 @@
+"""How bytes come from a peer: over HTTP from its door, or, if that cannot be reached, by a ``Send`` over the link and a ``PUT`` to ours. The same path, reversed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from replicad.errors import BusyError, NotAllowedError, NotFoundError, PeerError, ReplicadError, StorageError, UnreachableError
+from replicad.model.manifest import MANIFEST_BYTES_MAX
+from replicad.net.client import BATCH_PATH, BLOBS_PATH, MANIFESTS_PATH, check_manifest
+from replicad.protocol.fetch import batch
+from replicad.protocol.fetch.events import Fault
+from replicad.protocol.wire import Send, SendMany
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from replicad.model.chunks import Extent
+    from replicad.model.entries import Wanted
+    from replicad.model.ids import NodeId
+    from replicad.model.manifest import Manifest
+    from replicad.net.client import PeerClient
+    from replicad.net.link import Link
+    from replicad.protocol.wire import Small
+    from replicad.services.fetch.inbox import Inbox
+
+STALL_S = 15.0
+GRACE_S = 30.0
+RATE_MIN = 16 << 10
+"""As for the other direction (``net.client.ClientConfig``)."""
+DETOUR_S = 60.0
+"""A door that could not be reached is not tried again for so long, if its owner may be able to reach ours."""
+
+_FAULTS: dict[str, Fault] = {"short-body": Fault.SHORT, "long-body": Fault.LONG}
+
+
+class Getting:
+    """One way to ask, whichever path the bytes take. Nothing here is verified yet, except manifests."""
+
+    def __init__(self, client: PeerClient, inbox: Inbox) -> None:
+        self._client = client
+        self._inbox = inbox
+        self._detours: dict[NodeId, float] = {}
+
+    async def chunks(self, link: Link, manifest: Manifest, extent: Extent, into: memoryview) -> tuple[int, ReplicadError | None]:
+        """Fill ``into`` with an extent. Returns how many bytes arrived and why not all of them."""
+        if self._direct(link):
+            received, error = await self._client.chunks(link, manifest, extent, into)
+            self._note(link, error)
+            return received, error
+        start, stop = manifest.byte_range(extent)
+        name = f"{BLOBS_PATH}{manifest.content}", f"bytes {start}-{stop - 1}/{manifest.size}"
+        with self._inbox.expecting(link.node, name=name, into=into, exact=True) as expected:
+            link.send(Send(expected.transfer, manifest.content, manifest.id, extent.first, extent.count))
+            return await expected.wait(stall_s=STALL_S, limit_s=GRACE_S + len(into) / RATE_MIN)
+
+    async def manifest(self, link: Link, wanted: Wanted) -> Manifest:
+        """The manifest that an entry names, checked against it. IntegrityError if it is another one."""
+        if self._direct(link):
+            try:
+                return await self._client.manifest(link, wanted)
+            except UnreachableError as error:
+                self._note(link, error)
+                raise
+        into = memoryview(bytearray(MANIFEST_BYTES_MAX))
+        with self._inbox.expecting(link.node, name=(f"{MANIFESTS_PATH}{wanted.manifest}", ""), into=into, exact=False) as expected:
+            link.send(Send(expected.transfer, wanted.content, wanted.manifest, 0, 0))
+            received, missing = await expected.wait(stall_s=STALL_S, limit_s=GRACE_S)
+        if missing is not None:
+            raise missing
+        return check_manifest(bytes(into[:received]), wanted)
+
+    async def batch(self, link: Link, contents: Sequence[Small], into: memoryview) -> list[memoryview | None]:
+        """Small contents as parts of ``into``, None for what the peer lacks."""
+        if self._direct(link):
+            try:
+                return await self._client.batch(link, contents, into)
+            except UnreachableError as error:
+                self._note(link, error)
+                raise
+        with self._inbox.expecting(link.node, name=(BATCH_PATH, ""), into=into, exact=False) as expected:
+            link.send(SendMany(expected.transfer, tuple(contents)))
+            received, missing = await expected.wait(stall_s=STALL_S, limit_s=GRACE_S + len(into) / RATE_MIN)
+        if missing is not None:
+            raise missing
+        return batch.answered(contents, into[:received])
+
+    def forget(self, node: NodeId) -> None:
+        """The link to this peer ended."""
+        self._detours.pop(node, None)
+        self._client.forget(node)
+
+    def _direct(self, link: Link) -> bool:
+        return link.peer_url is not None and link.reachable and asyncio.get_running_loop().time() >= self._detours.get(link.node, 0.0)
+
+    def _note(self, link: Link, error: ReplicadError | None) -> None:
+        if isinstance(error, UnreachableError) and error.error_code == "connect":
+            self._detours[link.node] = asyncio.get_running_loop().time() + DETOUR_S
+
+
+def fault_of(error: ReplicadError) -> Fault:
+    """What an error means for the plan."""
+    if isinstance(error, PeerError):
+        return _FAULTS.get(error.error_code, Fault.MALFORMED)
+    kinds: tuple[tuple[type[ReplicadError] | tuple[type[ReplicadError], ...], Fault], ...] = (
+        (BusyError, Fault.BUSY),
+        (NotAllowedError, Fault.REFUSED),
+        (NotFoundError, Fault.ABSENT),
+        (UnreachableError, Fault.BROKEN),
+        (StorageError, Fault.LOCAL),
+    )
+    return next((fault for kind, fault in kinds if isinstance(error, kind)), Fault.LOCAL)

@@ -1,0 +1,239 @@
+"""Does what the plan says: one task per request, per content to open and per content to finish. Each ends with the event that the plan expects, whatever happens.
+
+A request holds its buffer until its bytes are verified and written; a cancellation waits for the thread that works on it (the store sees to that), so no buffer is used twice at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from replicad.errors import IntegrityError, NoSpaceError, ReplicadError, UnreachableError
+from replicad.model.manifest import Manifest
+from replicad.protocol.fetch import batch
+from replicad.protocol.fetch.events import (
+    Cancel,
+    Close,
+    Ended,
+    Event,
+    Fault,
+    Finish,
+    Finished,
+    GetBatch,
+    GetExtent,
+    GetManifest,
+    Halt,
+    Open,
+    Opened,
+    Target,
+    Unopened,
+)
+from replicad.protocol.fetch.jobs import small_of
+from replicad.services.fetch.getting import fault_of
+from replicad.telemetry.log import get
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from replicad.catalog import Catalog
+    from replicad.model.entries import Wanted
+    from replicad.model.ids import NodeId
+    from replicad.net.link import Link
+    from replicad.net.links import LinkTable
+    from replicad.services.fetch.buffers import Buffers
+    from replicad.services.fetch.getting import Getting
+    from replicad.services.fetch.partials import Partials
+    from replicad.store.blobs import BlobStore
+
+log = get(__name__)
+
+FULL_S = 30.0
+"""After the disk was full or failed, nothing is asked for so long: long enough not to hammer it, short enough to go on by itself soon after room appears (a guess)."""
+
+Task = Open | Close | Finish | GetManifest | GetExtent | GetBatch
+
+
+class Performing:
+    """``report`` takes the events; ``progressed(target)`` is called when chunks of a partial were verified."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        store: BlobStore,
+        links: LinkTable,
+        getting: Getting,
+        partials: Partials,
+        buffers: Buffers,
+        report: Callable[[Event], None],
+        progressed: Callable[[Target], None],
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._links = links
+        self._getting = getting
+        self._partials = partials
+        self._buffers = buffers
+        self._report = report
+        self._progressed = progressed
+        self._requests: dict[int, asyncio.Task[None]] = {}
+        self._order: dict[Target, tuple[asyncio.Lock, int]] = {}
+
+    def start(self, group: asyncio.TaskGroup, effect: Task | Cancel) -> None:
+        """Begin to do it, as a child of the service."""
+        match effect:
+            case Cancel():
+                task = self._requests.pop(effect.number, None)
+                if task is not None:
+                    task.cancel()
+            case GetManifest() | GetExtent() | GetBatch():
+                task = self._requests[effect.number] = group.create_task(self._request(effect))
+                task.add_done_callback(lambda _: self._requests.pop(effect.number, None))
+            case Open():
+                group.create_task(self._in_order(effect.target, self._open(effect.target)))
+            case Finish():
+                group.create_task(self._in_order(effect.target, self._finish(effect.target)))
+            case Close():
+                group.create_task(self._in_order(effect.target, self._close(effect)))
+
+    async def _in_order(self, target: Target, work: Coroutine[object, object, None]) -> None:
+        """What is done to one partial is done one after the other."""
+        lock, users = self._order.get(target) or (asyncio.Lock(), 0)
+        self._order[target] = lock, users + 1
+        try:
+            async with lock:
+                await work
+        finally:
+            work.close()
+            users = self._order[target][1] - 1
+            if users:
+                self._order[target] = lock, users
+            else:
+                del self._order[target]
+
+    # -- partials
+
+    async def _open(self, target: Target, known: Manifest | None = None) -> None:
+        """Say what is here of a content: nothing, its manifest, some chunks, or all of it."""
+        try:
+            adopted = None if known else await self._store.adopt(target.content)
+            if adopted is not None:
+                await self._catalog.hold([adopted])
+                self._report(Unopened(target))
+                return
+            manifest = known or await self._catalog.manifest(*target)
+            if manifest is None:
+                self._report(Opened(target, manifest=False))
+                return
+            await self._partials.open(manifest)
+        except ReplicadError as error:
+            log.seldom(target, "a content cannot be fetched now", content=target.content.short, reason=error.message)
+            if isinstance(error, NoSpaceError):
+                self._report(Halt(FULL_S))
+            self._report(Unopened(target))
+            return
+        self._report(Opened(target, manifest=True, verified=self._partials.verified(target)))
+        self._progressed(target)
+
+    async def _finish(self, target: Target) -> None:
+        try:
+            await self._partials.finish(target)
+        except IntegrityError as error:
+            log.error(
+                "a manifest lies: its chunks are right, the content is not", content=target.content.short, manifest=target.manifest.short, reason=error.message
+            )
+            await self._partials.close(target, discard=True)
+            self._report(Finished(target, sound=False))
+        except ReplicadError as error:
+            log.seldom(target, "a content could not be finished and will be tried again", content=target.content.short, reason=error.message)
+            self._report(Halt(FULL_S))
+            self._report(Opened(target, manifest=True, verified=self._partials.verified(target)))
+        else:
+            self._report(Finished(target))
+
+    async def _close(self, effect: Close) -> None:
+        try:
+            await self._partials.close(effect.target, discard=effect.discard)
+        except ReplicadError as error:
+            log.warning("a partial could not be closed cleanly", content=effect.target.content.short, reason=error.message)
+
+    # -- requests
+
+    async def _request(self, effect: GetManifest | GetExtent | GetBatch) -> None:
+        link = self._links.get(effect.node)
+        try:
+            if link is None:
+                raise UnreachableError("no link")
+            match effect:
+                case GetManifest():
+                    await self._get_manifest(effect, link)
+                case GetExtent():
+                    await self._get_extent(effect, link)
+                case GetBatch():
+                    await self._get_batch(effect, link)
+        except ReplicadError as error:
+            fault = fault_of(error)
+            self._explain(effect.node, fault, error)
+            self._report(Ended(effect.number, fault=fault))
+
+    async def _get_manifest(self, effect: GetManifest, link: Link) -> None:
+        target = Target(effect.wanted.content, effect.wanted.manifest)
+        try:
+            manifest = await self._getting.manifest(link, effect.wanted)
+        except IntegrityError as error:
+            self._explain(effect.node, Fault.BAD_MANIFEST, error)
+            self._report(Ended(effect.number, bad=(0,), fault=Fault.BAD_MANIFEST))
+            return
+        await self._catalog.add_manifests([manifest])
+        self._report(Ended(effect.number))
+        await self._in_order(target, self._open(target, manifest))
+
+    async def _get_extent(self, effect: GetExtent, link: Link) -> None:
+        partial = self._partials.get(effect.target)
+        if partial is None:
+            raise UnreachableError("the content is not open")
+        manifest = partial.manifest
+        start, stop = manifest.byte_range(effect.extent)
+        with self._buffers.taken(stop - start) as buffer:
+            received, error = await self._getting.chunks(link, manifest, effect.extent, buffer)
+            whole = received if received == len(buffer) else received - received % manifest.chunk_size
+            good, bad = await self._partials.write(effect.target, effect.extent.first, buffer[:whole]) if whole else ([], [])
+        fault = fault_of(error) if error is not None else None
+        if fault is not None and error is not None:
+            self._explain(effect.node, fault, error)
+        first = effect.extent.first
+        self._report(Ended(effect.number, good=tuple(index - first for index in good), bad=tuple(index - first for index in bad), fault=fault))
+        self._progressed(effect.target)
+
+    async def _get_batch(self, effect: GetBatch, link: Link) -> None:
+        contents = [small_of(wanted) for wanted in effect.wanted]
+        with self._buffers.taken(batch.answer_bytes_max(contents)) as buffer:
+            parts = await self._getting.batch(link, contents, buffer)
+            bad = await self._keep(effect.wanted, parts)
+        present = [at for at, part in enumerate(parts) if part is not None]
+        self._report(
+            Ended(
+                effect.number,
+                good=tuple(at for at in present if at not in bad),
+                bad=tuple(bad),
+                absent=tuple(at for at, part in enumerate(parts) if part is None),
+            )
+        )
+
+    async def _keep(self, wanted: Sequence[Wanted], parts: Sequence[memoryview | None]) -> list[int]:
+        """Verify, store and hold what came of a batch; returns the places of what is not what it should be."""
+        present = [
+            (at, manifest, part)
+            for at, (one, part) in enumerate(zip(wanted, parts, strict=True))
+            if part is not None and (manifest := Manifest.implied(one.content, one.size))
+        ]
+        wrong = set(await self._store.put_small([(manifest, part) for _, manifest, part in present]))
+        await self._catalog.hold([manifest for _, manifest, _ in present if manifest.content not in wrong])
+        return [at for at, manifest, _ in present if manifest.content in wrong]
+
+    def _explain(self, node: NodeId, fault: Fault, error: ReplicadError) -> None:
+        if fault is Fault.LOCAL:
+            log.seldom("local", "fetching pauses", reason=error.message)
+            self._report(Halt(FULL_S))
+        elif fault is not Fault.BUSY:
+            log.seldom((node, fault), "a request to a peer failed", peer=node.short, fault=fault.value, reason=error.message)

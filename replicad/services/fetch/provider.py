@@ -1,0 +1,274 @@
+"""The serving side: who may have what, in which turn, from which file. Handlers of the peer door and the links' messages come here.
+
+Only verified chunks leave: of a held blob all, of a partial those whose hash was checked. Every request is judged against the records as they are now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections import OrderedDict
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from replicad.errors import BusyError, NotAllowedError, NotFoundError, StorageError
+from replicad.model.chunks import CHUNK_SIZE_MIN, Extent
+from replicad.protocol.fetch import batch, sets, supply
+from replicad.protocol.fetch.events import Target
+from replicad.protocol.fetch.turns import Turn, Turns
+from replicad.protocol.wire import Small
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from replicad.catalog import Catalog
+    from replicad.model.ids import Digest, NodeId
+    from replicad.model.manifest import Manifest
+    from replicad.protocol.fetch.config import FetchConfig
+    from replicad.protocol.fetch.events import Say
+    from replicad.services.fetch.partials import Partials
+    from replicad.services.fetch.rights import Rights
+    from replicad.store.blobs import BlobStore
+
+QUEUE_S = 5.0
+"""A request waits for its turn at most so long, then it hears "busy": less than the time after which its peer gives up a silent one."""
+MANIFESTS_MAX = 256
+"""Manifests of contents being served that are kept at hand: 32 MiB if all were of the largest kind, which is rare; normally some kilobytes each."""
+PIECE_BYTES = 1 << 20
+
+
+class Provider:
+    """``say`` sends what the supply wants told."""
+
+    def __init__(
+        self,
+        config: FetchConfig,
+        *,
+        catalog: Catalog,
+        store: BlobStore,
+        partials: Partials,
+        rights: Rights,
+        randrange: sets.RandRange,
+        say: Callable[[list[Say]], None],
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._partials = partials
+        self._rights = rights
+        self._say = say
+        self.supply = supply.Supply(randrange)
+        self._turns = Turns(config)
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._numbers = itertools.count(1)
+        self._patience: asyncio.TimerHandle | None = None
+        self._manifests: OrderedDict[Digest, Manifest] = OrderedDict()
+        self.sent_bytes = 0
+
+    # -- what is here
+
+    async def servable(self, target: Target) -> tuple[int, int]:
+        """(number of chunks, set of those that can be served) of a content; (0, 0) if nothing is known of it."""
+        try:
+            manifest, verified = await self._known(target)
+        except NotFoundError:
+            return 0, 0
+        return manifest.count, verified
+
+    async def _held(self, content: Digest) -> Manifest | None:
+        found = self._manifests.get(content)
+        if found is None:
+            found = await self._catalog.held_manifest(content)
+            if found is None:
+                return None
+            self._manifests[content] = found
+            if len(self._manifests) > MANIFESTS_MAX:
+                self._manifests.popitem(last=False)
+        return found
+
+    async def held_small(self, contents: Sequence[Small]) -> tuple[Small, ...]:
+        """Those that are held under exactly that size."""
+        candidates = [small for small in contents if self._catalog.is_held(small.content)]
+        sizes = await asyncio.to_thread(self._sizes, candidates) if candidates else []
+        return tuple(small for small, size in zip(candidates, sizes, strict=True) if size == small.size)
+
+    def _sizes(self, contents: Sequence[Small]) -> list[int]:
+        return [_size(self._store.path_of(small.content)) for small in contents]
+
+    # -- what others want to know
+
+    async def watch(self, node: NodeId, target: Target, *, active: bool) -> None:
+        """A peer fetches a content, or does not any more."""
+        if not active:
+            self.tell(supply.Unwatch(node, target))
+            return
+        count, servable = await self.servable(target) if await self._rights.may_have(node, target.content) else (0, 0)
+        self.tell(supply.Watch(node, target, count, servable))
+
+    async def seek(self, node: NodeId, contents: tuple[Small, ...], *, active: bool) -> None:
+        """A peer looks for small contents, or does not any more."""
+        held: tuple[Small, ...] = ()
+        if active:
+            granted = await self._rights.granted(node, (small.content for small in contents))
+            held = await self.held_small([small for small in contents if small.content in granted])
+        self.tell(supply.Sought(node, contents, held, active))
+
+    def progressed(self, target: Target) -> None:
+        """Chunks of a partial were verified (or lost)."""
+        partial = self._partials.get(target)
+        if partial is not None and self.supply.is_watched(target):
+            self.tell(supply.Servable(target, partial.manifest.count, self._partials.verified(target)))
+
+    async def now_held(self, contents: Iterable[tuple[Digest, int]]) -> None:
+        """These contents (digest, size) are held now, however they came."""
+        small = []
+        for content, size in contents:
+            if size <= CHUNK_SIZE_MIN:
+                small.append(Small(content, size))
+            for target in self.supply.watched_targets(content):
+                count, servable = await self.servable(target)
+                if count:
+                    self.tell(supply.Servable(target, count, servable))
+        if small:
+            self.tell(supply.SmallHeld(tuple(small)))
+
+    def lost(self, content: Digest) -> None:
+        """This content is not held any more."""
+        found = self._manifests.pop(content, None)
+        for target in self.supply.watched_targets(content):
+            self.tell(supply.Servable(target, found.count if found is not None else 0, 0))
+        if found is not None and found.size <= CHUNK_SIZE_MIN:
+            self.tell(supply.SmallHeld((Small(content, found.size),), held=False))
+
+    def tell(self, event: supply.SupplyEvent) -> None:
+        """Give the supply an event, send what it says."""
+        self._say(self.supply.handle(event, _now()))
+
+    # -- what others fetch
+
+    @asynccontextmanager
+    async def turn(self, node: NodeId) -> AsyncIterator[None]:
+        """The right to send one answer; waits for it at most ``QUEUE_S``. BusyError."""
+        number = next(self._numbers)
+        turn = self._turns.ask(number, node, _now())
+        if turn is Turn.BUSY:
+            raise BusyError("one request of yours is waiting already")
+        try:
+            if turn is Turn.WAIT:
+                await self._wait(number)
+            yield
+        finally:
+            self._turns.done(number)
+            self._admit()
+
+    async def _wait(self, number: int) -> None:
+        waiter = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._rearm()
+        try:
+            async with asyncio.timeout(QUEUE_S):
+                await waiter
+        except TimeoutError:
+            raise BusyError("too many others are being served") from None
+        finally:
+            del self._waiting[number]
+
+    def _admit(self) -> None:
+        for number in self._turns.due(_now()):
+            waiter = self._waiting.get(number)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        self._rearm()
+
+    def _rearm(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        deadline = self._turns.next_deadline()
+        if deadline is not None:
+            self._patience = asyncio.get_running_loop().call_at(deadline, self._admit)
+
+    async def open_chunks(self, node: NodeId, target: Target, *, start: int, stop: int) -> tuple[int, int]:
+        """(file descriptor that the caller closes, size of the content) for bytes ``start`` to ``stop``, all of them verified. NotAllowedError; NotFoundError if some are not here."""
+        await self._check(node, target.content)
+        manifest, verified = await self._known(target)
+        if not 0 <= start < stop <= manifest.size:
+            raise NotFoundError("the content has no such bytes")
+        extent = Extent(start // manifest.chunk_size, -(-stop // manifest.chunk_size) - start // manifest.chunk_size)
+        if sets.run(extent.first, extent.count) & ~verified:
+            raise NotFoundError("not all of those bytes are here")
+        fd = await self._open(target)
+        self.tell(supply.Asked(node, target, extent))
+        self.sent_bytes += stop - start
+        return fd, manifest.size
+
+    async def _known(self, target: Target) -> tuple[Manifest, int]:
+        """The manifest, if it is that of a content which is here, and the set of its chunks that can be served. NotFoundError."""
+        partial = self._partials.get(target)
+        if partial is not None:
+            return partial.manifest, self._partials.verified(target)
+        held = await self._held(target.content) if self._catalog.is_held(target.content) else None
+        if held is None or held.id != target.manifest:
+            raise NotFoundError("nothing of that content is here")
+        return held, sets.full(held.count)
+
+    async def _open(self, target: Target) -> int:
+        partial = self._partials.get(target)
+        if partial is not None:
+            return os.dup(partial.fd)
+        try:
+            return self._store.open_blob(target.content)
+        except NotFoundError:
+            await self._catalog.lose(target.content)
+            raise
+
+    async def manifest(self, node: NodeId, target: Target) -> Manifest:
+        """The manifest of a content that is here, whole or in part. NotAllowedError, NotFoundError."""
+        await self._check(node, target.content)
+        return (await self._known(target))[0]
+
+    async def open_batch(self, node: NodeId, contents: tuple[Small, ...]) -> tuple[int, AsyncIterator[bytes]]:
+        """(length, pieces) of a batch answer. NotAllowedError if nothing of it is granted. The pieces raise StorageError when a blob vanishes meanwhile."""
+        granted = await self._rights.granted(node, (small.content for small in contents))
+        if not granted:
+            raise NotAllowedError("none of these contents is granted")
+        held = set(await self.held_small([small for small in contents if small.content in granted]))
+        size = len(contents) + sum(small.size for small in contents if small in held)
+        self.sent_bytes += size
+        return size, self._pieces(contents, held)
+
+    async def _pieces(self, contents: tuple[Small, ...], held: set[Small]) -> AsyncIterator[bytes]:
+        group: list[Small] = []
+        for place, small in enumerate(contents, 1):
+            group.append(small)
+            if place == len(contents) or sum(one.size for one in group) >= PIECE_BYTES:
+                yield await asyncio.to_thread(self._read, group, held)
+                group = []
+
+    def _read(self, contents: list[Small], held: set[Small]) -> bytes:
+        pieces: list[bytes] = []
+        for small in contents:
+            if small not in held:
+                pieces.append(batch.ABSENT)
+                continue
+            with self._store.path_of(small.content).open("rb") as blob:
+                content = blob.read(small.size + 1)
+            if len(content) != small.size:
+                raise StorageError(f"blob {small.content} has another length than before")
+            pieces += (batch.HELD, content)
+        return b"".join(pieces)
+
+    async def _check(self, node: NodeId, content: Digest) -> None:
+        if not await self._rights.may_have(node, content):
+            raise NotAllowedError("that content is not granted")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,69 @@
+"""May this member have this content? Asked for every request and every message about content, against the records as they are now.
+
+It may if an entry that counts names the content in a share which exists and which the member is granted. Which shares name a content only grows, so that is remembered; what a member is granted is
+looked up afresh each time: an expelled node's right ends with the commit of the record.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from replicad.model.ids import Digest, NodeId
+    from replicad.protocol.replica import Replica
+
+REMEMBERED_MAX = 16_384
+"""Contents whose shares are remembered: about 3 MiB."""
+
+
+class Names(Protocol):
+    """What the rights need of the catalog."""
+
+    replica: Replica
+
+    async def named_by_many(self, contents: Iterable[Digest]) -> Mapping[Digest, set[str]]:
+        """The shares in which entries that count name each content."""
+
+
+class Rights:
+    """Answers from the records as they are."""
+
+    def __init__(self, names: Names, *, clock_ms: Callable[[], int]) -> None:
+        self._names = names
+        self._clock_ms = clock_ms
+        self._named: OrderedDict[Digest, frozenset[str]] = OrderedDict()
+
+    async def granted(self, node: NodeId, contents: Iterable[Digest]) -> set[Digest]:
+        """Those of the contents that the member may have."""
+        wanted = list(dict.fromkeys(contents))
+        allowed = {content for content in wanted if self._allows(node, self._named.get(content, frozenset()))}
+        unknown = [content for content in wanted if content not in allowed]
+        if unknown:
+            for content, shares in (await self._names.named_by_many(unknown)).items():
+                self._remember(content, frozenset(shares))
+            allowed.update(content for content in unknown if self._allows(node, self._named.get(content, frozenset())))
+        return allowed
+
+    async def may_have(self, node: NodeId, content: Digest) -> bool:
+        """The same for one."""
+        return content in await self.granted(node, (content,))
+
+    def forget(self) -> None:
+        """The network is another one now, or entries ceased to count."""
+        self._named.clear()
+
+    def _remember(self, content: Digest, shares: frozenset[str]) -> None:
+        self._named[content] = shares
+        self._named.move_to_end(content)
+        if len(self._named) > REMEMBERED_MAX:
+            self._named.popitem(last=False)
+
+    def _allows(self, node: NodeId, shares: frozenset[str]) -> bool:
+        trust = self._names.replica.trust
+        member = trust.members(self._clock_ms()).get(node)
+        if member is None or not shares:
+            return False
+        existing = trust.shares()
+        return any(member.has_share(share) and share in existing for share in shares)

@@ -1,0 +1,337 @@
+"""The pump: links, hub and clock in, effects out. Owns every task of fetching and serving; one Task group, nothing left behind.
+
+Assembly opens it before the links run, so that no message finds no handler. If ``run`` fails and is started again, the plan begins afresh: what the disk has is found again, and the peers are asked
+anew what they have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from replicad.errors import ReplicadError
+from replicad.model.chunks import CHUNK_SIZE_MIN
+from replicad.model.events import ContentHeld, ContentLost, EntriesChanged, TrustChanged
+from replicad.net.client import PeerClient
+from replicad.protocol.fetch import sets, supply
+from replicad.protocol.fetch.config import FetchConfig
+from replicad.protocol.fetch.events import Blame, Event, Here, Opened, PeerDown, PeerUp, Rival, Say, Target, Tick, Told, Wants
+from replicad.protocol.fetch.jobs import ContentJob
+from replicad.protocol.fetch.plan import Plan, Statistics
+from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Unsent
+from replicad.services.fetch.buffers import Buffers
+from replicad.services.fetch.getting import Getting
+from replicad.services.fetch.giving import Giving
+from replicad.services.fetch.inbox import Inbox
+from replicad.services.fetch.partials import Partials
+from replicad.services.fetch.performing import Performing
+from replicad.services.fetch.provider import Provider
+from replicad.services.fetch.rights import Rights
+from replicad.telemetry.log import get
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from replicad.catalog import Catalog
+    from replicad.model.events import Event as HubEvent
+    from replicad.model.ids import Digest, NodeId
+    from replicad.net.link import Link
+    from replicad.net.links import LinkTable
+    from replicad.services.hub import Hub
+    from replicad.store.blobs import BlobStore
+
+log = get(__name__)
+
+WANTED_MAX = 10_000
+REFRESH_S = 0.2
+"""What is wanted is read again at most so often: a publication of thousands of files commits in many steps."""
+CUT_REFRESH_S = 5.0
+OUTBOX_MAX = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One large content on its way: ``sources`` are asked for parts of it now, ``rate`` is what they bring in bytes per second."""
+
+    content: Digest
+    size: int
+    done_bytes: int
+    sources: list[NodeId]
+    rate: float
+
+
+class Fetch:
+    """Fetching and serving of one node. Made by ``open``."""
+
+    def __init__(
+        self, catalog: Catalog, store: BlobStore, links: LinkTable, *, hub: Hub, config: FetchConfig, client: PeerClient, clock_ms: Callable[[], int]
+    ) -> None:
+        self._catalog = catalog
+        self._links = links
+        self._hub = hub
+        self._config = config
+        self._clock_ms = clock_ms
+        self._dice = random.SystemRandom()
+        self._plan = Plan(config, self._dice.randrange)
+        self._rights = Rights(catalog, clock_ms=clock_ms)
+        self._partials = Partials(catalog, store, shrunk=self._shrunk)
+        self._buffers = Buffers(config.bytes_in_flight_max)
+        self.inbox = Inbox()
+        self.provider = Provider(
+            config, catalog=catalog, store=store, partials=self._partials, rights=self._rights, randrange=self._dice.randrange, say=self._say
+        )
+        self._getting = Getting(client, self.inbox)
+        self._giving = Giving(self.provider, client)
+        self._performing = Performing(
+            catalog=catalog,
+            store=store,
+            links=links,
+            getting=self._getting,
+            partials=self._partials,
+            buffers=self._buffers,
+            report=self._tell,
+            progressed=self.provider.progressed,
+        )
+        self._group: asyncio.TaskGroup | None = None
+        self._outbox: deque[Say] = deque()
+        self._speak = asyncio.Event()
+        self._refresh = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        catalog: Catalog,
+        store: BlobStore,
+        links: LinkTable,
+        *,
+        hub: Hub,
+        config: FetchConfig | None = None,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> AsyncIterator[Fetch]:
+        """Ready to serve and to ``run``; its messages are routed. Closes its connections at the end."""
+        async with PeerClient() as client:
+            fetch = cls(catalog, store, links, hub=hub, config=config or FetchConfig(), client=client, clock_ms=clock_ms)
+            fetch._route()
+            yield fetch
+
+    # -- what others ask of it
+
+    def transfers(self) -> list[Transfer]:
+        """Large contents being fetched, oldest first."""
+        found = []
+        for job in self._plan.jobs():
+            if isinstance(job, ContentJob):
+                sources = self._plan.sources(job)
+                found.append(Transfer(job.target.content, job.wanted.size, job.wanted.size - job.size_of(job.missing), list(sources), sum(sources.values())))
+        return found
+
+    def percent(self, content: Digest) -> int:
+        """How much of a content that is not held is here: 0 to 99."""
+        job = self._plan.job(content)
+        return 0 if job is None else min(99, 100 * (job.count - job.missing.bit_count()) // job.count)
+
+    def statistics(self) -> Statistics:
+        """Counters for telemetry."""
+        return self._plan.statistics()
+
+    async def servable(self, content: Digest, manifest: Digest) -> Have | None:
+        """What this node can serve of a content; None if nothing."""
+        count, chunks = await self.provider.servable(Target(content, manifest))
+        complete = count > 0 and chunks == sets.full(count)
+        return Have(content, manifest, b"" if complete else sets.to_bitmap(chunks, count), complete) if chunks else None
+
+    # -- running
+
+    async def run(self) -> None:
+        """Fetch and serve until cancelled."""
+        self._plan = Plan(self._config, self._dice.randrange)
+        try:
+            async with asyncio.TaskGroup() as group, self._listening():
+                self._group = group
+                group.create_task(self._speak_forever())
+                group.create_task(self._refresh_forever())
+                group.create_task(self._partials.commit_forever())
+                for link in self._links.all():
+                    self._tell(PeerUp(link.node))
+                self._refresh.set()
+                await self._listen()
+        finally:
+            self._group = None
+            if self._timer is not None:
+                self._timer.cancel()
+            await self._partials.close_all()
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        with self._hub.subscribe(EntriesChanged, TrustChanged, ContentHeld, ContentLost) as subscription:
+            self._subscription = subscription
+            yield
+
+    async def _listen(self) -> None:
+        while True:
+            events = await self._subscription.wait()
+            missed, self._subscription.missed = self._subscription.missed, 0
+            if missed or any(isinstance(event, TrustChanged) for event in events):
+                self._rights.forget()
+            if missed or any(isinstance(event, EntriesChanged | TrustChanged | ContentLost) for event in events):
+                self._refresh.set()
+            await self._take(events)
+
+    async def _take(self, events: list[HubEvent]) -> None:
+        held = [(event.content, event.size) for event in events if isinstance(event, ContentHeld)]
+        for content, size in held:
+            if size > CHUNK_SIZE_MIN:
+                self._tell(Here(content))
+        await self.provider.now_held(held)
+        for event in events:
+            if isinstance(event, ContentLost):
+                self.provider.lost(event.content)
+
+    async def _refresh_forever(self) -> None:
+        cut = False
+        while True:
+            try:
+                async with asyncio.timeout(CUT_REFRESH_S if cut else None):
+                    await self._refresh.wait()
+            except TimeoutError:
+                pass
+            self._refresh.clear()
+            wanted = await self._catalog.wanted(WANTED_MAX)
+            cut = len(wanted) == WANTED_MAX
+            self._tell(Wants(tuple(wanted), cut))
+            if not wanted:
+                self._buffers.clear()
+            await asyncio.sleep(REFRESH_S)
+
+    async def _speak_forever(self) -> None:
+        """Send what is to be said, unless the peer has no right to know of that content."""
+        while True:
+            while self._outbox:
+                say = self._outbox.popleft()
+                link = self._links.get(say.node)
+                message = await self._permitted(say) if link is not None else None
+                if link is not None and message is not None:
+                    link.send(message)
+            self._speak.clear()
+            await self._speak.wait()
+
+    async def _permitted(self, say: Say) -> Interest | Have | HaveMore | Seek | Hold | None:
+        message = say.message
+        if isinstance(message, Seek | Hold):
+            granted = await self._rights.granted(say.node, (small.content for small in message.contents))
+            contents = tuple(small for small in message.contents if small.content in granted)
+            if not contents:
+                return None
+            return Seek(contents, message.active) if isinstance(message, Seek) else Hold(contents, message.held)
+        return message if await self._rights.may_have(say.node, message.content) else None
+
+    # -- events and effects
+
+    def _tell(self, event: Event) -> None:
+        """Give the plan an event, do what it says. Without a running service nothing is done."""
+        if self._group is None:
+            return
+        for effect in self._plan.handle(event, asyncio.get_running_loop().time()):
+            if isinstance(effect, Say):
+                self._say([effect])
+            elif isinstance(effect, Blame):
+                self._group.create_task(self._blame(effect))
+            else:
+                self._performing.start(self._group, effect)
+        self._arm()
+
+    def _say(self, says: list[Say]) -> None:
+        if len(self._outbox) + len(says) > OUTBOX_MAX:
+            log.seldom("outbox", "too many messages about content; some are dropped", waiting=len(self._outbox))
+            return
+        self._outbox.extend(says)
+        self._speak.set()
+        self._arm()
+
+    def _arm(self) -> None:
+        """One timer for whatever is due next."""
+        times = [time_s for time_s in (self._plan.next_deadline(), self.provider.supply.next_deadline()) if time_s is not None]
+        if self._timer is not None:
+            if times and self._timer.when() == min(times) and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if times:
+            self._timer = asyncio.get_running_loop().call_at(min(times), self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.provider.tell(supply.Due())
+        self._tell(Tick())
+
+    async def _blame(self, blame: Blame) -> None:
+        log.warning("a peer misbehaved", peer=blame.node.short, offence=blame.offence, detail=blame.detail)
+        try:
+            await self._catalog.blame(blame.node, blame.offence, blame.detail, self._clock_ms())
+        except ReplicadError as error:
+            log.warning("an offence could not be noted", peer=blame.node.short, reason=error.message)
+
+    def _shrunk(self, target: Target) -> None:
+        self._tell(Opened(target, manifest=True, verified=self._partials.verified(target)))
+        self.provider.progressed(target)
+
+    # -- links
+
+    def _route(self) -> None:
+        self._links.route(Interest, self._on_interest)
+        self._links.route(Seek, self._on_seek)
+        self._links.route(Have, self._on_have)
+        self._links.route(HaveMore, self._on_have)
+        self._links.route(Hold, self._on_hold)
+        self._links.route(Send, self._on_send)
+        self._links.route(SendMany, self._on_send)
+        self._links.route(Unsent, self._on_unsent)
+        self._links.on_up(self._on_up)
+        self._links.on_down(self._on_down)
+
+    def _on_up(self, link: Link) -> None:
+        self._tell(PeerUp(link.node))
+
+    def _on_down(self, link: Link, _reason: str) -> None:
+        if self._links.get(link.node) is None:
+            self.provider.tell(supply.Left(link.node))
+            self._getting.forget(link.node)
+            self._tell(PeerDown(link.node))
+
+    async def _on_interest(self, link: Link, message: Interest) -> None:
+        target = Target(message.content, message.manifest)
+        self._tell(Rival(link.node, target, message.active))
+        await self.provider.watch(link.node, target, active=message.active)
+
+    async def _on_seek(self, link: Link, message: Seek) -> None:
+        await self.provider.seek(link.node, message.contents, active=message.active)
+
+    def _on_have(self, link: Link, message: Have | HaveMore) -> None:
+        self._tell(Told(link.node, message))
+        target = Target(message.content, message.manifest)
+        partial = self._partials.get(target)
+        if partial is not None:
+            count = partial.manifest.count
+            chunks = (
+                sets.of(message.chunks) if isinstance(message, HaveMore) else sets.full(count) if message.complete else sets.from_bitmap(message.bitmap, count)
+            )
+            self.provider.tell(supply.Has(link.node, target, chunks))
+
+    def _on_hold(self, link: Link, message: Hold) -> None:
+        self._tell(Told(link.node, message))
+
+    def _on_send(self, link: Link, message: Send | SendMany) -> None:
+        if self._group is None:
+            link.send(Unsent(message.transfer, "busy"))
+        else:
+            self._group.create_task(self._giving.give(link, message))
+
+    def _on_unsent(self, link: Link, message: Unsent) -> None:
+        self.inbox.unsent(link.node, message.transfer, message.code)
