@@ -129,7 +129,6 @@ class Pipeline:
 
     async def take(self) -> Buffer:
         """An empty buffer. Raises the error of a lane that failed."""
-        self._check()
         await self._mine.acquire()
         try:
             self._check()

@@ -110,6 +110,7 @@ async def test_a_sender_that_stalls_is_given_up(tmp_path: Path, size: int) -> No
             client.send(bytes(900))
             with pytest.raises(InputError, match="stalled") as caught:
                 await store.receive_socket(ours.fileno(), prefix=b"", size=size)
+            assert not asyncio.get_running_loop().remove_reader(ours.fileno())
         assert caught.value.error_code == "stalled"
         verify_no_trace(store, tmp_path)
 
@@ -125,6 +126,7 @@ async def test_cancelled_it_lets_go_of_the_socket(tmp_path: Path, size: int) -> 
             receiving.cancel()
             await asyncio.wait([receiving])
             assert receiving.cancelled()
+            assert not asyncio.get_running_loop().remove_reader(ours.fileno())
             verify_no_trace(store, tmp_path)
             client.send(b"next")
             assert ours.recv(10) == b"next"
