@@ -36,7 +36,9 @@ def version_of(connection: sqlite3.Connection, path: Path, *, known: int) -> int
     if application != APPLICATION_ID and (tables or version):
         raise ConfigurationError(f"{path}: this SQLite database is not a replicad catalog", hint="check [node] data")
     if version > known:
-        raise ConfigurationError(f"{path}: the catalog has schema {version}, this program knows up to {known}", hint="run a newer replicad, or restore the backup")
+        raise ConfigurationError(
+            f"{path}: the catalog has schema {version}, this program knows up to {known}", hint="run a newer replicad, or restore the backup"
+        )
     return version
 
 

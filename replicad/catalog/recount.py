@@ -18,9 +18,9 @@ NEXT_ROWS = """
 SELECT record.id, record.type, record.payload, run.origin, record.signature, record.record, record.seq, record.hlc
 FROM record JOIN run ON run.run = record.run JOIN entry ON entry.record = record.record WHERE record.run = ? AND record.seq > ? ORDER BY record.seq LIMIT ?
 """
-ADD_RUNS = "INSERT INTO recount (run, seq, everything) SELECT run, 0, {everything} FROM run WHERE {whose} ON CONFLICT DO UPDATE SET seq = 0, everything = max(everything, excluded.everything)"
-ADD_ORIGIN = ADD_RUNS.format(everything=0, whose="origin = ? AND share <> ''")
-ADD_SHARE = ADD_RUNS.format(everything=1, whose="share = ?")
+_ADD_RUNS = "INSERT INTO recount (run, seq, everything) SELECT run, 0, {everything} FROM run WHERE {whose} ON CONFLICT DO UPDATE SET seq = 0, everything = max(everything, excluded.everything)"
+ADD_ORIGIN = _ADD_RUNS.format(everything=0, whose="origin = ? AND share <> ''")
+ADD_SHARE = _ADD_RUNS.format(everything=1, whose="share = ?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,10 @@ TARGET = """
 SELECT entry.record, entry.register FROM record JOIN entry ON entry.record = record.record JOIN register ON register.register = entry.register
 WHERE record.id = ? AND register.share = ? AND register.key = ?
 """
-ROW = "SELECT entry.record, record.id, record.hlc, entry.content, entry.counts, entry.live FROM entry JOIN record ON record.record = entry.record"
-ROW_ONE = f"{ROW} WHERE entry.record = ?"
-ROWS_LIVE = f"{ROW} WHERE entry.register = ? AND entry.live = 1"
-ROWS_ALL = f"{ROW} WHERE entry.register = ?"
+_ROW = "SELECT entry.record, record.id, record.hlc, entry.content, entry.counts, entry.live FROM entry JOIN record ON record.record = entry.record"
+ROW_ONE = f"{_ROW} WHERE entry.record = ?"
+ROWS_LIVE = f"{_ROW} WHERE entry.register = ? AND entry.live = 1"
+ROWS_ALL = f"{_ROW} WHERE entry.register = ?"
 SUPERSEDERS = """
 SELECT supersedes.record FROM supersedes JOIN entry ON entry.record = supersedes.record JOIN register ON register.register = entry.register
 WHERE supersedes.target = ? AND entry.counts = 1 AND register.share = ? AND register.key = ? LIMIT ?

@@ -16,9 +16,10 @@ from replicad.protocol.runs import Place, Run, Segment
 PLACE = "SELECT run, seq, hlc FROM record WHERE id = ?"
 RECORD = "SELECT record.id, record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.id = ?"
 SEGMENT = "SELECT record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.run = ? AND record.seq BETWEEN ? AND ? ORDER BY record.seq"
+# CROSS JOIN: the runs first, which are few; SQLite would begin with all records.
 NETWORK_RECORDS = """
 SELECT record.id, record.type, record.payload, run.origin, record.signature, record.run, record.seq, record.hlc
-FROM run JOIN record ON record.run = run.run WHERE run.share = '' ORDER BY record.run, record.seq
+FROM run CROSS JOIN record ON record.run = run.run WHERE run.share = '' ORDER BY run.run, record.seq
 """
 RUN_PUT = """
 INSERT INTO run (run, origin, share, incarnation, first_seq, last_seq, last_id, last_hlc, parent_run, parent_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

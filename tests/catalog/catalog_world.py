@@ -27,6 +27,7 @@ from replicad.protocol.runs import Place
 
 START_MS = 1_700_000_000_000
 SHARE = "munki"
+EVERYTHING = "SELECT type, payload, origin, signature, share FROM record JOIN run USING (run) ORDER BY record"
 
 
 def key(name: str) -> SigningKey:
@@ -111,7 +112,7 @@ async def stored(catalog: Catalog, share: str | None = None) -> list[Envelope]:
     """Every envelope a catalog has (of one share), in order of arrival."""
 
     def unit(connection: sqlite3.Connection) -> list[Envelope]:
-        rows = connection.execute("SELECT type, payload, origin, signature, share FROM record JOIN run USING (run) ORDER BY record")
+        rows = connection.execute(EVERYTHING)
         return [Envelope(type_, payload, NodeId(origin), signature) for type_, payload, origin, signature, of in rows if share in (None, of)]
 
     return await catalog._database.scan(unit)
