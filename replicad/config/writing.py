@@ -42,7 +42,7 @@ def initial(given: Mapping[str, str]) -> str:
         except ValueError as error:
             problems.append(f"{key.path}: {error}")
         else:
-            sections.setdefault(key.section, []).append(f"{key.name} = {key.kind.show(value)}\n")
+            sections.setdefault(key.section, []).append(f"{_comment(key.help)}\n{key.name} = {key.kind.show(value)}\n")
     if problems:
         raise InputError("\n".join(problems))
     body = "\n".join(f"[{section}]\n{''.join(lines)}" for section, lines in sections.items())
