@@ -6,26 +6,23 @@ The pieces that services need of each other are handed over as functions, so tha
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from replicad import __version__
 from replicad import config as configuration
 from replicad.catalog import Catalog
 from replicad.crypto import certificate as certificates
 from replicad.crypto.keys import SigningKey
-from replicad.errors import ConfigurationError, ReplicadError
+from replicad.errors import ConfigurationError
 from replicad.model.ids import Digest, NodeId
 from replicad.model.members import Member
 from replicad.net.dialer import Dialer
@@ -38,7 +35,9 @@ from replicad.protocol.joining import Door
 from replicad.server.admin import application as admin_door
 from replicad.server.admin.services import Facts, Services
 from replicad.server.downloads import application as downloads_door
+from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peers_runner
 from replicad.server.peers import application as peer_door
+from replicad.server.peers import data
 from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
 from replicad.services.hub import Hub
@@ -54,16 +53,12 @@ from replicad.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     import ssl
 
-    from replicad.config import Address, Config
+    from replicad.config import Config
 
 log = logs.get(__name__)
 
 STORE_THREADS = 4
 """Both hashes of a stream, its writing, and one more so that another file need not wait (measured by bench/publish.py)."""
-BACKLOG = 1024
-SHUTDOWN_S = 3.0
-SOCKET_PATH_BYTES_MAX = 107
-"""Linux: sun_path has 108 bytes, the last one zero."""
 
 
 @dataclass
@@ -131,12 +126,14 @@ async def build(config: Config) -> AsyncIterator[Node]:
         ground = await _ground(stack, config, certificate)
         services, gossip = await _services(stack, ground)
         downloads = downloads_door.make(ground.catalog, ground.store, waiting_for=tuple, on_lost=ground.lose)
-        peers = peer_door.make(links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=services.fetch.routes())
-        await _open_tcp(stack, web.ServerRunner(downloads, shutdown_timeout=SHUTDOWN_S), config.downloads.listen, "downloads.listen")
-        await _open_tcp(stack, web.AppRunner(peers, **peer_door.RUNNER), config.peers.listen, "peers.listen", tls=tls)
-        await _open_socket(stack, _admin_runner(services, token=None), config.admin_socket)
-        if config.admin.listen is not None:
-            await _open_tcp(stack, _admin_runner(services, token=token), config.admin.listen, "admin.listen")
+        peers = peer_door.make(
+            links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=data.routes(services.fetch, services.links)
+        )
+        await open_tcp(stack, downloads_runner(downloads), host=config.downloads.listen.host, port=config.downloads.listen.port, key="downloads.listen")
+        await open_tcp(stack, peers_runner(peers), host=config.peers.listen.host, port=config.peers.listen.port, key="peers.listen", tls=tls)
+        await open_socket(stack, admin_runner(admin_door.make(services, token=None)), config.admin_socket)
+        if (listen := config.admin.listen) is not None:
+            await open_tcp(stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen")
         running = {"links": services.dialing.run, "gossip": gossip.run, "fetch": services.fetch.run}
         yield Node(config, Supervisor(running, metrics=Metrics()))
 
@@ -168,7 +165,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         connect=config.peers.connect,
         own_urls=(config.peers_url,),
     )
-    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch))
+    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch, clock_ms=clock_ms))
     gossip = GossipService(
         catalog=catalog,
         links=table,
@@ -244,51 +241,3 @@ def _peer_tls(config: Config) -> tuple[Digest | None, ssl.SSLContext | None]:
         return fingerprint, server_context(config.peer_certificate, config.peer_key)
     certificate, key = config.peers.tls
     return certificates.load(certificate), server_context(certificate, key)
-
-
-async def _open_tcp(stack: AsyncExitStack, runner: web.BaseRunner, listen: Address, key: str, *, tls: ssl.SSLContext | None = None) -> None:
-    await _setup(stack, runner)
-    site = web.TCPSite(runner, listen.host or None, listen.port, backlog=BACKLOG, ssl_context=tls)
-    with _explained(f"{key} = {listen}"):
-        await site.start()
-    log.info("listening", door=key.partition(".")[0], address=str(listen))
-
-
-async def _open_socket(stack: AsyncExitStack, runner: web.BaseRunner, path: Path) -> None:
-    """The admin door's Unix socket, for its owner and group. One that a dead daemon left is replaced: the data directory's lock says that none is alive."""
-    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-        raise ConfigurationError(
-            f"admin.socket: {path} is longer than {SOCKET_PATH_BYTES_MAX} bytes", hint='set a shorter one: [admin] socket = "/run/replicad/admin.sock"'
-        )
-    await _setup(stack, runner)
-    with _explained(f"admin.socket = {path}"):
-        _remove(path)
-        old = os.umask(0o117)
-        try:
-            await web.UnixSite(runner, path, backlog=BACKLOG).start()
-        finally:
-            os.umask(old)
-    stack.callback(_remove, path)
-
-
-def _admin_runner(services: Services, *, token: str | None) -> web.AppRunner:
-    return web.AppRunner(admin_door.make(services, token=token), access_log=None, shutdown_timeout=SHUTDOWN_S)
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-
-
-async def _setup(stack: AsyncExitStack, runner: web.BaseRunner) -> None:
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-
-
-@contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ReplicadError(
-            f"cannot listen on {what}: {os.strerror(error.errno) if error.errno else error}", code="listen", hint="is another daemon running there?"
-        ) from None

@@ -1,0 +1,89 @@
+"""Opening a door: an application or server bound to TCP or to a Unix socket until the stack unwinds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from replicad.errors import ConfigurationError, ReplicadError
+from replicad.server.admin.application import RUNNER as ADMIN_RUNNER
+from replicad.server.peers.application import RUNNER as PEERS_RUNNER
+from replicad.telemetry.log import get
+
+if TYPE_CHECKING:
+    import ssl
+
+    from replicad.server.downloads.connections import DownloadServer
+
+log = get(__name__)
+
+BACKLOG = 1024
+SHUTDOWN_S = 3.0
+"""How long answers under way may take to end when the door closes; the whole stop has 10 s."""
+SOCKET_PATH_BYTES_MAX = 107
+"""Linux: sun_path has 108 bytes, the last one zero."""
+
+
+def downloads_runner(server: DownloadServer) -> web.BaseRunner:
+    """For the downloads door."""
+    return web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
+
+
+def peers_runner(application: web.Application) -> web.BaseRunner:
+    """For the peer door."""
+    return web.AppRunner(application, **PEERS_RUNNER)
+
+
+def admin_runner(application: web.Application) -> web.BaseRunner:
+    """For each listener of the admin door."""
+    return web.AppRunner(application, **ADMIN_RUNNER)
+
+
+async def open_tcp(stack: AsyncExitStack, runner: web.BaseRunner, *, host: str, port: int, key: str, tls: ssl.SSLContext | None = None) -> None:
+    """Listen on a TCP address (an empty host: every interface) until the stack unwinds. ``key`` is the configuration key, for people. Raises ReplicadError("listen")."""
+    await _setup(stack, runner)
+    address = f"{host}:{port}"
+    with _explained(f"{key} = {address}"):
+        await web.TCPSite(runner, host or None, port, backlog=BACKLOG, ssl_context=tls).start()
+    log.info("listening", door=key.partition(".")[0], address=address)
+
+
+async def open_socket(stack: AsyncExitStack, runner: web.BaseRunner, path: Path) -> None:
+    """Listen on a Unix socket, for its owner and group. One that a dead daemon left is replaced: whoever calls holds the data directory's lock. Raises ConfigurationError, ReplicadError("listen")."""
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+        raise ConfigurationError(
+            f"admin.socket: {path} is longer than {SOCKET_PATH_BYTES_MAX} bytes", hint='set a shorter one: [admin] socket = "/run/replicad/admin.sock"'
+        )
+    await _setup(stack, runner)
+    with _explained(f"admin.socket = {path}"):
+        _remove(path)
+        old = os.umask(0o117)
+        try:
+            await web.UnixSite(runner, path, backlog=BACKLOG).start()
+        finally:
+            os.umask(old)
+    stack.callback(_remove, path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+async def _setup(stack: AsyncExitStack, runner: web.BaseRunner) -> None:
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise ReplicadError(f"cannot listen on {what}: {reason}", code="listen", hint="is another daemon running there?") from None
