@@ -73,9 +73,13 @@ class FileAnswer(web.StreamResponse):
         self._offset = offset
         self._count = count
         self._size = size
+        self._begun = False
 
     async def prepare(self, request: web.BaseRequest) -> Any:
-        """Send everything; ConnectionError when the peer is gone. A file that fails cuts the connection: never a body that only looks complete."""
+        """Send everything, once (aiohttp calls it again when the handler returns). ConnectionError when the peer is gone. A file that fails cuts the connection: never a body that only looks complete."""
+        if self._begun:
+            return
+        self._begun = True
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the peer is gone")
