@@ -102,6 +102,7 @@ class Fetch:
         self._speak = asyncio.Event()
         self._refresh = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = 0.0
 
     @classmethod
     @asynccontextmanager
@@ -259,12 +260,13 @@ class Fetch:
         """One timer for whatever is due next."""
         times = [time_s for time_s in (self._plan.next_deadline(), self.provider.supply.next_deadline()) if time_s is not None]
         if self._timer is not None:
-            if times and self._timer.when() == min(times) and not self._timer.cancelled():
+            if times and self._timer_s == min(times):
                 return
             self._timer.cancel()
             self._timer = None
         if times:
-            self._timer = asyncio.get_running_loop().call_at(min(times), self._due)
+            self._timer_s = min(times)
+            self._timer = asyncio.get_running_loop().call_at(self._timer_s, self._due)
 
     def _due(self) -> None:
         self._timer = None
