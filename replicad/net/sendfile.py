@@ -30,10 +30,12 @@ BURST_BYTES = 1 << 20
 """The most that one sendfile call may send before others get their turn: 0.2 ms at 5 GiB/s, so that a thousand fast clients cannot starve one small request."""
 TLS_READ_BYTES = 256 << 10
 """performance.md section 2: 16 KiB reads cost 15 times as much, larger ones gain nothing."""
-T = TypeVar("T")
 STALL_S = 60.0
 """nginx's send_timeout. A client that acknowledges a single byte in that time is slow, not gone."""
+TLS_BUFFER_BYTES = 64 << 10
+"""More than that waiting in the transport and nothing more is read: asyncio's default of 512 KiB would cost each slow client that much."""
 _NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
+T = TypeVar("T")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -168,6 +170,7 @@ class _Copying:
         self._watch = _Watch(loop=asyncio.get_running_loop(), stall_s=stall_s, acknowledged=self._acknowledged, give_up=transport.abort)
 
     async def send(self, head: bytes, *, offset: int, count: int) -> None:
+        self._transport.set_write_buffer_limits(high=TLS_BUFFER_BYTES)
         with self._watch:
             first = min(count, SMALL_BYTES)
             await self._write(head + await _read(self._fd, offset, first))

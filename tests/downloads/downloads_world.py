@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import ssl
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Self
 
 from aiohttp import web
 
@@ -110,7 +112,8 @@ class World:
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024, ssl_context=self._server_context() if tls else None)
             await site.start()
-            yield Client(runner.addresses[0][1], tls=tls, server=server)
+            async with Client(runner.addresses[0][1], tls=tls, server=server) as client:
+                yield client
         finally:
             await runner.cleanup()
 
@@ -160,8 +163,23 @@ class Client:
             self._context.check_hostname = False
             self._context.verify_mode = ssl.CERT_NONE
 
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """No connection outlives its test, however that ends."""
+        for writer in self._writers:
+            writer.transport.abort()
+        for writer in self._writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self._context, limit=1 << 20)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self._context, limit=1 << 20)
+        self._writers.append(writer)
+        return reader, writer
 
     async def ask(self, request: bytes, *, method: str | None = None) -> Reply:
         """One request on a connection of its own; ``closed`` tells whether the server then ended it."""

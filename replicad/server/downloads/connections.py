@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from replicad.server.downloads.answers import plain
-from replicad.server.downloads.respond import Response
+from replicad.server.downloads.respond import CLOSE, Response, head_of
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -26,14 +26,16 @@ log = get(__name__)
 
 
 class Connection(web.RequestHandler):
-    """One client. Never holds more than ``head_bytes_max`` of a head, and never reads more than that of a body."""
+    """One client. Holds at most ``head_bytes_max`` and one read of the loop (256 KiB) of a head, and swallows no more of a body."""
 
-    __slots__ = ("_config", "_unfinished_bytes")
+    __slots__ = ("_answered", "_asks_no_more", "_config", "_unfinished_bytes")
 
     def __init__(self, server: web.Server, config: DownloadsConfig, **options: Any) -> None:
         super().__init__(server, **options)
         self._config = config
         self._unfinished_bytes = 0
+        self._answered = 0
+        self._asks_no_more = False
 
     def data_received(self, data: bytes) -> None:
         """Parse, and count what came since the last complete head."""
@@ -47,12 +49,26 @@ class Connection(web.RequestHandler):
             self._refuse_more()
 
     def _refuse_more(self) -> None:
-        if self._waiter is None or self.transport is None:  # a body: its request is being answered, and then the connection ends
+        if self._answered < self._request_count or self.transport is None:  # a body: its request is being answered, and then the connection ends
             self.close()
             return
         _report(self.peername, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head too large")
         self.transport.write(_bare(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
         self.force_close()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client may end its sending side once it has asked (RFC 9112 section 9.6): it still gets its answers. TLS has no half-closed connections here."""
+        self._asks_no_more = True
+        return self._answered < self._request_count and self.ssl_context is None
+
+    async def finish_response(self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None) -> tuple[web.StreamResponse, bool]:
+        """Send the answer, and know that it is sent."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._answered += 1
+            if self._asks_no_more and self._answered == self._request_count:
+                self.close()
 
     def handle_error(self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None) -> web.StreamResponse:  # noqa: ARG002
         """What aiohttp calls for a request that it cannot parse (400) and for an exception that nobody caught (500)."""
@@ -100,7 +116,7 @@ class DownloadServer(web.Server):
 def _bare(status: HTTPStatus, extra: bytes = b"") -> bytes:
     """An answer outside of any request."""
     answer = plain(status, "GET", extra=extra)
-    return answer.status_line + answer.fields + b"Connection: close\r\n\r\n" + answer.body
+    return head_of(answer, CLOSE) + answer.body
 
 
 def _report(peername: object, status: HTTPStatus, reason: str) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from replicad.server.downloads.answers import Answer, Piece
 
 NO_FILE = -1
+CLOSE = b"Connection: close\r\n"
+KEEP = b"Connection: keep-alive\r\n"
 
 
 class Response(web.StreamResponse):
@@ -82,10 +84,14 @@ class Response(web.StreamResponse):
 
     def _head(self, request: web.BaseRequest) -> bytes:
         """RFC 9112 section 9.3: HTTP/1.1 connections persist unless somebody says otherwise, older ones only when both say so."""
-        head = self._answer.status_line + _ours(int(time.time())) + self._answer.fields
         if self._close:
-            return head + b"Connection: close\r\n\r\n"
-        return head + (b"\r\n" if request.version >= HttpVersion11 else b"Connection: keep-alive\r\n\r\n")
+            return head_of(self._answer, CLOSE)
+        return head_of(self._answer, b"" if request.version >= HttpVersion11 else KEEP)
+
+
+def head_of(answer: Answer, connection: bytes) -> bytes:
+    """Everything before the body; ``connection`` is a complete line or nothing."""
+    return b"".join((answer.status_line, _ours(int(time.time())), answer.fields, connection, b"\r\n"))
 
 
 @lru_cache(maxsize=2)

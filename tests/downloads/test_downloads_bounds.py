@@ -1,0 +1,341 @@
+"""What hostile, broken, slow and many clients get, and that they leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import struct
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from downloads_world import Client, World, read_reply, request_of
+
+from replicad.server.downloads import application, connections
+from replicad.server.downloads.config import DownloadsConfig
+from support.waiting import until
+
+pytestmark = pytest.mark.sockets
+
+HUGE = 256 << 20
+"""More than any socket buffer takes."""
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_left() -> Iterator[None]:
+    def kinds() -> list[str]:
+        found = []
+        for name in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(str(name.readlink()))
+        return [kind for kind in found if "/" in kind and "/proc" not in kind and "/dev" not in kind]
+
+    before = kinds()
+    yield
+    assert sorted(kinds()) == sorted(before)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path)
+    world.share("jamf")
+    world.put("jamf", "small", b"0123456789" * 100)
+    content = world.put("jamf", "huge", b"")
+    with world.path_of(content).open("ab") as huge:
+        huge.truncate(HUGE)
+    world.name("jamf", "huge", content, size=HUGE)
+    return world
+
+
+@pytest.fixture(params=["plain", "tls"])
+def tls(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "tls")
+
+
+async def closed_without_a_word(reader: asyncio.StreamReader) -> bool:
+    async with asyncio.timeout(10):
+        return await reader.read() == b""
+
+
+async def test_a_head_without_an_end(world: World, tls: bool) -> None:
+    async with world.serve(tls=tls) as client:
+        reader, writer = await client.connect()
+        writer.write(b"GET / HTTP/1.1\r\n")
+        for number in range(5):
+            writer.write(f"X-{number}: {'a' * 7000}\r\n".encode())
+            await writer.drain()
+        reply = await read_reply(reader)
+        assert (reply.status, reply.fields["connection"]) == (431, "close")
+        assert await closed_without_a_word(reader)
+        writer.close()
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /jamf/small HT", request_of("/jamf/small")[:-2]], ids=["silence", "half a line", "half a head"])
+async def test_who_never_asks_is_closed(world: World, tls: bool, start: bytes) -> None:
+    async with world.serve(tls=tls, config=DownloadsConfig(idle_s=0.2)) as client:
+        reader, writer = await client.connect()
+        writer.write(start)
+        assert await closed_without_a_word(reader)
+        writer.close()
+
+
+async def test_idle_after_an_answer_is_closed(world: World, tls: bool) -> None:
+    async with world.serve(tls=tls, config=DownloadsConfig(idle_s=0.2)) as client:
+        reader, writer = await client.connect()
+        writer.write(request_of("/jamf/small"))
+        assert (await read_reply(reader)).status == 200
+        writer.write(b"GET /jamf/sm")
+        assert await closed_without_a_word(reader)
+        writer.close()
+
+
+async def test_more_connections_than_allowed(world: World, tls: bool) -> None:
+    async with world.serve(tls=tls, config=DownloadsConfig(connections_max=2)) as client:
+        first, second = await client.connect(), await client.connect()
+        for reader, writer in (first, second):
+            writer.write(request_of("/jamf/small"))
+            assert (await read_reply(reader)).status == 200
+        refused, writer = await client.connect()
+        raw = await refused.read()
+        assert raw.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: " in raw
+        writer.close()
+        first[1].close()
+        await until(lambda: len(client.server.connections) == 1, what="the place of a client that left")
+        assert (await client.get("/jamf/small")).status == 200
+        second[1].close()
+
+
+async def test_a_client_that_takes_nothing_is_cut_off(world: World, tls: bool) -> None:
+    async with world.serve(tls=tls, config=DownloadsConfig(stall_s=0.2)) as client:
+        with socket.create_connection(("127.0.0.1", client.port)) as raw:
+            raw.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=raw, ssl=client._context, server_hostname="x" if tls else None, limit=1024)
+            writer.write(request_of("/jamf/huge"))
+            await until(lambda: client.server.connections, what="the connection")
+            writer.transport.pause_reading()
+            await until(lambda: not client.server.connections, what="the end of a client that takes nothing")
+            writer.transport.abort()
+        del reader
+        assert (await client.get("/jamf/small")).status == 200
+
+
+async def test_a_slow_client_costs_no_memory_here(world: World, tls: bool) -> None:
+    """Nothing is read ahead for it: plain, the kernel has it all; with TLS at most what one read and one low-water mark make."""
+    async with world.serve(tls=tls) as client:
+        reader, writer = await client.connect()
+        writer.transport.pause_reading()
+        writer.write(request_of("/jamf/huge"))
+
+        def stalled() -> bool:
+            return any(
+                handler.transport is not None and handler.transport.get_write_buffer_size() >= 0 and is_full(handler.transport)
+                for handler in client.server.connections
+            )
+
+        def is_full(transport: asyncio.Transport) -> bool:
+            queued = bytearray(4)
+            fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+            return int.from_bytes(queued, "little") > 0
+
+        await until(stalled, what="a full socket")
+        for handler in client.server.connections:
+            assert handler.transport is not None
+            assert handler.transport.get_write_buffer_size() <= ((256 + 64 + 64) << 10 if tls else 0)
+        writer.transport.abort()
+        del reader
+
+
+async def test_a_client_that_leaves_in_the_middle(world: World, tls: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async with world.serve(tls=tls) as client:
+        for linger in (False, True):
+            reader, writer = await client.connect()
+            writer.write(request_of("/jamf/huge"))
+            await reader.readexactly(100_000)
+            if linger:
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        await until(lambda: not client.server.connections, what="the end of both connections")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_half_closed_clients_get_their_file(world: World) -> None:
+    """`nc` and some proxies end their sending side once the request is out."""
+    async with world.serve() as client:
+        reader, writer = await client.connect()
+        writer.write(request_of("/jamf/huge", "Range: bytes=0-20000000"))
+        writer.write_eof()
+        reply = await read_reply(reader)
+        assert (reply.status, len(reply.body)) == (206, 20_000_001)
+        writer.close()
+
+
+async def send_forever(writer: asyncio.StreamWriter) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            writer.write(bytes(65536))
+            await writer.drain()
+
+
+async def test_an_endless_body_is_not_read(world: World, tls: bool) -> None:
+    async with world.serve(tls=tls, config=DownloadsConfig(linger_s=0.2)) as client:
+        reader, writer = await client.connect()
+        writer.write(b"PUT /jamf/new HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000\r\n\r\n")
+        reply = await read_reply(reader)
+        assert (reply.status, reply.fields["connection"]) == (405, "close")
+        with pytest.raises(ConnectionError):  # the door closes under a client that goes on sending
+            await send_forever(writer)
+        writer.close()
+
+
+async def test_requests_without_reading_answers(world: World, tls: bool) -> None:
+    """Pipelined without end, never reading: reading stops instead of queueing answers."""
+    async with world.serve(tls=tls) as client:
+        reader, writer = await client.connect()
+        writer.transport.pause_reading()
+        request = request_of("/jamf/small") * 100
+        sent = 0
+        while sent < 200 << 20:
+            writer.write(request)
+            sent += len(request)
+            try:
+                async with asyncio.timeout(0.5):
+                    await writer.drain()
+            except TimeoutError:
+                break
+        else:
+            pytest.fail("the door took 200 MiB of requests whose answers nobody reads")
+        for handler in client.server.connections:
+            assert handler.transport is not None
+            assert handler.transport.get_write_buffer_size() <= 128 << 10
+        writer.transport.abort()
+        del reader
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    application.log._seldom.clear()
+    connections.log._seldom.clear()
+    caplog.set_level(logging.WARNING)
+    return caplog
+
+
+async def test_garbage_is_logged_once_per_client(world: World, warnings: pytest.LogCaptureFixture) -> None:
+    async with world.serve() as client:
+        for garbage in (b"\x00\xff" * 50 + b"\r\n\r\n", b"GET\r\n\r\n", b"\r\n" * 50 + b"nonsense\r\n\r\n") * 5:
+            assert (await client.ask(garbage)).status == 400
+        assert (await client.get("/jamf/small")).status == 200
+    assert [record.getMessage() for record in warnings.records] == ["bad request"]
+    assert warnings.records[0].fields["client"] == "127.0.0.1"  # type: ignore[attr-defined]
+
+
+async def test_an_unforeseen_error_is_one_500(world: World, warnings: pytest.LogCaptureFixture) -> None:
+    async with world.serve() as client:
+        world.shares = None  # type: ignore[assignment]
+        reply = await client.get("/jamf/small")
+        assert (reply.status, reply.body) == (500, b"500 Internal Server Error\n")
+    assert [record.getMessage() for record in warnings.records] == ["a request failed"]
+    assert warnings.records[0].exc_info is not None
+
+
+async def test_no_descriptors_left(world: World) -> None:
+    async with world.serve() as client:
+        world.open_error = OSError(24, "Too many open files")
+        reply = await client.get("/jamf/small")
+        assert (reply.status, reply.fields["retry-after"]) == (503, "1")
+        assert world.lost == []
+        world.open_error = None
+        assert (await client.get("/jamf/small")).status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("damage", ["missing", "short", "long"])
+async def test_a_blob_that_is_not_as_promised(world: World, method: str, damage: str, warnings: pytest.LogCaptureFixture) -> None:
+    content = world.put("jamf", "victim", b"x" * 100_000)
+    path = world.path_of(content)
+    if damage == "missing":
+        path.unlink()
+    else:
+        os.truncate(path, 99_999 if damage == "short" else 100_001)
+    async with world.serve() as client:
+        reply = await client.get("/jamf/victim", method=method)
+        assert reply.status == 404
+        assert world.lost == [content]
+        assert (await client.get("/jamf/victim")).status == 404
+    assert world.lost == [content]
+    assert [record.getMessage() for record in warnings.records] == ["content is damaged on this disk"]
+
+
+async def test_a_blob_that_shrinks_while_it_is_sent(world: World, tls: bool) -> None:
+    """The connection ends short of Content-Length, and somebody hears of it."""
+    content = next(listed.content for (_, key), listed in world.names.items() if key == "huge")
+    async with world.serve(tls=tls) as client:
+        reader, writer = await client.connect()
+        writer.write(request_of("/jamf/huge"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert f"Content-Length: {HUGE}".encode() in head
+        os.truncate(world.path_of(content), HUGE // 2)
+        received = 0
+        try:
+            while piece := await reader.read(1 << 20):
+                received += len(piece)
+        except ConnectionError:
+            pass
+        assert received < HUGE
+        await until(lambda: world.lost == [content], what="a report of the loss")
+        writer.close()
+
+
+async def test_stopping_cuts_downloads_within_twice_the_drain(world: World, tls: bool) -> None:
+    server = application.make(world, world, waiting_for=list, on_lost=world.lose)
+    runner = web.ServerRunner(server, shutdown_timeout=0.3)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=world._server_context() if tls else None).start()
+    client = Client(runner.addresses[0][1], tls=tls, server=server)
+    idle_reader, idle_writer = await client.connect()
+    idle_writer.write(request_of("/jamf/small"))
+    assert (await read_reply(idle_reader)).status == 200
+    reader, writer = await client.connect()
+    writer.write(request_of("/jamf/huge"))
+    await reader.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(5):
+        await runner.cleanup()
+    assert await closed_without_a_word(idle_reader)
+    received = 0
+    try:
+        while piece := await reader.read(1 << 20):
+            received += len(piece)
+    except ConnectionError:
+        pass
+    assert received < HUGE
+    writer.close()
+    idle_writer.close()
+
+
+async def test_a_download_under_way_is_finished_when_stopping(world: World) -> None:
+    server = application.make(world, world, waiting_for=list, on_lost=world.lose)
+    runner = web.ServerRunner(server, shutdown_timeout=20)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    client = Client(runner.addresses[0][1], tls=False, server=server)
+    reader, writer = await client.connect()
+    writer.write(request_of("/jamf/huge"))
+    await reader.readuntil(b"\r\n\r\n")
+
+    async def read_all() -> int:
+        received = 0
+        while piece := await reader.read(1 << 20):
+            received += len(piece)
+        return received
+
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(read_all())
+        group.create_task(runner.cleanup())
+    assert reading.result() == HUGE
+    writer.close()
