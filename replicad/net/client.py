@@ -87,6 +87,7 @@ class PeerClient:
         self._config = config or ClientConfig()
         self._idle: dict[tuple[NodeId, str], list[Connection]] = {}
         self._open: set[Connection] = set()
+        self._surplus: set[NodeId] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,6 +98,7 @@ class PeerClient:
 
     def forget(self, node: NodeId) -> None:
         """Close the idle connections to a peer whose link ended."""
+        self._surplus.discard(node)
         for key in [key for key in self._idle if key[0] == node]:
             for connection in self._idle.pop(key):
                 connection.close()
@@ -205,6 +207,7 @@ class PeerClient:
         connection = None if fresh else self._take(key)
         if connection is None:
             connection = await self._connect(url, link.certificate)
+            connection.on_closed = lambda: self._ended(link.node, connection)
         try:
             yield connection
         except BaseException:
@@ -217,21 +220,19 @@ class PeerClient:
             connection.close()
 
     def _take(self, key: tuple[NodeId, str]) -> Connection | None:
-        """A kept connection that is still good. PeerError if one of them had to be closed because the peer sent what nobody had asked for."""
+        """A kept connection that is still good. PeerError if one had to be closed because the peer sent what nobody had asked for."""
+        if key[0] in self._surplus:
+            self._surplus.discard(key[0])
+            raise PeerError("the peer sent more than its last answer", code="long-body")
         kept = self._idle.get(key, [])
         now_s = asyncio.get_running_loop().time()
         found = None
-        surplus = any(connection.surplus for connection in kept)
         while kept and found is None:
             connection = kept.pop()
             if connection.closed or now_s - connection.idle_since_s > self._config.idle_s:
                 connection.close()
             else:
                 found = connection
-        if surplus:
-            if found is not None:
-                kept.append(found)
-            raise PeerError("the peer sent more than its last answer", code="long-body")
         return found
 
     async def _connect(self, url: str, certificate: Digest | None) -> Connection:
@@ -257,8 +258,12 @@ class PeerClient:
             connection.close()
             raise UnreachableError(f"{parts.netloc}: {error.message}", code="connect") from None
         self._open.add(connection)
-        connection.on_closed = lambda: self._open.discard(connection)
         return connection
+
+    def _ended(self, node: NodeId, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection.surplus:
+            self._surplus.add(node)
 
 
 def check_manifest(encoded: bytes, wanted: Wanted) -> Manifest:
