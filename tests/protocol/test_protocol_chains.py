@@ -229,6 +229,26 @@ def test_stepping_back_claims_less() -> None:
     assert chains.have(world.id("ann"), SHARE, step_back=5) == {}
 
 
+def test_claims_are_those_of_the_ends_and_then_of_the_newest_runs() -> None:
+    world, (one,) = line(1, incarnation=1)
+    world.entry("ann", after=one, incarnation=2)
+    following = one
+    for number in range(3, ENDS_MAX + 10):
+        following = world.entry("ann", after=following, incarnation=number)
+    claims = node_with(world).replica.chains.have(world.id("ann"), SHARE)
+    assert sorted(claims) == [2, *range(11, ENDS_MAX + 10)]
+
+
+def test_of_a_forked_incarnation_only_the_part_before_the_fork_is_claimed_or_believed() -> None:
+    world, (one, two, three) = line(3, incarnation=1)
+    world.entry("ann", "twin", after=two, incarnation=1)
+    node, ann = node_with(world), world.id("ann")
+    assert node.replica.chains.have(ann, SHARE) == {Stamp(1): 2}
+    assert seqs(node.replica.chains.missing(ann, SHARE, {Stamp(1): 3})) == [(3, 3), (3, 3)]
+    assert [end.id for end in ends(node)] == sorted([three.id, world.said[-1].id])
+    assert one.id in node.places
+
+
 def test_a_frontier_tells_who_is_behind() -> None:
     world, records = line(3)
     world.grant("ann", "bob", "publisher")

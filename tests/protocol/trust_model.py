@@ -125,11 +125,11 @@ class TrustModel:
         author = cut.header.origin
         if author == self.network:
             return True
-        offices = [other for other in self._admin_offices(author) if self.counts_under(cut, other)]
-        if office.grant.role is not Role.ADMIN:
-            return bool(offices)
-        stands_above = any(other.grant.subject == author for other in office.above)
-        return stands_above and any(other.level < office.level for other in offices)
+        offices = self._admin_offices(author)
+        if office.grant.role is Role.ADMIN:
+            stands_above = any(other.grant.subject == author for other in office.above)
+            offices = [other for other in offices if stands_above and other.level < office.level]
+        return any(self.counts_under(cut, other) for other in offices)
 
     def _leaves(self, cut: Record) -> bool:
         """Whether a self-cut ends an admin's office of its author."""
