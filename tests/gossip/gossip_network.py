@@ -121,11 +121,11 @@ class Node:
                 case Tell(node, message):
                     self.network.transmit(self, node, message)
                 case Store():
-                    self.network.later(self, lambda effect=effect: self.store(effect))
+                    self.network.later(lambda effect=effect: self.store(effect))
                 case Read(node, pull):
-                    self.network.later(self, lambda node=node, pull=pull: self.handle(Chain(node, pull, *self.read(pull.share, pull.origin, pull.have))))
+                    self.network.later(lambda node=node, pull=pull: self.handle(Chain(node, pull, *self.read(pull.share, pull.origin, pull.have))))
                 case Describe(share):
-                    self.network.later(self, lambda share=share: self.handle(self.describe(share)))
+                    self.network.later(lambda share=share: self.handle(self.describe(share)))
                 case Agreed(node):
                     self.agreed[node] += 1
                 case Accuse():
@@ -303,8 +303,8 @@ class Network:
     def at_ms(self, time_ms: int, action: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (time_ms, next(self._order), action))
 
-    def later(self, node: Node, action: Callable[[], None]) -> None:
-        """Work of the disk: a moment later, in order."""
+    def later(self, action: Callable[[], None]) -> None:
+        """Work of a disk: a moment later, in order."""
         self.at_ms(self.now.monotonic_ms + 1, action)
 
     def wake(self, node: Node) -> None:
@@ -317,14 +317,13 @@ class Network:
         """Let that much virtual time pass, or less if ``until`` comes true; returns the seconds passed."""
         begun = self.now.monotonic_ms
         end = begun + int(seconds * 1000)
-        while self._queue and self._queue[0][0] <= end:
-            if until is not None and until():
+        while not (until is not None and until()):
+            if not self._queue or self._queue[0][0] > end:
+                self._pass(end)
                 break
             time_ms, _, action = heapq.heappop(self._queue)
             self._pass(time_ms)
             action()
-        else:
-            self._pass(end)
         return (self.now.monotonic_ms - begun) / 1000
 
     def _pass(self, time_ms: int) -> None:

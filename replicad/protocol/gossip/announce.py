@@ -34,6 +34,7 @@ RELAY_MS = 200
 """Relayed heads are collected for this long: of several from one node only the newest is passed on."""
 MESSAGE_BYTES = 512 * 1024
 ENDS_RECENT_MS = 3_600_000
+AGE_S_MAX = 1 << 32
 _JITTER = 0.1
 
 
@@ -153,18 +154,22 @@ class Announce:
         fresh: list[NodeId] = []
         repeated: list[NodeId] = []
         for envelope, age_s in zip(message.envelopes, message.ages_s, strict=True):
-            head = heads.peek(envelope)
-            if head.node == self._rights.own:
-                self._reborn(head)
-            elif self._may_know(head):
-                is_news = self._take(node, head, envelope, now.monotonic_ms - min(age_s * 1000, now.monotonic_ms + (1 << 40)), now, out)
-                (fresh if is_news else repeated).append(head.node)
+            share, order = heads.order(envelope)
+            if envelope.key == self._rights.own:
+                self._reborn(envelope, order)
+            elif self._rights.may_share(envelope.key, share):
+                known = self._standing.find(envelope.key, share)
+                if known is not None and known.head.order >= order:
+                    repeated.append(envelope.key)
+                else:
+                    fresh.append(envelope.key)
+                    self._take(node, envelope, now.monotonic_ms - 1000 * min(age_s, AGE_S_MAX), now, out)
         self._routes.arrived(node, fresh=fresh, repeated=set(repeated) - set(fresh), out=out)
 
     def tell_all(self, node: NodeId, now: Now, out: list[Effect]) -> None:
-        """Every head that the peer may know, in bounded messages."""
+        """Every head that the peer may know, in bounded messages; also its own, should it have forgotten how far it was."""
         outbox = self._outboxes[node]
-        outbox.kept = {(kept.head.node, kept.head.share): kept for kept in self._standing.kept() if kept.head.node != node and self._may_tell(node, kept.head)}
+        outbox.kept = {(kept.head.node, kept.head.share): kept for kept in self._standing.kept() if self._may_tell(node, kept.head)}
         self._flush(node, outbox, now, out)
 
     # -- own heads ----------------------------------------------------------------------------------------------------------------------------------
@@ -184,35 +189,33 @@ class Announce:
         interval_ms = heads.interval_ms(len(self._rights.members) * len(self._own))
         return Head(self._rights.own, share, Stamp(0), 0, now.wall_ms, interval_ms, chains.frontier_hash(share), tuple(ends), whole)
 
-    def _reborn(self, head: Head) -> None:
+    def _reborn(self, envelope: Envelope, order: tuple[int, int]) -> None:
         """A head of this node that is newer than any it made: its clock went back, or its key was cloned. Speak above it."""
-        if head.incarnation > self._incarnation:
-            self._incarnation = Stamp(head.incarnation + 1)
+        if order[0] > self._incarnation:
+            self._verify(envelope)
+            self._incarnation = Stamp(order[0] + 1)
             self._counter = 0
-            self.changed()
+            for own in self._own.values():
+                own.next_ms = 0
 
     # -- everybody's ----------------------------------------------------------------------------------------------------------------------------------
-
-    def _may_know(self, head: Head) -> bool:
-        """Whether that node may have a head for that share which concerns us."""
-        return self._rights.may_share(head.node, head.share)
 
     def _may_tell(self, node: NodeId, head: Head) -> bool:
         return self._rights.may_share(node, head.share) and (head.node == self._rights.own or self._rights.may_share(head.node, head.share))
 
-    def _take(self, node: NodeId, head: Head, envelope: Envelope, made_at_ms: int, now: Now, out: list[Effect]) -> bool:
-        known = self._standing.find(head.node, head.share)
-        if known is not None and known.head.order >= head.order:
-            return False
-        try:
-            heads.verify(envelope, self._replica.network)
-        except SignatureError as error:
-            raise PeerError(f"head without a valid signature: {error.message}", code="bad-head") from None
+    def _take(self, node: NodeId, envelope: Envelope, made_at_ms: int, now: Now, out: list[Effect]) -> None:
+        head = heads.peek(envelope)
+        self._verify(envelope)
         kept = Kept(head, envelope, made_at_ms)
         if self._standing.add(kept):
             out.append(News(head.node))
             self._pass_on(kept, node, now, out)
-        return True
+
+    def _verify(self, envelope: Envelope) -> None:
+        try:
+            heads.verify(envelope, self._replica.network)
+        except SignatureError as error:
+            raise PeerError(f"head without a valid signature: {error.message}", code="bad-head") from None
 
     def _pass_on(self, kept: Kept, source: NodeId | None, now: Now, out: list[Effect]) -> None:
         for node, outbox in self._outboxes.items():

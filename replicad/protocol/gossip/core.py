@@ -87,7 +87,7 @@ class Gossip:
                 self._heard(event.node, event.message, now, out)
             except PeerError as error:
                 out.append(Accuse(event.node, error.error_code, error.message))
-        self._exchange.settle(out)
+        self._exchange.settle(now.monotonic_ms, out)
         self._due(now, out)
         self._agreed.update(effect.node for effect in out if isinstance(effect, Agreed))
         return out
@@ -129,7 +129,7 @@ class Gossip:
         if now.monotonic_ms >= self._round_ms:
             self._round_ms = now.monotonic_ms + self._interval_ms()
             if self._common:
-                self._exchange.round(self._choose(), out)
+                self._exchange.round(self._choose(), now.monotonic_ms, out)
 
     def _open(self, node: NodeId, now: Now, out: list[Effect]) -> None:
         if node in self._common:
@@ -142,7 +142,7 @@ class Gossip:
         self._serving[node] = 0
         self._announce.open(node, now, out)
         if self._rights.own < node:
-            self._exchange.compare(node, self._rights.shares_with(node), out)
+            self._exchange.compare(node, self._rights.shares_with(node), now.monotonic_ms, out)
 
     def _close(self, node: NodeId, now: Now, out: list[Effect]) -> None:
         if self._common.pop(node, None) is None:
@@ -165,7 +165,7 @@ class Gossip:
             case Eager():
                 self._routes.hear(node, message)
             case Compare():
-                self._exchange.heard_compare(node, message, out)
+                self._exchange.heard_compare(node, message, now.monotonic_ms, out)
             case Compared():
                 self._exchange.heard_compared(node, message, out)
             case Frontier():
@@ -197,7 +197,7 @@ class Gossip:
         if store.pull:
             self._pulls.answered(store.node, store.pull, more=store.more, fresh=len(event.fresh), gaps=event.gaps, now_ms=now.monotonic_ms, out=out)
         elif event.gaps:
-            self._exchange.compare(store.node, self._rights.shares_with(store.node), out)
+            self._exchange.compare(store.node, self._rights.shares_with(store.node), now.monotonic_ms, out)
         else:
             self._routes.arrived(store.node, fresh=event.fresh, repeated={envelope.key for envelope in store.envelopes} - event.fresh, out=out)
 
@@ -210,7 +210,7 @@ class Gossip:
             if grown:
                 self._agreed.discard(node)
                 self._announce.tell_all(node, now, out)
-                self._exchange.compare(node, grown, out)
+                self._exchange.compare(node, grown, now.monotonic_ms, out)
 
     def _choose(self) -> NodeId:
         """One linked peer at random, of this site more often."""

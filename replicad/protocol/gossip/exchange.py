@@ -31,15 +31,18 @@ if TYPE_CHECKING:
 ENDS_PER_MESSAGE = 8192
 """Ends of chains in one Frontier message (about 50 bytes each): a long frontier goes in parts of less than half a frame."""
 SYNCED_MAX = 65_536
+ANSWER_MS = 5_000
+"""A comparison that was not answered for so long is taken for lost."""
 
 
 @dataclass
 class _Side:
-    """What is known about one linked peer. ``asked``: shares compared and not yet answered, with the change count then. ``unequal``: shares known to differ, with our frontier hash then.
+    """What is known about one linked peer. ``asked``: shares compared and not yet answered, with the change count then; ``asked_ms``: when, the last time. ``unequal``: shares known to differ, with our frontier hash then.
     ``stuck``: those of them for which changed lines did not help. ``equal``: shares that were the same when last compared. ``whole``: those asked for with all lines. ``waiting``: those of which something is to be pulled.
     """
 
     asked: dict[str, int] = field(default_factory=dict)
+    asked_ms: int = -ANSWER_MS
     unequal: dict[str, Digest] = field(default_factory=dict)
     equal: set[str] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
@@ -73,9 +76,10 @@ class Exchange:
             self._changes += 1
             self._changed.setdefault(record.header.share, {})[record.header.origin] = self._changes
 
-    def compare(self, node: NodeId, shares: Sequence[str], out: list[Effect]) -> None:
+    def compare(self, node: NodeId, shares: Sequence[str], now_ms: int, out: list[Effect]) -> None:
         """Begin an exchange about these shares. Those for which the last one did not help are compared with whole frontiers."""
         side = self._sides[node]
+        side.asked_ms = now_ms
         plain = {share: self._chains.frontier_hash(share) for share in shares if share not in side.stuck}
         stuck = {share: self._chains.frontier_hash(share) for share in shares if share in side.stuck}
         side.asked.update(dict.fromkeys([*plain, *stuck], self._changes))
@@ -84,8 +88,8 @@ class Exchange:
             if frontiers:
                 out.append(Tell(node, Compare(frontiers, whole)))
 
-    def heard_compare(self, node: NodeId, message: Compare, out: list[Effect]) -> None:
-        """Answer a comparison."""
+    def heard_compare(self, node: NodeId, message: Compare, now_ms: int, out: list[Effect]) -> None:
+        """Answer a comparison. No frontier for what is being pulled from that peer anyway, nor for what both sides compared at the same moment: the smaller node id's exchange goes on."""
         side = self._sides[node]
         shares = [share for share in message.frontiers if self._rights.may_share(node, share)]
         same = tuple(share for share in shares if message.frontiers[share] == self._chains.frontier_hash(share))
@@ -93,9 +97,11 @@ class Exchange:
         out.append(Tell(node, Compared(same, differ)))
         for share in same:
             self._equal(node, side, share, self._changes)
+        crossed = side.asked.keys() if self._rights.own < node and now_ms - side.asked_ms < ANSWER_MS else ()
         for share in differ:
             self._unequal(side, share)
-            self._tell_frontier(node, share, whole=message.whole, out=out)
+            if share not in side.waiting and share not in crossed:
+                self._tell_frontier(node, share, whole=message.whole, out=out)
         self._agreed(node, side, out)
 
     def heard_compared(self, node: NodeId, message: Compared, out: list[Effect]) -> None:
@@ -119,7 +125,7 @@ class Exchange:
             self._answer_frontier(node, message, out)
         self._pulls.pump(node, now_ms, out)
 
-    def settle(self, out: list[Effect]) -> None:
+    def settle(self, now_ms: int, out: list[Effect]) -> None:
         """Where nothing more is to be pulled from a peer: compare again if that helped, or ask for everything if changed lines did not."""
         for node, side in self._sides.items():
             for share in [share for share in side.waiting if self._pulls.idle(node, share)]:
@@ -131,13 +137,13 @@ class Exchange:
                 if not helped:
                     side.stuck.add(share)
                 if helped or not was_whole:
-                    self.compare(node, [share], out)
+                    self.compare(node, [share], now_ms, out)
 
-    def round(self, node: NodeId, out: list[Effect]) -> None:
+    def round(self, node: NodeId, now_ms: int, out: list[Effect]) -> None:
         """The periodic exchange with one peer, about everything that is not being pulled anyway. What still differs since the last one is compared with whole frontiers."""
         side = self._sides[node]
         side.stuck |= side.unequal.keys() - side.waiting
-        self.compare(node, [share for share in self._rights.shares_with(node) if share not in side.waiting], out)
+        self.compare(node, [share for share in self._rights.shares_with(node) if share not in side.waiting], now_ms, out)
 
     def _equal(self, node: NodeId, side: _Side, share: str, changes: int) -> None:
         side.equal.add(share)

@@ -15,12 +15,12 @@ from msgspec import Meta, Struct
 
 from replicad.crypto import envelope as envelopes
 from replicad.crypto.keys import SigningKey
-from replicad.errors import PeerError
+from replicad.errors import InputError, PeerError
 from replicad.model.ids import STAMP_MAX, Digest, NodeId, Stamp, from_wire, to_text
 from replicad.model.records import Envelope
 
 HEAD_TYPE = "head"
-ENDS_MAX = 64
+ENDS_MAX = 32
 MISSING_MAX = 64
 URLS_MAX = 8
 LINKS_MAX = 256
@@ -89,6 +89,15 @@ class Head(Struct, frozen=True, omit_defaults=True):
         return self.incarnation, self.counter
 
 
+class _Order(Struct, frozen=True):
+    """The part of a head that tells whether it is news."""
+
+    share: Annotated[str, Meta(max_length=63)]
+    incarnation: Stamp
+    counter: _Count
+
+
+_ORDER: msgspec.json.Decoder[_Order] = msgspec.json.Decoder(_Order, dec_hook=from_wire)
 _ENCODER = msgspec.json.Encoder(enc_hook=to_text, order="sorted")
 _DECODER: msgspec.json.Decoder[Head] = msgspec.json.Decoder(Head, dec_hook=from_wire)
 
@@ -104,11 +113,20 @@ def peek(envelope: Envelope) -> Head:
         raise PeerError(f"an envelope of type {envelope.type!r} among heads", code="bad-head")
     try:
         head = _DECODER.decode(envelope.payload)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, InputError, ValueError) as error:
         raise PeerError(f"head does not decode: {error}", code="bad-head") from None
     if head.node != envelope.key:
         raise PeerError("head signed by another node", code="bad-head")
     return head
+
+
+def order(envelope: Envelope) -> tuple[str, tuple[int, int]]:
+    """Share and order of what claims to be a head, at a tenth of the price of ``peek``: most heads that arrive are no news. Raises PeerError("bad-head")."""
+    try:
+        found = _ORDER.decode(envelope.payload)
+    except (msgspec.DecodeError, InputError, ValueError) as error:
+        raise PeerError(f"head does not decode: {error}", code="bad-head") from None
+    return found.share, (found.incarnation, found.counter)
 
 
 def verify(envelope: Envelope, network: NodeId) -> None:

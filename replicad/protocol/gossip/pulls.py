@@ -126,10 +126,14 @@ class Pulls:
         self.pump(node, now_ms, out)
 
     def due(self, now_ms: int, out: list[Effect]) -> None:
-        """Give up pulls that were not answered in time."""
+        """Give up pulls that were not answered in time, and what the same peer offered of those chains since: others come first."""
         late = [(node, number) for node, side in self._sides.items() for number, active in side.active.items() if active.deadline_ms <= now_ms]
         for node, number in late:
-            self._free(self._sides[node].active.pop(number), now_ms, out)
+            side = self._sides[node]
+            active = side.active.pop(number)
+            _take(side.wanted, active.share, active.origin)
+            _take(side.parked, active.share, active.origin)
+            self._free(active, now_ms, out)
             self.pump(node, now_ms, out)
 
     def deadline_ms(self) -> int | None:
