@@ -57,8 +57,6 @@ def init(
     is_root = os.geteuid() == 0
     file = invocation.named_config or (SYSTEM_CONFIG if is_root else user_config())
     data = (data or (SYSTEM_DATA if is_root else Path.home() / ".local" / "share" / "replicad")).absolute()
-    if file.exists():
-        raise ConflictError(f"{file} exists already; init never overwrites", hint="another file: replicad --config FILE init ...", code="exists")
     text = configuration.initial(
         {
             "node.name": name,
@@ -145,6 +143,8 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        raise ConflictError(f"{path} exists already; init never overwrites", code="exists") from None
+        raise ConflictError(
+            f"{path} exists already; init never overwrites", hint="another place: replicad --config FILE init ... --data DIR", code="exists"
+        ) from None
     except OSError as error:
         raise ConfigurationError(f"{error.filename or path}: {(error.strerror or str(error)).lower()}") from error

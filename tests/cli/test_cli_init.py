@@ -87,12 +87,13 @@ def test_a_step_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_init_makes_belongs_to_the_owner_of_the_directory(tmp_path: Path) -> None:
     """So that root can prepare the directory of the daemon's user."""
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data").mkdir(mode=0o755)
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
         os.chown(tmp_path / "data", nobody.pw_uid, nobody.pw_gid)
     assert init(tmp_path) == 0
     assert {path.stat().st_uid for path in (tmp_path / "data").iterdir()} == {(tmp_path / "data").stat().st_uid}
+    assert mode(tmp_path / "data") == 0o700
 
 
 def test_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
