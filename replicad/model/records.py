@@ -70,7 +70,8 @@ _Supersedes = Annotated[tuple[RecordId, ...], msgspec.Meta(max_length=SUPERSEDES
 
 class Grant(msgspec.Struct, frozen=True):
     """Admits a node. ``shares``, ``paths``, ``stages`` are None for "all". ``paths`` are collision keys of path prefixes that a publisher may write below, segment-wise.
-    ``until`` ends the grant's life (None: no end). ``invite`` is the SHA-256 of the join token's secret, so that a token visibly admits one key only."""
+    ``until`` ends the grant's life (None: no end). ``invite`` is the SHA-256 of the join token's secret, so that a token visibly admits one key only.
+    """
 
     subject: NodeId
     name: _Name
@@ -85,7 +86,8 @@ class Grant(msgspec.Struct, frozen=True):
 
 class Cut(msgspec.Struct, frozen=True):
     """Ends every grant of ``subject`` made before it. Under those grants only ``ends`` and their ancestors still count: per share the last records, one per branch of the chain; a
-    share that is absent has none. ``reason`` is for people."""
+    share that is absent has none. ``reason`` is for people.
+    """
 
     subject: NodeId
     ends: dict[Annotated[str, msgspec.Meta(max_length=63)], Annotated[tuple[RecordId, ...], msgspec.Meta(max_length=CUT_ENDS_MAX)]]

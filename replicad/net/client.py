@@ -1,7 +1,7 @@
 """The data client: chunks, manifests and batches from peers' doors, and sending them there, over few kept connections.
 
 Every request is authorised by the link's session. TLS: the door must show the certificate that the link's handshake proved. What an answer means for the peer's honesty is in the error:
-PeerError (``short-body``, ``long-body``, ``bad-answer``) no honest peer causes; NotFoundError it lacks what was asked for; BusyError, NotAllowedError, UnreachableError say nothing about honesty.
+PeerError (``short-body``, ``long-body``, ``bad-answer``) no honest peer causes, ``cut-body`` only one that is dying; NotFoundError it lacks what was asked for; BusyError, NotAllowedError, UnreachableError say nothing about honesty.
 """
 
 from __future__ import annotations

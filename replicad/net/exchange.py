@@ -238,7 +238,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._head is None and not self._head_bytes:
             self._fail(LostError("the peer closed the connection"))
         else:
-            self._fail(PeerError("the answer ended early", code="short-body"))
+            self._fail(PeerError("the answer ended early", code="cut-body"))
 
     def _refuse(self, error: PeerError) -> None:
         self._fail(error)

@@ -320,7 +320,7 @@ class Swarm:
     def _flowed(self, number: int) -> None:
         source, sink, _, request = self._serving[number]
         if source.lie == "short":
-            self._answer(number, fault=ev.Fault.SHORT)
+            self._answer(number, fault=ev.Fault.CUT)
             return
         match request:
             case ev.GetManifest():

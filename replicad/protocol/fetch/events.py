@@ -20,12 +20,14 @@ class Target(NamedTuple):
 
 
 class Fault(StrEnum):
-    """Why a request ended without what it asked for. The first group says nothing about honesty, the second does."""
+    """Why a request ended without what it asked for. The first group says nothing about honesty, CUT (a body that ended early) only if the link outlives it, the third does."""
 
     BUSY = "busy"
     BROKEN = "broken"
     REFUSED = "refused"
     LOCAL = "local"
+
+    CUT = "cut-body"
 
     SHORT = "short-body"
     LONG = "long-body"

@@ -98,7 +98,7 @@ class Roster:
             peer.pause(now + REFUSED_PAUSE_S * (0.5 + jitter))
         else:
             peer.broke(now, jitter)
-        if fault is Fault.SHORT:
+        if fault is Fault.CUT:
             self._conduct.suspect(peer.node, f"the answer for {request.what} ended early", now)
         elif fault is not None and fault not in BLAMELESS:
             self._strike(peer.node, fault, f"{len(event.bad) or len(event.absent) or 1} of {len(request.units) or 1} wrong in {request.what}", now)

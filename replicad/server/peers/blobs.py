@@ -64,11 +64,11 @@ async def take(request: web.Request, expected: Expectation) -> Answer:
         while piece := await request.content.readany():
             if not expected.put(piece):
                 raise NotFoundError("nobody waits for it any more")
-        expected.end(None if expected.received == length else PeerError("the body ended early", code="short-body"))
+        expected.end(None if expected.received == length else PeerError("the body ended early", code="cut-body"))
     except ReplicadError:
         raise
     except BaseException:
-        expected.end(PeerError("the body ended early", code="short-body"))
+        expected.end(PeerError("the body ended early", code="cut-body"))
         raise
     return web.Response(status=204)
 

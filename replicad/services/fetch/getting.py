@@ -31,7 +31,7 @@ RATE_MIN = 16 << 10
 DETOUR_S = 60.0
 """A door that could not be reached is not tried again for so long, if its owner may be able to reach ours."""
 
-_FAULTS: dict[str, Fault] = {"short-body": Fault.SHORT, "long-body": Fault.LONG}
+_FAULTS: dict[str, Fault] = {"cut-body": Fault.CUT, "short-body": Fault.SHORT, "long-body": Fault.LONG}
 
 
 class Getting:
