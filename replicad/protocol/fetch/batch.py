@@ -53,7 +53,7 @@ def answered(contents: Sequence[Small], answer: memoryview) -> list[memoryview |
     for small in contents:
         mark, at = answer[at : at + 1], at + 1
         size = small.size if mark == HELD else 0
-        if mark not in {HELD, ABSENT} or at + size > len(answer):
+        if mark not in (HELD, ABSENT) or at + size > len(answer):
             raise PeerError("batch answer does not fit its question", code="bad-answer")
         parts.append(answer[at : at + size] if mark == HELD else None)
         at += size

@@ -41,7 +41,7 @@ class Invite(Struct, frozen=True, forbid_unknown_fields=True):
     shares: _Shares | None = None
     stages: _Stages | None = None
     site: _Site = ""
-    expires_s: Annotated[int, Meta(ge=60, le=INVITE_EXPIRES_S_MAX)] = INVITE_EXPIRES_S_MAX
+    expires_s: Annotated[int, Meta(ge=1, le=INVITE_EXPIRES_S_MAX)] = INVITE_EXPIRES_S_MAX
 
 
 class Join(Struct, frozen=True, forbid_unknown_fields=True):
