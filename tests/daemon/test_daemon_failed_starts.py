@@ -1,0 +1,136 @@
+"""Starts that must fail, of the real program: one sentence, the right exit code, no traceback, no process left."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.network import Network, Node
+
+pytestmark = pytest.mark.daemons
+Spoil = Callable[[Node, Path], None]
+
+
+def newer_database(node: Node, _: Path) -> None:
+    with sqlite3.connect(node.data / "catalog.sqlite") as database:
+        database.execute("PRAGMA user_version = 9999")
+    database.close()
+
+
+def no_database(node: Node, _: Path) -> None:
+    for path in node.data.glob("catalog.sqlite*"):
+        path.unlink()
+
+
+def garbage_database(node: Node, _: Path) -> None:
+    (node.data / "catalog.sqlite").write_bytes(b"not a database" * 1000)
+
+
+def no_key(node: Node, _: Path) -> None:
+    (node.data / "node.key").unlink()
+
+
+def readable_key(node: Node, _: Path) -> None:
+    (node.data / "node.key").chmod(0o644)
+
+
+def mangled_key(node: Node, _: Path) -> None:
+    (node.data / "node.key").write_bytes(b"replicad-secret-key:ed25519:00\n")
+
+
+def no_token(node: Node, _: Path) -> None:
+    (node.data / "admin.token").unlink()
+
+
+def unknown_key(node: Node, _: Path) -> None:
+    node.config.write_text(node.config.read_text() + '\n[storage]\nqota = "5 GiB"\n')
+
+
+def streaming(node: Node, _: Path) -> None:
+    node.config.write_text(node.config.read_text().replace("[downloads]\n", '[downloads]\non_missing = "stream"\n'))
+
+
+def no_data(node: Node, tmp_path: Path) -> None:
+    node.data.rename(tmp_path / "elsewhere")
+
+
+def no_certificate(node: Node, _: Path) -> None:
+    node.config.write_text(node.config.read_text().replace("[peers]\n", '[peers]\ntls = ["absent.pem", "absent.key"]\n'))
+
+
+def long_socket(node: Node, tmp_path: Path) -> None:
+    node.config.write_text(node.config.read_text().replace("[admin]\n", f'[admin]\nsocket = "{tmp_path}/{"x" * 120}.sock"\n'))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "words"),
+    [
+        (newer_database, 10, r"schema 9999, this program knows up to"),
+        (no_database, 10, r"catalog\.sqlite"),
+        (garbage_database, 10, r"catalog\.sqlite"),
+        (no_key, 10, r"node\.key"),
+        (readable_key, 10, r"others may read"),
+        (mangled_key, 10, r"not a key file"),
+        (no_token, 10, r"admin\.token"),
+        (unknown_key, 10, r'replicad\.toml:\d+: unknown key "qota" in \[storage\]; did you mean "quota"\?'),
+        (streaming, 10, r"not part of this version"),
+        (no_data, 10, r"no data directory"),
+        (no_certificate, 10, r"absent\.pem"),
+        (long_socket, 10, r"longer than 107 bytes"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_start_that_must_fail(network: Network, tmp_path: Path, spoil: Spoil, code: int, words: str) -> None:
+    node = network.node("ams1")
+    spoil(node, tmp_path)
+    process = node.launch()
+    assert process.wait(deadline_s=15) == code, process.output()
+    said = [line for line in process.output().splitlines() if not re.match(r"\d{4}-\d\d-\d\dT", line)]
+    assert re.search(words, said[0]), said
+    assert said[0].startswith("error: ")
+    assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize("door", ["downloads", "peers", "admin"])
+def test_a_taken_port(network: Network, door: str) -> None:
+    node = network.node("ams1")
+    port = {"downloads": node.downloads_port, "peers": node.peers_port, "admin": node.admin_port}[door]
+    with socket.create_server(("127.0.0.1", port)):
+        process = node.launch()
+        assert process.wait(deadline_s=15) == 1, process.output()
+    assert re.search(rf"error: cannot listen on {door}\.listen = 127\.0\.0\.1:{port}: Address already in use", process.output())
+    assert "Traceback" not in process.output()
+    node.start()
+
+
+def test_a_second_daemon_on_the_same_data(network: Network) -> None:
+    node = network.found("ams1")
+    first = node.process
+    assert first is not None
+    second = node.launch()
+    assert second.wait(deadline_s=15) == 1
+    assert f"in use by another daemon (process {first.pid})" in second.output()
+    assert node.cli("status").code == 0
+    assert first.stop() == 0
+
+
+def test_a_clean_stop_leaves_nothing_open(network: Network) -> None:
+    node = network.found("ams1")
+    assert node.process is not None
+    assert (node.data / "admin.sock").is_socket()
+    children = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text()
+    node.stop()
+    assert children == ""
+    assert not (node.data / "admin.sock").exists()
+    assert not list(node.data.glob("catalog.sqlite-*")), "the write-ahead log was not folded in"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", node.downloads_port))
+    assert "ResourceWarning" not in node.log
+    assert os.access(node.data / "daemon.lock", os.R_OK)
