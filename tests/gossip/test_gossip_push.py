@@ -94,7 +94,7 @@ def test_when_the_way_by_which_news_came_breaks_the_others_tell_again(dice: rand
     for relay in (left, right):
         net.unlink(relay, reader)
         author.publish("munki")
-        assert net.run(2, until=lambda: reader.frontier() == author.frontier()) < 1
+        assert net.run(2, until=lambda: reader.frontier() == author.frontier()) < 2
         net.link(relay, reader)
         net.run(2)
 
@@ -156,3 +156,13 @@ def test_the_last_one_who_tells_is_never_declined(dice: random.Random) -> None:
     routes.close(next(iter(set(nodes) - declined)), out)
     assert {effect.node for effect in out} == declined
     assert all(effect.message == Eager((), wanted=True) for effect in out)
+
+
+def test_what_push_lost_is_noticed_by_the_next_head(dice: random.Random) -> None:
+    net = Network(dice)
+    one, two = net.found(["one", "two"])
+    net.link(one, two)
+    net.run(5)
+    net.spy = lambda _sender, _to, message: not (isinstance(message, Records) and message.pull == 0)
+    one.publish("munki", 3)
+    assert net.run(20, until=lambda: two.frontier() == one.frontier()) < 2

@@ -147,11 +147,11 @@ class Announce:
         self._standing.add(kept)
         self._pass_on(kept, None, now, out)
 
-    def heard(self, node: NodeId, message: Heads, now: Now, out: list[Effect]) -> None:
-        """Take heads from a peer. Raises PeerError for what is not a head or not signed."""
+    def heard(self, node: NodeId, message: Heads, now: Now, out: list[Effect]) -> list[Head]:
+        """Take heads from a peer; returns those that were news. Raises PeerError for what is not a head or not signed."""
         if len(message.ages_s) != len(message.envelopes):
             raise PeerError("heads and their ages differ in number", code="bad-head")
-        fresh: list[NodeId] = []
+        fresh: list[Head] = []
         repeated: list[NodeId] = []
         for envelope, age_s in zip(message.envelopes, message.ages_s, strict=True):
             share, order = heads.order(envelope)
@@ -162,9 +162,10 @@ class Announce:
                 if known is not None and known.head.order >= order:
                     repeated.append(envelope.key)
                 else:
-                    fresh.append(envelope.key)
-                    self._take(node, envelope, now.monotonic_ms - 1000 * min(age_s, AGE_S_MAX), now, out)
-        self._routes.arrived(node, fresh=fresh, repeated=set(repeated) - set(fresh), out=out)
+                    fresh.append(self._take(node, envelope, now.monotonic_ms - 1000 * min(age_s, AGE_S_MAX), now, out))
+        authors = {head.node for head in fresh}
+        self._routes.arrived(node, fresh=authors, repeated=set(repeated) - authors, out=out)
+        return fresh
 
     def tell_all(self, node: NodeId, now: Now, out: list[Effect]) -> None:
         """Every head that the peer may know, in bounded messages; also its own, should it have forgotten how far it was."""
@@ -203,13 +204,14 @@ class Announce:
     def _may_tell(self, node: NodeId, head: Head) -> bool:
         return self._rights.may_share(node, head.share) and (head.node == self._rights.own or self._rights.may_share(head.node, head.share))
 
-    def _take(self, node: NodeId, envelope: Envelope, made_at_ms: int, now: Now, out: list[Effect]) -> None:
+    def _take(self, node: NodeId, envelope: Envelope, made_at_ms: int, now: Now, out: list[Effect]) -> Head:
         head = heads.peek(envelope)
         self._verify(envelope)
         kept = Kept(head, envelope, made_at_ms)
         if self._standing.add(kept):
             out.append(News(head.node))
             self._pass_on(kept, node, now, out)
+        return head
 
     def _verify(self, envelope: Envelope) -> None:
         try:

@@ -32,6 +32,7 @@ from replicad.protocol.gossip.events import (
     Tell,
 )
 from replicad.protocol.gossip.exchange import Exchange
+from replicad.protocol.gossip.follow import Follow
 from replicad.protocol.gossip.pulls import Pulls
 from replicad.protocol.gossip.push import Push
 from replicad.protocol.gossip.rights import Rights
@@ -71,6 +72,7 @@ class Gossip:
         self._exchange = Exchange(self._rights, replica.chains, self._pulls)
         self._announce = Announce(key=key, replica=replica, rights=self._rights, routes=self._routes, standing=standing, incarnation=incarnation, dice=dice)
         self._announce.rights_changed()
+        self._follow = Follow(replica.chains)
         self._common: dict[NodeId, frozenset[str]] = {}
         self._serving: dict[NodeId, int] = {}
         self._agreed: set[NodeId] = set()
@@ -94,7 +96,7 @@ class Gossip:
 
     def deadline_ms(self) -> int:
         """The monotonic time at which ``handle(Tick(), now)`` has something to do."""
-        times = [self._round_ms, self._push.deadline_ms(), self._announce.deadline_ms(), self._pulls.deadline_ms()]
+        times = [self._round_ms, self._push.deadline_ms(), self._announce.deadline_ms(), self._pulls.deadline_ms(), self._follow.deadline_ms()]
         return min(time for time in times if time is not None)
 
     def in_sync(self, node: NodeId) -> bool:
@@ -126,6 +128,9 @@ class Gossip:
         self._push.due(now.monotonic_ms, out)
         self._pulls.due(now.monotonic_ms, out)
         self._announce.due(now, out)
+        for node, share in self._follow.due(now.monotonic_ms):
+            if self._rights.may_share(node, share):
+                self._exchange.look(node, share, now.monotonic_ms, out)
         if now.monotonic_ms >= self._round_ms:
             self._round_ms = now.monotonic_ms + self._interval_ms()
             if self._common:
@@ -152,6 +157,7 @@ class Gossip:
         self._push.close(node)
         self._exchange.close(node)
         self._announce.close(node)
+        self._follow.forget(node)
         self._routes.close(node, out)
         self._pulls.close(node, now.monotonic_ms, out)
 
@@ -161,7 +167,9 @@ class Gossip:
                 pull = message.pull if self._pulls.awaits(node, message.pull) else 0
                 out.append(Store(node, message.envelopes, pull, message.more))
             case Heads():
-                self._announce.heard(node, message, now, out)
+                for head in self._announce.heard(node, message, now, out):
+                    if head.node == node:
+                        self._follow.note(head, now.monotonic_ms)
             case Eager():
                 self._routes.hear(node, message)
             case Compare():

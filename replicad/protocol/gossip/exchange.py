@@ -139,6 +139,12 @@ class Exchange:
                 if helped or not was_whole:
                     self.compare(node, [share], now_ms, out)
 
+    def look(self, node: NodeId, share: str, now_ms: int, out: list[Effect]) -> None:
+        """Compare one share because the peer seems to have more, unless that is under way."""
+        side = self._sides[node]
+        if share not in side.waiting and (share not in side.asked or now_ms - side.asked_ms >= ANSWER_MS):
+            self.compare(node, [share], now_ms, out)
+
     def round(self, node: NodeId, now_ms: int, out: list[Effect]) -> None:
         """The periodic exchange with one peer, about everything that is not being pulled anyway. What still differs since the last one is compared with whole frontiers."""
         side = self._sides[node]
