@@ -8,10 +8,11 @@ import click
 import msgspec
 
 from replicad.cli import output, values
-from replicad.cli.client import path_of
+from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
-from replicad.cli.output import clean, moment, plural, since, size
+from replicad.cli.output import Output, clean, moment, plural, since, size
 from replicad.errors import InputError, UnreachableError
+from replicad.model.ids import NodeId
 from replicad.model.records import Role
 from replicad.server.admin import bodies, nouns
 
@@ -55,18 +56,22 @@ def add(invocation: Invocation, *, ticket: str, key: str | None, merge: bool) ->
         ticket = sys.stdin.read(TOKEN_CHARS_MAX + 1).strip()
         if not ticket:
             raise InputError("no token on standard input")
-    body = bodies.Join(url=ticket, key=key) if is_url else bodies.Join(token=ticket, merge=merge)
     client, out = invocation.client(), invocation.out
-    told = False
-    while True:
-        answer = client.ask("POST", path_of("members", "join"), answer=nouns.Joined, body=body, timeout_s=None)
-        if answer.state == "member":
-            out.data(answer, f"joined network {answer.network}")
-            return
-        if not told:
-            out.talk(f"The request waits for an admin. Both sides see these words: {clean(answer.words)}")
-            out.talk("Approve it there: replicad peer list; replicad peer approve NODE   (Ctrl-C here does not withdraw it)")
-        told = True
+    if key is not None:
+        _tell_words(client, out, key)
+    body = bodies.Join(url=ticket, key=key) if is_url else bodies.Join(token=ticket, merge=merge)
+    while (answer := client.ask("POST", path_of("members", "join"), answer=nouns.Joined, body=body, timeout_s=None)).state == "pending":
+        out.detail("still waiting for approval")
+    out.data(answer, f"joined network {answer.network}")
+
+
+def _tell_words(client: Client, out: Output, key: str) -> None:
+    """Without a token people must make sure that they mean the same two nodes."""
+    from replicad.protocol.joining import words  # noqa: PLC0415 - brings libsodium
+
+    own = client.ask("GET", path_of("node"), answer=nouns.NodeAnswer).node.id
+    out.talk(f"An admin must approve it there; both sides see these words: {words(NodeId.parse(own), NodeId.parse(key))}")
+    out.talk("There: replicad peer list; replicad peer approve NODE   (Ctrl-C here does not withdraw the request)")
 
 
 def _lag(one: nouns.Peer) -> str:

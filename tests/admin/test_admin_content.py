@@ -52,7 +52,7 @@ async def test_an_upload_that_comes_in_drops(door: Door, *, over_tcp: bool) -> N
 
 
 @pytest.mark.parametrize("size", [1000, 3 * CHUNK_SIZE_MIN])
-async def test_an_upload_that_is_cut_off_leaves_nothing(door: Door, size: int) -> None:
+async def test_an_upload_that_is_cut_off_leaves_nothing(door: Door, size: int, caplog: pytest.LogCaptureFixture) -> None:
     for path in ("/blobs", "/shares/munki/files/a.pkg"):
         head = f"PUT /api/v1{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
         _, writer = await asyncio.open_unix_connection(str(door.socket))
@@ -65,6 +65,18 @@ async def test_an_upload_that_is_cut_off_leaves_nothing(door: Door, size: int) -
     await until(lambda: not door.left_behind(), what="the end of the uploads")
     assert (await door.services.catalog.usage()).contents == 0
     assert (await door.ask("GET", "/entries")).json["entries"] == []
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_download_that_is_cut_off_is_no_failure_of_the_daemon(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    await door.publish("munki", "a.pkg", os.urandom(20 * CHUNK_SIZE_MIN))
+    reader, writer = await asyncio.open_unix_connection(str(door.socket))
+    writer.write(b"GET /api/v1/shares/munki/files/a.pkg HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readexactly(1000)
+    writer.transport.abort()
+    assert (await door.ask("GET", "/node")).status == 200
+    await until(lambda: len(asyncio.all_tasks()) < 10, what="the end of the download")
+    assert "Traceback" not in caplog.text
 
 
 async def test_an_upload_needs_a_length(door: Door) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from support.admin_door import TOKEN, Door, opened
 from support.waiting import until
 
 MIB = 1 << 20
+LINGERING_S = 10.0
+"""aiohttp's default: so long the daemon reads on after it has refused an upload, unless the client stops."""
 REPOSITORY = {"a.pkg": 100, "pkgs/b.pkg": 70_000, "pkgs/empty": 0, "pkgs/big.dmg": 3 * MIB + 17}
 
 
@@ -184,8 +187,10 @@ async def test_a_refusal_in_the_middle_of_an_upload_is_told(door: Door, tmp_path
     file = tmp_path / "sparse"
     file.touch()
     os.truncate(file, 1 << 40)
+    started_s = time.monotonic()
     with pytest.raises(NoSpaceError):
         await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([file], ""), lambda _count: None)
+    assert time.monotonic() - started_s < LINGERING_S
 
 
 async def test_uploads_are_batched(repository: Path) -> None:
