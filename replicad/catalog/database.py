@@ -1,11 +1,11 @@
-"""The SQLite file behind the catalog: one writer connection with grouped commits, two readers, one owner that closes all of them on every path.
+"""The SQLite file behind the catalog: one writer connection with grouped commits, three readers, one owner that closes all of them on every path.
 
 Work is a plain function of a ``sqlite3.Connection``; a whole transaction is one hop into the connection's thread (aiosqlite's threads; a hop per statement would cost ten times the
 statements). ``write`` puts its function into a bounded queue; whoever reaches the writer's thread first runs everything that is queued and commits once: concurrent callers share one fsync. If one of
 them fails, the group is rolled back and each runs again by itself, so a unit must be a function of the connection alone. What follows a commit (``after``) is called in the event loop, in commit order, also when the caller was cancelled meanwhile.
 
 Durability: ``synchronous`` is NORMAL (a crash of the program loses nothing, a power failure may lose the last transactions, never consistency) unless one unit of the group asks for
-FULL. Checkpoints are explicit: after a commit, once the log is larger than ``LOG_BYTES``, and when closing.
+FULL. Checkpoints are explicit: after a commit, once the log is larger than ``LOG_BYTES``; closing the last connection makes one too, so that the main file alone is a complete copy.
 
 Memory that follows the writer's transactions (``mirror``) is told of every commit and every rollback, in the writer's thread, before any other work runs.
 """
@@ -73,12 +73,15 @@ class _Job(Generic[T]):
 class Database:
     """An open catalog file. Made by ``opened`` only."""
 
-    def __init__(self, path: Path, *, writer: aiosqlite.Connection, reader: aiosqlite.Connection, scanner: aiosqlite.Connection) -> None:
+    def __init__(
+        self, path: Path, writer: aiosqlite.Connection, *, reader: aiosqlite.Connection, scanner: aiosqlite.Connection, checker: aiosqlite.Connection
+    ) -> None:
         self._path = path
         self._log = path.with_name(path.name + "-wal")
         self._writer = writer
         self._reader = reader
         self._scanner = scanner
+        self._checker = checker
         self._jobs: deque[_Job[Any]] = deque()
         self._room = asyncio.Semaphore(QUEUE_MAX)
         self._loop = asyncio.get_running_loop()
@@ -89,8 +92,12 @@ class Database:
         return await _hop(self._reader, partial(_snapshot, unit))
 
     async def scan(self, unit: Unit[T]) -> T:
-        """A longer query, or one with computation in it; does not delay the short ones."""
+        """A longer query: a page of a listing, tens of milliseconds. Does not delay the short ones."""
         return await _hop(self._scanner, partial(_snapshot, unit))
+
+    async def check(self, unit: Unit[T]) -> T:
+        """Computation with look-ups in it: the verification of a batch, hundreds of milliseconds. Does not delay queries."""
+        return await _hop(self._checker, partial(_snapshot, unit))
 
     async def write(self, unit: Unit[T], *, durable: bool = False, after: Callable[[T], None] | None = None) -> T:
         """Run the unit in a transaction and return its result once that is committed; raises what the unit raises, with nothing of it applied.
@@ -187,15 +194,10 @@ async def opened(path: Path, *, create: bool) -> AsyncIterator[Database]:
             stack.enter_context(_locked(path, create=create))
             writer = await stack.enter_async_context(_connected(path))
             await _hop(writer, partial(_prepare, path=path))
-            reader = await stack.enter_async_context(_connected(path))
-            scanner = await stack.enter_async_context(_connected(path))
-            for connection in (reader, scanner):
+            readers = [await stack.enter_async_context(_connected(path)) for _ in range(3)]
+            for connection in readers:
                 await _hop(connection, _prepare_reader)
-        database = Database(path, writer=writer, reader=reader, scanner=scanner)
-        try:
-            yield database
-        finally:
-            await _hop(writer, _leave)
+        yield Database(path, writer, reader=readers[0], scanner=readers[1], checker=readers[2])
 
 
 @contextmanager
@@ -256,11 +258,3 @@ def _prepare_reader(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-
-
-def _leave(connection: sqlite3.Connection) -> None:
-    """Everything into the main file, so that a copy of it alone is complete. If that fails, the log has it."""
-    try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.Error as error:
-        _LOG.warning("last checkpoint failed, the next start reads the write-ahead log", error=error)

@@ -40,9 +40,12 @@ class Journal(State):
         received = Received((), 0, (), 0)
         for start in range(0, len(envelopes), RECEIVE_MAX):
             network = self.network
-            checked = await self._database.scan(partial(_check, envelopes=envelopes[start : start + RECEIVE_MAX], network=network))
-            unit = partial(self._ledger.receive, records=checked.records, network=network, source=source)
-            received = _sum(received, checked, await self._database.write(unit, after=self._committed))
+            checked = await self._database.check(partial(_check, envelopes=envelopes[start : start + RECEIVE_MAX], network=network))
+            outcome = Outcome()
+            if checked.records:
+                unit = partial(self._ledger.receive, records=checked.records, network=network, source=source)
+                outcome = await self._database.write(unit, after=self._committed)
+            received = _sum(received, checked, outcome)
         await self._settle()
         return received
 
@@ -75,7 +78,7 @@ class Journal(State):
 
         ``replica`` is another object afterwards. Close all links before.
         """
-        checked = await self._database.scan(partial(_check, envelopes=envelopes, network=network))
+        checked = await self._database.check(partial(_check, envelopes=envelopes, network=network))
         unit = partial(self._ledger.move, records=checked.records, network=network)
         outcome = await self._database.write(unit, durable=True, after=partial(self._moved, network))
         await self._refresh_carried()

@@ -61,7 +61,7 @@ async def watch(catalog: Catalog, told: set[str]) -> None:
         if not sql.startswith(("--", "PRAGMA", "BEGIN", "COMMIT", "ROLLBACK", "EXPLAIN")):
             told.add(sql)
 
-    for doing in (catalog._database.write, catalog._database.read, catalog._database.scan):
+    for doing in (catalog._database.write, catalog._database.read, catalog._database.scan, catalog._database.check):
         await doing(lambda connection: connection.set_trace_callback(hear))
 
 
