@@ -1,7 +1,7 @@
 """The tree of authority: which grants count, who stands above whom, and which cuts take effect.
 
-A *tenure* is a grant that counts. Tenures form a tree: the network key's grants stand at level 0, a grant that counts under an admin's tenure stands one level below it (a grant to oneself stays on
-its level, but never outlives the tenure it came from). If several tenures of the issuer would do, the most senior is the parent.
+A *tenure* is a grant that counts. Tenures form a tree: the network key's grants stand at level 0, a grant that counts under an admin's tenure stands one level below it. If several tenures of the issuer
+would do, the most senior is the parent: the least level, then the least (hlc, id). A grant to oneself does not outlive its parent.
 
 A *cut* by X against S, later than the grant of S's tenure U, takes effect on U if
 
@@ -13,12 +13,11 @@ A *cut* by X against S, later than the grant of S's tenure U, takes effect on U 
 So nobody expels a peer or a senior, and a renewed admin keeps authority over those it admitted. A record counts *under* a tenure if it is later than the grant, within its life, and every cut in effect on
 the tenure keeps it: it is among the records the cut names, or their predecessors. Behind a fork nothing counts, unless a cut by somebody else names it: an admin has then decided which branch is true.
 
-Everything above depends only on tenures of lower level or earlier grants, so one pass from the root computes it, and the result is a function of the set of records.
+What is true of a tenure depends only on tenures of lower levels, so one pass from the root computes it, and the result is a function of the set of records.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ from replicad.model.records import Cut, Grant, Role
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from replicad.model.ids import NodeId, RecordId, Stamp
+    from replicad.model.ids import NodeId, Stamp
     from replicad.model.records import Record
     from replicad.protocol.chains import Chains
     from replicad.protocol.runs import Place
@@ -164,23 +163,22 @@ class Authority:
         return tenure.is_admin and tenure.keeps(held.record.header.share, held.place, void=self._chains.is_void(held.place))
 
     def _settle(self, grants: Iterable[Held]) -> None:
-        """Find every grant's level and parent: Dijkstra's algorithm from the network key, ties by (hlc, id). When a tenure is settled, all more senior ones are."""
+        """Find every grant's level and parent, one level after the other: what is true of a level depends only on those above."""
         issued: dict[NodeId, list[Held]] = defaultdict(list)
-        for held in grants:
+        for held in sorted(grants, key=lambda held: held.order):
             issued[held.record.header.origin].append(held)
-        queue: list[_Candidate] = [(0, *held.order, 0, *held.order, held, None) for held in issued[self._network]]
-        heapq.heapify(queue)
-        settled: set[RecordId] = set()
-        while queue:
-            level, _, record_id, _, _, _, held, parent = heapq.heappop(queue)
-            if record_id in settled:
-                continue
-            settled.add(held.record.id)
-            tenure = self._enter(held, level, parent)
-            for child in issued[tenure.grant.subject]:
-                if child.record.id not in settled and self.counts_under(child, tenure):
-                    step = 0 if _is_renewal(child) else 1
-                    heapq.heappush(queue, (level + step, *child.order, level, *held.order, child, tenure))
+        tier: list[tuple[Held, Tenure | None]] = [(held, None) for held in issued[self._network]]
+        settled = {held.record.id for held, _ in tier}
+        level = 0
+        while tier:
+            entered = sorted((self._enter(held, level, parent) for held, parent in tier), key=lambda tenure: tenure.record.order)
+            tier = []
+            for tenure in entered:
+                for child in issued[tenure.grant.subject]:
+                    if child.record.id not in settled and self.counts_under(child, tenure):
+                        settled.add(child.record.id)
+                        tier.append((child, tenure))
+            level += 1
 
     def _enter(self, held: Held, level: int, parent: Tenure | None) -> Tenure:
         grant = held.record.body
@@ -214,10 +212,6 @@ class Authority:
         if tenure.is_admin:
             return self.counts_under(held, tenure)
         return any(cut in other.cuts for other in self.tenures[tenure.grant.subject] if other.is_admin)
-
-
-_Candidate = tuple[int, int, bytes, int, int, bytes, Held, Tenure | None]
-"""Level, order of the grant, level and order of the parent: what decides; then the grant and the parent."""
 
 
 def _is_renewal(held: Held) -> bool:

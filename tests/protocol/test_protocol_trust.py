@@ -504,6 +504,17 @@ def test_a_demoted_and_readmitted_admin_is_no_senior_any_more() -> None:
     assert counting(world, world.policy("cid", "x")) == [True]
 
 
+def test_a_readmitted_admin_on_the_same_level_is_a_peer() -> None:
+    """bob admitted cid while he stood above her; by then dan had also made him an admin of her level, which is all he has left."""
+    world = network_of("bob", "dan")
+    world.grant("dan", "bob", "admin")
+    admitted = world.grant("bob", "cid", "admin")
+    world.cut("ann", "bob", {"": [admitted]}, at=1004)
+    assert [record.header.hlc.ms for record in world.said] == [1001, 1002, 1003, 1004, 1005, 1004]
+    world.cut("bob", "cid", {})
+    assert counting(world, world.policy("cid", "x")) == [True]
+
+
 def test_granting_each_other_is_no_ladder() -> None:
     world = network_of("bob")
     world.grant("bob", "cid", "admin")
@@ -637,6 +648,42 @@ def test_shares_are_listed_by_name() -> None:
 
 
 # --- Questions ---
+
+
+# --- Order of arrival, by name (the laws have it at random) ---
+
+
+def in_both_orders(world: World, one: Record, other: Record) -> list[set[bytes]]:
+    rest = [record for record in world.said if record not in (one, other)]
+    return [set(node_with(world, [*rest, *pair]).counting()) for pair in ((one, other), (other, one))]
+
+
+def test_self_cuts_are_judged_in_order_of_their_clocks() -> None:
+    world = network_of("bob")
+    admitted = world.grant("bob", "cid", "mirror")
+    farewell = world.cut("bob", "bob", at=9000)
+    earlier = world.cut("bob", "bob", {}, at=8000, after=admitted, incarnation=2)
+    one, other = in_both_orders(world, farewell, earlier)
+    assert one == other
+    assert admitted.id not in one
+
+
+def test_policies_are_a_history_in_order_of_their_clocks() -> None:
+    world = network_of("bob")
+    first, second = world.policy("ann", "munki", public=False, immutable=True), world.policy("bob", "munki", public=True)
+    found = [node_with(world, [*world.said[:2], *pair]).replica.trust.shares() for pair in ((first, second), (second, first))]
+    assert found[0] == found[1]
+    assert found[0]["munki"].public
+    assert found[0]["munki"].immutable
+
+
+def test_the_newest_grant_is_that_of_the_latest_clock_not_of_the_highest_admin() -> None:
+    world = network_of("bob")
+    world.grant("ann", "cid", "mirror", site="of ann")
+    world.grant("bob", "cid", "mirror", site="of bob")
+    assert node_with(world).replica.trust.members(NOW_MS)[world.id("cid")].site == "of bob"
+    world.grant("ann", "cid", "mirror", site="of ann again")
+    assert node_with(world).replica.trust.members(NOW_MS)[world.id("cid")].site == "of ann again"
 
 
 def test_may_answers_before_anything_is_said() -> None:

@@ -72,21 +72,13 @@ class TrustModel:
         return [record for record in self.records.values() if isinstance(record.body, kind)]
 
     def _settle(self) -> None:
-        waiting = self._of(Grant)
-        level = 0
-        while level <= len(self.records):
-            for record in sorted((r for r in waiting if level or r.header.origin == self.network), key=lambda record: record.order):
-                above = self._parent(record, level)
-                if level == 0 and record.header.origin == self.network:
-                    self._enter(record, 0, None)
-                elif above:
+        """Round by round: who is admitted by the network key, then by those, and so on."""
+        waiting = sorted(self._of(Grant), key=lambda record: record.order)
+        for level in range(len(waiting) + 1):
+            found = [(record, self._parent(record, level)) for record in waiting if not self._entered(record)]
+            for record, above in found:
+                if above or (level == 0 and record.header.origin == self.network):
                     self._enter(record, level, above)
-            for record in sorted(waiting, key=lambda record: record.order):
-                above = self._parent(record, level + 1)
-                if above and above.level == level and self._is_renewal(record) and not self._entered(record):
-                    self._enter(record, level, above)
-            waiting = [record for record in waiting if not self._entered(record)]
-            level += 1
 
     def _is_renewal(self, record: Record) -> bool:
         return isinstance(record.body, Grant) and record.body.subject == record.header.origin
