@@ -67,10 +67,7 @@ async def _measure(directory: Path, count: int) -> None:
         rights += [record.envelope for record in await author.author("", [Policy("munki", public=True)])]
         await receiver.receive(rights, source=ann.id)
         await _fill(author, receiver, count)
-        size = sum(file.stat().st_size for file in directory.glob("ann.sqlite*"))
-        print(
-            f"  file: {size / (1 << 20):.0f} MiB, {size / count:.0f} bytes an entry; peak RSS of both: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB"
-        )
+        print(f"  peak RSS of both: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
         await _ask(receiver, count, dice)
         await _write(author)
         start = time.perf_counter()
@@ -91,9 +88,12 @@ async def _fill(author: Catalog, receiver: Catalog, count: int) -> None:
         received.append(time.perf_counter() - began)
         assert len(result.new) == len(batch)
     for label, seconds in (("author", authored), ("receive", received)):
+        middle = statistics.median(seconds)
         print(
-            f"  {label} {BATCH} at a time: first {seconds[0]:.2f} s, median {statistics.median(seconds):.2f}, last {seconds[-1]:.2f}, worst {max(seconds):.2f}, all {sum(seconds):.1f}"
+            f"  {label} {BATCH} at a time: first {seconds[0]:.2f} s, median {middle:.2f}, last {seconds[-1]:.2f}, best {min(seconds):.2f}, worst {max(seconds):.2f}"
         )
+    spent = time.process_time() - began_cpu
+    print(f"  CPU for both: {spent:.1f} s, {spent / count * 1e6:.0f} microseconds an entry")
 
 
 async def _ask(catalog: Catalog, count: int, dice: random.Random) -> None:
