@@ -80,6 +80,7 @@ class FileAnswer(web.StreamResponse):
         if self._begun:
             return
         self._begun = True
+        self._keep_alive = request.keep_alive
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the peer is gone")
