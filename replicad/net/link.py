@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 from replicad.crypto.session import Credentials, Ephemeral, Session, fields, nonce
 from replicad.errors import PeerError
@@ -147,7 +148,7 @@ class Link:
         """Move messages until the link ends; returns the reason. PeerErrors of ``dispatch`` end the link with their code; its other exceptions too, and are logged."""
         try:
             async with asyncio.TaskGroup() as group:
-                jobs = [group.create_task(self._guarded(job)) for job in (self._write(), self._read(dispatch), self._keep())]
+                jobs = [group.create_task(self._guarded(job)) for job in (self._write, partial(self._read, dispatch), self._keep)]
                 await self._closing.wait()
                 for job in jobs:
                     job.cancel()
@@ -156,9 +157,9 @@ class Link:
             await self._end()
         return self._reason
 
-    async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, job: Callable[[], Awaitable[None]]) -> None:
         try:
-            await job
+            await job()
         except Exception:
             log.exception("link failed", peer=self.node.short)
             self.close("internal error", code="internal")

@@ -150,12 +150,13 @@ class LinkTable:
         return True
 
     def _retire(self, link: Link) -> None:
-        """Data requests made a moment ago under the session of a link that lost against another one are still good."""
+        """Data requests made a moment ago under the session of a link that ended are still good once there is another link to that member: the two may cross."""
         self._retired.append(_Retired(link.node, link.session, time.monotonic() + RETIRED_SESSION_S))
 
     def _remove(self, link: Link) -> None:
         if self._links.get(link.node) is link:
             del self._links[link.node]
+            self._retire(link)
         log.info("link down", peer=link.node.short, reason=link.reason)
         for callback in self._down:
             callback(link, link.reason)
