@@ -165,7 +165,7 @@ class Authority:
     def _settle(self, grants: Iterable[Held]) -> None:
         """Find every grant's level and parent, one level after the other: what is true of a level depends only on those above."""
         issued: dict[NodeId, list[Held]] = defaultdict(list)
-        for held in sorted(grants, key=lambda held: held.order):
+        for held in grants:
             issued[held.record.header.origin].append(held)
         tier: list[tuple[Held, Tenure | None]] = [(held, None) for held in issued[self._network]]
         settled = {held.record.id for held, _ in tier}

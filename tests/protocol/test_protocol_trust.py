@@ -504,15 +504,27 @@ def test_a_demoted_and_readmitted_admin_is_no_senior_any_more() -> None:
     assert counting(world, world.policy("cid", "x")) == [True]
 
 
-def test_a_readmitted_admin_on_the_same_level_is_a_peer() -> None:
+@pytest.mark.parametrize("admins", [("bob", "dan"), ("dan", "bob")])
+def test_a_readmitted_admin_on_the_same_level_is_a_peer(admins: tuple[str, str]) -> None:
     """bob admitted cid while he stood above her; by then dan had also made him an admin of her level, which is all he has left."""
-    world = network_of("bob", "dan")
+    world = network_of(*admins)
     world.grant("dan", "bob", "admin")
     admitted = world.grant("bob", "cid", "admin")
     world.cut("ann", "bob", {"": [admitted]}, at=1004)
     assert [record.header.hlc.ms for record in world.said] == [1001, 1002, 1003, 1004, 1005, 1004]
     world.cut("bob", "cid", {})
     assert counting(world, world.policy("cid", "x")) == [True]
+
+
+def test_a_renewal_belongs_to_the_oldest_of_equal_grants() -> None:
+    """It could rest on either; every node must choose the same one, for it ends with it."""
+    for order in (1, -1):
+        world = World().founded()
+        world.grant("ann", "bob", "admin", until=Stamp.of(5000), site="first")
+        world.grant("ann", "bob", "admin", site="second")
+        world.grant("bob", "bob", "admin", site="renewed")
+        trust = node_with(world, world.said[::order]).replica.trust
+        assert [trust.members(now_ms)[world.id("bob")].site for now_ms in (5000, 5001)] == ["renewed", "second"]
 
 
 def test_granting_each_other_is_no_ladder() -> None:
