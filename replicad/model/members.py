@@ -10,7 +10,10 @@ from replicad.model.records import Role
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node that holds at least one grant in force. ``shares`` and ``stages`` are None for "all"; ``admitted`` is the time of its newest grant; ``admitted_by`` its issuer."""
+    """A node that holds at least one grant in force. ``role`` and ``shares`` are those of all its grants together; ``name``, ``site`` and ``stages`` (what it carries) those of the newest, made at ``admitted`` by ``admitted_by``.
+
+    ``shares`` and ``stages`` are None for "all".
+    """
 
     id: NodeId
     name: str
