@@ -44,6 +44,7 @@ class BlobStore:
 
     def __init__(self, root: Path, *, config: StoreConfig, executor: Executor, disk: Disk, used_bytes: int) -> None:
         self._blobs = root / "blobs"
+        self._blobs_text = str(self._blobs)
         self._partials = root / "partials"
         self._executor = executor
         self._disk = disk
@@ -80,8 +81,9 @@ class BlobStore:
 
     def open_blob(self, content: Digest) -> int:
         """A file descriptor for reading the blob; the caller closes it. NotFoundError if it is not there. One open, no hop."""
+        name = content.hex()
         try:
-            return os.open(self.path_of(content), os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(f"{self._blobs_text}/{name[:2]}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFoundError(f"content {content} is not on this node") from None
 

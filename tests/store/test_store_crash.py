@@ -17,7 +17,7 @@ ROUNDS = 20
 
 def run_and_kill(root: Path, *, dice: random.Random) -> int:
     """Kills the process after a random number of its words; returns how many it said."""
-    words = dice.randrange(1, 60)
+    words = dice.randrange(1, 40)
     command = [sys.executable, store_victim.__file__, str(root), str(dice.randrange(1 << 30))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PYTHONPATH": ":".join(path for path in sys.path if path)}) as victim:
         assert victim.stdout is not None

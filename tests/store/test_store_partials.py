@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replicad.errors import BusyError, IntegrityError, NoSpaceError, StorageError
@@ -518,7 +518,8 @@ steps = st.one_of(
 )
 
 
-@given(st.lists(steps, max_size=25))
+@settings(max_examples=40)
+@given(st.lists(steps, max_size=20))
 def test_whatever_happens_what_counts_is_right(tmp_path_factory: pytest.TempPathFactory, story: list[tuple[str, int, int]]) -> None:
     """A model of what must count, through lies, failed syncs and power failures that scribble over everything not yet safe."""
     asyncio.run(live_through(tmp_path_factory.mktemp("story"), story))
