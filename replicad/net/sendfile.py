@@ -1,7 +1,7 @@
 """From an open file to a client's connection without copying: what every door that serves bytes uses.
 
-Plain TCP: small pieces leave in one ``writev`` together with the head; larger ones by ``sendfile`` from the event loop on a duplicate of the socket, the head held back by MSG_MORE, waiting for
-writability only when the socket is full. Neither uvloop (which has no ``loop.sendfile``) nor asyncio ever sees those bytes, so a slow client costs kernel pages of the file and no memory here.
+Plain TCP: small pieces leave in one ``writev`` together with the head; larger ones by ``sendfile`` from the event loop, the head held back by MSG_MORE. Only when the socket is full is it
+duplicated, to wait until it is writable (a loop lets nobody wait for a descriptor that a transport has). Neither uvloop (which has no ``loop.sendfile``) nor asyncio ever sees those bytes, so a slow client costs kernel pages of the file and no memory here.
 TLS: 256 KiB reads and writes (design measurements: performance.md section 2).
 
 It knows nothing of HTTP. It never blocks the loop on a disk: pages that are not cached are read by a thread first (preadv2(2), RWF_NOWAIT).
@@ -54,17 +54,18 @@ async def send_file(
         return
     if count <= SMALL_BYTES:
         body = await _read(fd, offset, count)
-        if transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-        sent = _write_now(transport, head, body)
-        if sent == len(head) + count:
-            return
-        sent_body = max(0, sent - len(head))
-        head, offset, count = head[sent:], offset + sent_body, count - sent_body
-    plain = transport.get_extra_info("socket")
+        sent = _write_now(_open_socket(transport), head, body)
+    else:
+        first = min(count, BURST_BYTES)
+        await _warm(fd, offset, first)
+        sent = _send_now(_open_socket(transport), fd, head, offset=offset, count=first)
+    if sent == len(head) + count:
+        return
+    sent_body = max(0, sent - len(head))
+    plain = _open_socket(transport)
     with socket.fromfd(plain.fileno(), plain.family, plain.type, plain.proto) as duplicate:
         duplicate.setblocking(False)
-        await _ZeroCopy(duplicate, fd, stall_s=stall_s).send(head, offset=offset, count=count)
+        await _ZeroCopy(duplicate, fd, stall_s=stall_s).send(head[sent:], offset=offset + sent_body, count=count - sent_body)
 
 
 class _Watch:
@@ -106,9 +107,9 @@ class _ZeroCopy:
         with self._watch:
             await self._send_head(head, flags=socket.MSG_MORE if count else 0)
             while count:
-                await _warm(self._fd, offset, min(count, BURST_BYTES))
                 asked = min(count, BURST_BYTES)
-                sent = self._send_part(offset, asked)
+                await _warm(self._fd, offset, asked)
+                sent = _sendfile(self._out.fileno(), self._fd, offset, asked)
                 offset += sent
                 count -= sent
                 self._sent += sent
@@ -126,20 +127,6 @@ class _ZeroCopy:
                 continue
             head = head[sent:]
             self._sent += sent
-
-    def _send_part(self, offset: int, asked: int) -> int:
-        """How many bytes the socket took, 0 if it is full."""
-        try:
-            sent = os.sendfile(self._out.fileno(), self._fd, offset, asked)
-        except BlockingIOError:
-            return 0
-        except ConnectionError:
-            raise
-        except OSError as error:
-            raise StorageError(f"reading a file to send it: {error.strerror}") from error
-        if not sent:
-            raise StorageError(f"the file ends at {offset}, before the {asked} bytes that were promised")
-        return sent
 
     async def _writable(self) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
@@ -193,12 +180,46 @@ class _Copying:
         return self._written - self._transport.get_write_buffer_size() - _unacknowledged(self._transport.get_extra_info("socket"))
 
 
-def _write_now(transport: Transport, head: bytes, body: bytes | bytearray) -> int:
-    """How many bytes the socket took at once. The transport's buffer is empty, so nothing is overtaken."""
+def _open_socket(transport: Transport) -> Any:
+    """The transport's own socket: asyncio's TransportSocket or uvloop's PseudoSocket. Its buffer is empty, so writing to it overtakes nothing."""
+    if transport.is_closing():
+        raise ConnectionResetError("the client is gone")
+    return transport.get_extra_info("socket")
+
+
+def _write_now(connection: Any, head: bytes, body: bytes | bytearray) -> int:
+    """How many bytes the socket took at once."""
     try:
-        return os.writev(transport.get_extra_info("socket").fileno(), (head, body))
+        return os.writev(connection.fileno(), (head, body))
     except BlockingIOError:
         return 0
+
+
+def _send_now(connection: Any, fd: int, head: bytes, *, offset: int, count: int) -> int:
+    """How many bytes of the head and the file the socket took at once: most answers need no more than this."""
+    borrowed = socket.socket(connection.family, connection.type, connection.proto, fileno=connection.fileno())
+    try:
+        sent = borrowed.send(head, socket.MSG_MORE) if head else 0
+        return sent if sent < len(head) else sent + _sendfile(borrowed.fileno(), fd, offset, count)
+    except BlockingIOError:
+        return 0
+    finally:
+        borrowed.detach()
+
+
+def _sendfile(out: int, fd: int, offset: int, count: int) -> int:
+    """How many bytes the socket took, 0 if it is full. Raises like ``send_file``."""
+    try:
+        sent = os.sendfile(out, fd, offset, count)
+    except BlockingIOError:
+        return 0
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise StorageError(f"reading a file to send it: {error.strerror}") from error
+    if not sent:
+        raise StorageError(f"the file ends at {offset}, before the {count} bytes that were promised")
+    return sent
 
 
 def _wake(ready: asyncio.Future[None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import os
 import ssl
@@ -81,7 +82,8 @@ class World:
     # the catalog
 
     async def visible(self, share: str, key: str) -> Listed | None:
-        return self.names.get((share, key))
+        listed = self.names.get((share, key))
+        return listed and dataclasses.replace(listed, available=listed.content in self.held)
 
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         return [(listed.share, listed.stage, True) for listed in self.names.values() if listed.content == content]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
@@ -44,11 +43,10 @@ class Piece(NamedTuple):
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """``fields`` are complete lines, without Date, Connection and the empty line; after the head come ``body``, the ``pieces`` of the file, and ``tail``."""
 
-    status: HTTPStatus
+    status: int
     fields: bytes
     body: bytes = b""
     pieces: tuple[Piece, ...] = ()
@@ -60,7 +58,8 @@ class Answer:
         return _STATUS_LINES[self.status]
 
 
-_STATUS_LINES = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+OK, PARTIAL, NOT_MODIFIED = HTTPStatus.OK.value, HTTPStatus.PARTIAL_CONTENT.value, HTTPStatus.NOT_MODIFIED.value
 
 
 def answer(method: str, fields: Fields, version: Version, *, now_s: float, boundary: Callable[[], str]) -> Answer:
@@ -70,7 +69,7 @@ def answer(method: str, fields: Fields, version: Version, *, now_s: float, bound
     if verdict is Verdict.FAILED:
         return plain(HTTPStatus.PRECONDITION_FAILED, method)
     if verdict is Verdict.NOT_MODIFIED:
-        return Answer(HTTPStatus.NOT_MODIFIED, described.short)
+        return Answer(NOT_MODIFIED, described.short)
     wanted = _wanted(method, fields, version.size, described.validators, now_s)
     if wanted is None:
         return _whole(method, version)
@@ -79,21 +78,19 @@ def answer(method: str, fields: Fields, version: Version, *, now_s: float, bound
     if len(wanted) > 1:
         return _multipart(described.full, wanted, version, boundary())
     span = wanted[0]
-    return Answer(
-        HTTPStatus.PARTIAL_CONTENT, described.full + _content_range(span, version.size) + _content(version.media_type, span.size), pieces=(Piece(b"", span),)
-    )
+    return Answer(PARTIAL, described.full + _content_range(span, version.size) + _content(version.media_type, span.size), pieces=(Piece(b"", span),))
 
 
 def plain(status: HTTPStatus, method: str, *, extra: bytes = b"") -> Answer:
     """A short text: for everything that is not a file. The same for every cause of that status, so that it says nothing about what exists."""
     body = f"{status.value} {status.phrase}\n".encode()
-    return Answer(status, extra + _content("text/plain; charset=utf-8", len(body)), body=b"" if method == "HEAD" else body)
+    return Answer(status.value, extra + _content("text/plain; charset=utf-8", len(body)), body=b"" if method == "HEAD" else body)
 
 
 def page(status: HTTPStatus, method: str, value: object) -> Answer:
     """A JSON object about this node, never cached."""
     body = json.dumps(value).encode() + b"\n"
-    return Answer(status, b"Cache-Control: no-store\r\n" + _content("application/json", len(body)), body=b"" if method == "HEAD" else body)
+    return Answer(status.value, b"Cache-Control: no-store\r\n" + _content("application/json", len(body)), body=b"" if method == "HEAD" else body)
 
 
 class _Described(NamedTuple):
@@ -118,7 +115,7 @@ def _described(content: Digest, modified: int | None, lasting: bool) -> _Describ
 def _whole(method: str, version: Version) -> Answer:
     """The answer that nearly every request gets, made once."""
     fields = _described(version.content, version.modified, version.lasting).full + _content(version.media_type, version.size)
-    return Answer(HTTPStatus.OK, fields, pieces=(Piece(b"", Span(0, version.size)),) if method == "GET" else ())
+    return Answer(OK, fields, pieces=(Piece(b"", Span(0, version.size)),) if method == "GET" else ())
 
 
 def _wanted(method: str, fields: Fields, size: int, validators: Validators, now_s: float) -> tuple[Span, ...] | None:
@@ -143,4 +140,4 @@ def _multipart(described: bytes, spans: tuple[Span, ...], version: Version, boun
     pieces = tuple(Piece(opening + _content_range(span, version.size) + b"\r\n", span) for span in spans)
     tail = f"\r\n--{boundary}--\r\n".encode()
     length = sum(len(piece.lead) + piece.span.size for piece in pieces) + len(tail)
-    return Answer(HTTPStatus.PARTIAL_CONTENT, described + _content(f"multipart/byteranges; boundary={boundary}", length), pieces=pieces, tail=tail)
+    return Answer(PARTIAL, described + _content(f"multipart/byteranges; boundary={boundary}", length), pieces=pieces, tail=tail)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from replicad.errors import InputError, NotFoundError, StorageError
 from replicad.server.downloads import targets
-from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, Answer, Version, answer, page, plain
+from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, page, plain
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.connections import DownloadServer
 from replicad.server.downloads.content_type import content_type
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = get(__name__)
 ALLOW = f"Allow: {', '.join(METHODS)}\r\n".encode()
 BUSY = b"Retry-After: 1\r\n"
-WITH_CONTENT = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
+WITH_CONTENT = (OK, PARTIAL)
 
 
 class Trust(Protocol):
@@ -58,7 +58,7 @@ class Catalog(Protocol):
         """Read afresh for each request: joining a network replaces it."""
 
     async def visible(self, share: str, key: str) -> Listed | None:
-        """What this node shows under a collision key."""
+        """What this node shows under a collision key, and whether its content is here now."""
 
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         """(share, stage, live) of every place that names the content."""
@@ -122,7 +122,7 @@ class Door:
         if not self._is_public(target.share):
             raise NotFoundError("no such share, or not for everybody")
         listed = await self._catalog.visible(target.share, target.key)
-        if listed is None or not self._catalog.is_held(listed.content):
+        if listed is None or not listed.available:
             raise NotFoundError("nothing to show under this name")
         version = Version(listed.content, listed.size, min(listed.modified, MODIFIED_MAX), content_type(listed.path))
         found = self._answer(request, version)

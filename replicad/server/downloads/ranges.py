@@ -64,6 +64,8 @@ def _span(parsed: re.Match[str], size: int) -> Span:
 
 def _joined(asked: list[Span]) -> tuple[Span, ...]:
     """Disjoint spans with more than a frame between them, each where the first of its ranges was asked for."""
+    if len(asked) < 2:
+        return tuple(asked)
     groups: list[tuple[int, Span]] = []
     for place, span in sorted(enumerate(asked), key=lambda item: item[1]):
         if groups and span.start - groups[-1][1].stop <= FRAME_BYTES:

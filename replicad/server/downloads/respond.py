@@ -34,7 +34,7 @@ class Response(web.StreamResponse):
     def __init__(
         self, answer: Answer, *, fd: int = NO_FILE, stall_s: float, on_failure: Callable[[StorageError], Awaitable[None]] | None = None, close: bool = False
     ) -> None:
-        super().__init__(status=answer.status.value)
+        super().__init__(status=answer.status)
         self._answer = answer
         self._fd = fd
         self._stall_s = stall_s
