@@ -120,22 +120,6 @@ def test_the_page_and_the_api_over_tcp(network: Network) -> None:
     assert (ams.data / "admin.sock").stat().st_mode & 0o007 == 0
 
 
-def test_large_and_small_pages_while_many_files_come(network: Network, tmp_path: Path) -> None:
-    ams = network.found("ams1")
-    ams.cli("share", "create", "munki", "--public")
-    for number in range(2100):
-        (tmp_path / "many" / f"{number % 7}").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "many" / f"{number % 7}" / f"{number}.pkg").write_bytes(number.to_bytes(4, "big"))
-    with background(ams, "publish", str(tmp_path / "many")) as publishing:
-        while publishing.poll() is None:
-            assert ams.run("ls").code == 0
-        out, _ = publishing.communicate()
-    assert out.startswith("published  2100 files to munki")
-    assert len(ams.ask("ls")["entries"]) == 2100
-    assert len(ams.ask("matrix")["rows"]) == 2100
-    assert len(ams.ask("ls", "munki/3")["entries"]) == 300
-
-
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A temporary directory for demos, short enough for Unix sockets."""

@@ -257,6 +257,15 @@ async def test_show_and_matrix_for_people(door: Door, terminal: Terminal, reposi
     assert "! nyc2: connection refused at 10.4.0.9:8440; next try in 4 min   -> replicad peer check nyc2" in out
 
 
+async def test_listings_of_several_pages_are_whole(door: Door, terminal: Terminal) -> None:
+    blob = {"sha256": await door.upload(b"x"), "size": 1}
+    await door.ask("POST", "/shares/munki/entries", {"entries": [{"path": f"{number % 7}/{number}.pkg", **blob} for number in range(2100)]})
+    assert len((await terminal.json("ls"))["entries"]) == 2100
+    assert len((await terminal.json("ls", "munki/3"))["entries"]) == 300
+    assert len((await terminal.json("matrix"))["rows"]) == 2100
+    assert (await terminal.json("matrix", "--incomplete"))["rows"] == []
+
+
 async def test_waiting_ends_with_3_or_8(door: Door, terminal: Terminal, repository: Path) -> None:
     await door.admit("nyc2")
     code, _, err = await terminal.run("publish", str(repository / "a.pkg"), "--share", "munki", "--wait", "all")
