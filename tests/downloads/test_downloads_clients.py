@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import random
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,8 +18,7 @@ BODY = random.Random(4).randbytes(9_000_001)
 MUNKI_TAG = f'"{hashlib.sha256(BODY).hexdigest()}"'
 
 
-def needs(program: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+needs = pytest.mark.needs
 
 
 @pytest.fixture

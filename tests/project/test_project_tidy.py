@@ -22,7 +22,9 @@ SKIPPING = {"tests/conftest.py": 1}
 EMPTY_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|base|managers?|misc)(_|$)")
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 UNSTRUCTURED = {"create_task": {"asyncio", "loop"}, "ensure_future": {"asyncio"}, "gather": {"asyncio"}, "get_event_loop": {"asyncio"}}
-SPEAKS = re.compile(r"\bassert\b|\braises\b|\bwarns\b|\b(check|expect|verify|must|refuses|assert)\w*\(|\bwait_for\w*\(|\buntil\(|\bfail\(|\blimit_s=")
+SPEAKS = re.compile(
+    r"\bassert\b|\braises\b|\bwarns\b|\b(check|expect|verify|must|refuses|assert)\w*\(|\bwait_for\w*\(|_and_wait\(|\buntil\(|\bfail\(|\blimit_s="
+)
 FOREIGN = re.compile("|".join([r"py" + r"pi\.org", "python" + "hosted", "npm" + r"js\.(org|com)", r"deb\.deb" + r"ian\.org", "/" + "work/", "/" + "farm/"]))
 
 
