@@ -280,17 +280,27 @@ async def client(world: World, request: pytest.FixtureRequest) -> AsyncIterator[
         yield client
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-async def test_request(client: Client, world: World, case: Case) -> None:
-    request = case.raw or request_of(case.target, *case.headers, method=case.method)
-    reply = await client.ask(request)
-    assert reply.status == case.status
-    assert {name: reply.fields.get(name) for name in case.fields} == case.fields
-    if case.parts is not None:
-        assert reply.parts() == case.parts
-    if case.body is not None:
-        assert reply.body == case.body
-    assert reply.closed == (case.closed or case.fields.get("connection") == "close")
+def differences(case: Case, reply: Reply) -> list[str]:
+    """What is not as the case says."""
+    found = [f"status {reply.status}, expected {case.status}"] if reply.status != case.status else []
+    found += [f"{name}: {reply.fields.get(name)!r}, expected {value!r}" for name, value in case.fields.items() if reply.fields.get(name) != value]
+    if case.body is not None and reply.body != case.body:
+        found.append(f"body of {len(reply.body)} bytes, expected {len(case.body)} others")
+    if case.parts is not None and not found and reply.parts() != case.parts:
+        found.append(f"parts {[part for part, _ in reply.parts()]}")
+    if reply.closed != (case.closed or case.fields.get("connection") == "close"):
+        found.append(f"closed: {reply.closed}")
+    return found
+
+
+async def test_requests(client: Client, world: World) -> None:
+    """The whole table over one door, each case on a connection of its own; all failures are shown at once, by name."""
+    failures = {}
+    for name, case in CASES.items():
+        reply = await client.ask(case.raw or request_of(case.target, *case.headers, method=case.method))
+        if found := differences(case, reply):
+            failures[name] = found
+    assert failures == {}
     assert world.lost == []
 
 

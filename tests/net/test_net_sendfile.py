@@ -122,28 +122,27 @@ async def opened(path: Path) -> AsyncIterator[int]:
         os.close(fd)
 
 
-SPANS = {
-    "nothing": (0, 0),
-    "one byte": (17, 1),
-    "small": (100, 4096),
-    "just small": (0, SMALL_BYTES),
-    "just not small": (1, SMALL_BYTES + 1),
-    "one burst": (5, BURST_BYTES),
-    "a burst and a byte": (0, BURST_BYTES + 1),
-    "everything": (0, len(BODY)),
-    "the end": (len(BODY) - 1, 1),
-}
+SPANS = (
+    (0, 0),
+    (17, 1),
+    (100, 4096),
+    (0, SMALL_BYTES),
+    (1, SMALL_BYTES + 1),
+    (5, BURST_BYTES),
+    (0, BURST_BYTES + 1),
+    (0, len(BODY)),
+    (len(BODY) - 1, 1),
+)
 
 
-@pytest.mark.parametrize(("offset", "count"), SPANS.values(), ids=SPANS)
 @pytest.mark.parametrize("head", [b"", b"HEAD\r\n\r\n", b"H" * 300_000], ids=["no head", "head", "huge head"])
-async def test_exact_bytes(connected: Callable, file: Path, offset: int, count: int, head: bytes) -> None:
+async def test_exact_bytes(connected: Callable, file: Path, head: bytes) -> None:
     async with connected() as (sender, receiver), opened(file) as fd:
-        await send_file(sender.transport, fd, offset=offset, count=count, head=head, drain=sender.drain)
-        await send_file(sender.transport, fd, offset=0, count=3, head=b"next", drain=sender.drain)
+        for offset, count in SPANS:
+            await send_file(sender.transport, fd, offset=offset, count=count, head=head, drain=sender.drain)
         sender.transport.close()
         await receiver.ended.wait()
-        assert receiver.received == head + BODY[offset : offset + count] + b"next" + BODY[:3]
+        assert receiver.received == b"".join(head + BODY[offset : offset + count] for offset, count in SPANS)
 
 
 async def test_nothing_overtakes_what_the_transport_still_has(connected: Callable, file: Path) -> None:
