@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
 
 from replicad.cli.main import program
 from replicad.config.sections import KEYS
+from replicad.model.records import BODIES
+from replicad.protocol import wire
+from replicad.protocol.gossip import heads
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (ROOT / "docs" / "commands.md").read_text()
@@ -54,6 +58,17 @@ def test_the_manual_names_no_verb_that_does_not_exist(text: str) -> None:
         if words[0].startswith("-") or words[0] == "VERB":
             continue
         assert words[0] in VERBS or " ".join(words[:2]) in VERBS, command
+
+
+def test_every_message_and_record_is_in_the_specification_with_its_fields() -> None:
+    specification = (ROOT / "docs" / "protocol.md").read_text()
+    messages = {kind.__struct_config__.tag for union in (wire.Message, wire.Handshake) for kind in get_args(union)}
+    assert [tag for tag in sorted(messages) if not re.search(rf"^\\| .*`{tag}`", specification, re.MULTILINE)] == []
+    bodies = specification.partition("### 3.2 Types")[2].partition("### 3.3")[0]
+    assert [f"{name}.{field}" for name, body in BODIES.items() for field in body.__struct_fields__ if f"`{field}`" not in bodies] == []
+    heads_section = specification.partition("### 9.3 Heads")[2].partition("\n## ")[0]
+    fields = [*heads.Head.__struct_fields__, *heads.Presence.__struct_fields__]
+    assert [field for field in fields if f"`{field}`" not in heads_section] == []
 
 
 def test_every_key_of_the_configuration_is_in_the_manual() -> None:
