@@ -19,7 +19,7 @@ from replicad.errors import IntegrityError, ReplicadError, StorageError
 from replicad.model.chunks import chunk_count
 from replicad.model.manifest import Manifest
 from replicad.store.commits import Commit, Committer
-from replicad.store.disk import Disk, storage_errors
+from replicad.store.disk import Disk, storage_error, storage_errors
 from replicad.store.hops import hop, waited
 from replicad.store.prefix import STEP_BYTES_MAX, PrefixHash
 from replicad.store.space import Space
@@ -74,17 +74,17 @@ class Partial:
             self._prefix.follow()
 
     def _open(self) -> bool:
+        """Whether a file of the right size was there."""
         with storage_errors(f"opening the partial of {self.manifest.content}"):
             self.fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             size = os.fstat(self.fd).st_size
             if size == self.manifest.size and size > 0:
                 return True
             os.ftruncate(self.fd, 0)
-        self._space.release(size)
+            self._space.release(size)
+            self._disk.sync_directory(self._path.parent)
         try:
             self._space.allocate(self.fd, 0, self.manifest.size)
-            with storage_errors(f"opening the partial of {self.manifest.content}"):
-                self._disk.sync_directory(self._path.parent)
         except ReplicadError:
             self._path.unlink()
             raise
@@ -168,17 +168,23 @@ class Partial:
         with self._using():
             async with self._syncing:
                 safe = bytes(self.have)
+                failed: list[ReplicadError] = []
                 try:
-                    await hop(self._executor, self._sync)
-                except ReplicadError:
-                    self._discard_group()
-                    raise
+                    await hop(self._executor, self._sync, failed)
+                finally:
+                    if failed:
+                        self._discard_group()
+                if failed:
+                    raise failed[0]
                 self._safe = safe
                 return safe
 
-    def _sync(self) -> None:
-        with storage_errors(f"making {self.manifest.content} durable"):
+    def _sync(self, failed: list[ReplicadError]) -> None:
+        """Puts the error aside instead of raising it: a cancelled caller would not see it, and the kernel tells it only once."""
+        try:
             self._disk.sync(self.fd)
+        except OSError as error:
+            failed.append(storage_error(f"making {self.manifest.content} durable", error))
 
     def _discard_group(self) -> None:
         self._group += 1
@@ -193,8 +199,10 @@ class Partial:
         """Check the whole hash, make the bytes durable and give the blob its name, durably. On return it is a blob; ``fd`` stays usable until ``close``.
 
         IntegrityError: every chunk matches the manifest but the whole does not match the content's hash, so the manifest lies; the partial is closed and nothing is left of it. StorageError: the disk
-        refused or lost bytes; what was lost does not count any more (look at ``have`` again) and can be fetched anew.
+        refused or lost bytes; what was lost does not count any more (look at ``have`` again) and can be fetched anew. Harmless when repeated.
         """
+        if self.finished:
+            return
         if not self.complete:
             raise ValueError(f"{self.manifest.content} has {self.count} of {self.manifest.count} chunks")
         with self._using():
@@ -239,10 +247,12 @@ class Partial:
     async def _name(self) -> None:
         with self._using():
             file = Commit(self._path, self._target)
-            await self._committer.commit([file])
+            try:
+                await self._committer.commit([file])
+            finally:
+                self.finished = file.named
             if file.error is not None:
                 raise file.error
-            self.finished = True
 
     async def discard(self) -> None:
         """Close and remove the file. Harmless after ``finish``: the blob stays."""

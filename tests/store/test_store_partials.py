@@ -364,6 +364,47 @@ async def test_what_is_written_during_a_sync_is_not_promised(tmp_path: Path) -> 
         assert await partial.sync() == bitmap(3, 5)
 
 
+async def test_a_failed_sync_discards_its_group_also_when_nobody_waits_for_it_any_more(tmp_path: Path) -> None:
+    syncing, go_on = threading.Event(), threading.Event()
+
+    def before(name: str) -> None:
+        if name == "sync":
+            syncing.set()
+            go_on.wait(30)
+            raise OSError(5, "lost writes")
+
+    async with opened_partial(tmp_path, disk=RecordingDisk(before)) as (_, partial):
+        await partial.write(3, chunks(3))
+        waiting = asyncio.ensure_future(partial.sync())
+        await asyncio.get_running_loop().run_in_executor(None, syncing.wait, 30)
+        waiting.cancel()
+        go_on.set()
+        await asyncio.wait([waiting])
+        assert (waiting.cancelled(), partial.count) == (True, 0)
+
+
+@pytest.mark.parametrize("step", ["sync", "rename", "sync_directory"])
+async def test_a_cancelled_finish_is_done_or_not_and_known(tmp_path: Path, step: str) -> None:
+    loop = asyncio.get_running_loop()
+    finishing: list[asyncio.Future[None]] = []
+
+    async def cancel() -> None:
+        finishing[0].cancel()
+
+    def before(name: str) -> None:
+        if name == step and finishing:
+            asyncio.run_coroutine_threadsafe(cancel(), loop).result()
+
+    async with opened_partial(tmp_path, disk=RecordingDisk(before)) as (store, partial):
+        await partial.write(0, CONTENT)
+        finishing.append(asyncio.ensure_future(partial.finish()))
+        await asyncio.wait(finishing)
+        assert finishing[0].cancelled()
+        assert partial.finished is store.has(MANIFEST.content) is (step != "sync")
+        await partial.discard()
+        assert store.used_bytes == (len(CONTENT) if partial.finished else 0)
+
+
 class StaleDisk(Disk):
     """After ``stale`` is set a read that was under way gives other bytes, as pages do that the kernel dropped after a failed write."""
 
