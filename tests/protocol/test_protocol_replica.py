@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from protocol_world import NOW_MS, Node, World, entry_body, make, node_with
 
