@@ -157,7 +157,7 @@ async def answers(catalog: Catalog) -> list[Any]:
 
 
 @given(seed=st.integers(0, 2**32), length=st.integers(0, 60), batch=st.sampled_from([1, 3, 2000]))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_order_of_arrival_gives_the_same_true_answers(seed: int, length: int, batch: int) -> None:
     asyncio.run(_exchange(seed, length, batch))
 
