@@ -23,25 +23,12 @@ def newer_database(node: Node, _: Path) -> None:
     database.close()
 
 
-def no_database(node: Node, _: Path) -> None:
-    for path in node.data.glob("catalog.sqlite*"):
-        path.unlink()
-
-
 def garbage_database(node: Node, _: Path) -> None:
     (node.data / "catalog.sqlite").write_bytes(b"not a database" * 1000)
 
 
-def no_key(node: Node, _: Path) -> None:
-    (node.data / "node.key").unlink()
-
-
 def readable_key(node: Node, _: Path) -> None:
     (node.data / "node.key").chmod(0o644)
-
-
-def mangled_key(node: Node, _: Path) -> None:
-    (node.data / "node.key").write_bytes(b"replicad-secret-key:ed25519:00\n")
 
 
 def no_token(node: Node, _: Path) -> None:
@@ -52,16 +39,8 @@ def unknown_key(node: Node, _: Path) -> None:
     node.config.write_text(node.config.read_text() + '\n[storage]\nqota = "5 GiB"\n')
 
 
-def streaming(node: Node, _: Path) -> None:
-    node.config.write_text(node.config.read_text().replace("[downloads]\n", '[downloads]\non_missing = "stream"\n'))
-
-
 def no_data(node: Node, tmp_path: Path) -> None:
     node.data.rename(tmp_path / "elsewhere")
-
-
-def no_certificate(node: Node, _: Path) -> None:
-    node.config.write_text(node.config.read_text().replace("[peers]\n", '[peers]\ntls = ["absent.pem", "absent.key"]\n'))
 
 
 def long_socket(node: Node, tmp_path: Path) -> None:
@@ -72,16 +51,11 @@ def long_socket(node: Node, tmp_path: Path) -> None:
     ("spoil", "code", "words"),
     [
         (newer_database, 10, r"schema 9999, this program knows up to"),
-        (no_database, 10, r"catalog\.sqlite"),
         (garbage_database, 10, r"catalog\.sqlite"),
-        (no_key, 10, r"node\.key"),
         (readable_key, 10, r"others may read"),
-        (mangled_key, 10, r"not a key file"),
         (no_token, 10, r"admin\.token"),
         (unknown_key, 10, r'replicad\.toml:\d+: unknown key "qota" in \[storage\]; did you mean "quota"\?'),
-        (streaming, 10, r"not part of this version"),
         (no_data, 10, r"no data directory"),
-        (no_certificate, 10, r"absent\.pem"),
         (long_socket, 10, r"longer than 107 bytes"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
@@ -97,10 +71,10 @@ def test_a_start_that_must_fail(network: Network, tmp_path: Path, spoil: Spoil, 
     assert "Traceback" not in process.output()
 
 
-@pytest.mark.parametrize("door", ["downloads", "peers", "admin"])
+@pytest.mark.parametrize("door", ["downloads", "admin"])
 def test_a_taken_port(network: Network, door: str) -> None:
     node = network.node("ams1")
-    port = {"downloads": node.downloads_port, "peers": node.peers_port, "admin": node.admin_port}[door]
+    port = {"downloads": node.downloads_port, "admin": node.admin_port}[door]
     with socket.create_server(("127.0.0.1", port)):
         process = node.launch()
         assert process.wait(deadline_s=15) == 1, process.output()
