@@ -177,7 +177,7 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes arrived where ``get_buffer`` said."""
         self._heard_s = self._loop.time()
         if self._done is None or self._done.done():
-            self.surplus = True
+            self.surplus = self._done is None or not self._done.cancelled()  # a request that was just given up may still be answered
             self.close()
         elif self._head is not None:
             self._received += nbytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from support.data_node import data_network
 from support.lying_door import HARMLESS, OFFENCES, lying_door
 from support.storing import manifest_of, random_bytes

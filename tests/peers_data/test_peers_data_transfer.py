@@ -1,16 +1,29 @@
-"""Content between real nodes: real files, catalogs, sessions and sockets, with and without TLS."""
+"""Content between real nodes: real files, catalogs, sessions and sockets, with and without TLS, both ways round."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from pathlib import Path
 
 import pytest
 
-from support.data_node import data_network
-from support.storing import random_bytes
+from replicad.model.chunks import Extent
+from replicad.model.manifest import Manifest
+from replicad.model.records import Cut, Role
+from replicad.net.client import PeerClient
+from replicad.protocol.fetch.config import FetchConfig
+from replicad.store.space import StoreConfig
+from support.data_node import DataNode, data_network
+from support.storing import NO_RESERVE, FailingDisk, manifest_of, random_bytes
+from support.waiting import until
 
 pytestmark = pytest.mark.sockets
 MIB = 1 << 20
+
+
+def _read(node: DataNode, manifest: Manifest) -> bytes:
+    return node.store.path_of(manifest.content).read_bytes()
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -23,6 +36,240 @@ async def test_a_published_content_arrives_verified(tmp_path: Path, tls: bool) -
         manifest = await source.add(content)
         await network.publish(source, "files", big=manifest)
         await sink.wait_for(manifest)
-        assert sink.store.path_of(manifest.content).read_bytes() == content
-        assert not sink.blamed, sink.blamed
+        assert _read(sink, manifest) == content
+        assert not sink.blamed
         assert source.fetch.provider.sent_bytes == len(content)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("reachable", [(False, True), (True, False)], ids=["holder-closed", "asker-closed"])
+async def test_one_open_door_is_enough_in_either_direction(tmp_path: Path, tls: bool, reachable: tuple[bool, bool]) -> None:
+    """The sink's link cannot reach the source's door, or the reverse: chunks, manifest and small files arrive, by PUT or by GET."""
+    async with data_network(tmp_path) as network:
+        source, sink = await network.node("source", tls=tls), await network.node("sink", tls=tls)
+        await network.share("files")
+        await network.link(sink, source, reachable=reachable)
+        content, small = random_bytes(9 * MIB + 5), [random_bytes(1000 + number, seed=number) for number in range(40)]
+        manifests = [await source.add(body) for body in (content, *small, b"")]
+        await network.publish(source, "files", **{f"f{number}": manifest for number, manifest in enumerate(manifests)})
+        await sink.wait_for(*manifests)
+        assert _read(sink, manifests[0]) == content
+        assert [_read(sink, manifest) for manifest in manifests[1:-1]] == small
+        assert not sink.blamed
+
+
+async def test_a_door_that_turns_out_closed_is_gone_around(tmp_path: Path) -> None:
+    """The link says that the door answers, but it does not: after one failure the content comes by PUT."""
+    async with data_network(tmp_path) as network:
+        source, sink = await network.node("source"), await network.node("sink")
+        await network.share("files")
+        to_source, _ = await network.link(sink, source)
+        to_source.peer_url = "http://127.0.0.1:1"
+        manifest = await source.add(random_bytes(5 * MIB))
+        await network.publish(source, "files", big=manifest)
+        await sink.wait_for(manifest)
+        assert not sink.blamed
+
+
+async def test_nothing_comes_when_neither_door_answers_and_the_holder_is_not_blamed(tmp_path: Path) -> None:
+    async with data_network(tmp_path) as network:
+        source, sink = await network.node("source"), await network.node("sink")
+        await network.share("files")
+        to_source, to_sink = await network.link(sink, source, reachable=(False, False))
+        to_sink.peer_url = "http://127.0.0.1:1"
+        manifest = await source.add(random_bytes(3 * MIB))
+        await network.publish(source, "files", big=manifest)
+        await until(lambda: sink.fetch.statistics().requests >= 3, what="attempts")
+        assert not sink.blamed
+        to_source.reachable = True
+        await sink.wait_for(manifest)
+
+
+async def test_a_wrong_certificate_gets_nothing(tmp_path: Path) -> None:
+    async with data_network(tmp_path) as network:
+        source, sink, other = [await network.node(name, tls=True) for name in ("source", "sink", "other")]
+        await network.share("files")
+        to_source, _ = await network.link(sink, source, reachable=(True, False))
+        to_source.certificate = other.certificate
+        manifest = await source.add(random_bytes(3 * MIB))
+        await network.publish(source, "files", big=manifest)
+        await until(lambda: sink.fetch.statistics().requests >= 2, what="attempts")
+        assert not sink.holds(manifest)
+        to_source.certificate = source.certificate
+        await sink.wait_for(manifest)
+
+
+async def test_two_thousand_small_files_reach_two_nodes(tmp_path: Path) -> None:
+    async with data_network(tmp_path) as network:
+        source, *sinks = [await network.node(name) for name in ("source", "one", "two")]
+        await network.share("files")
+        for sink in sinks:
+            await network.link(source, sink)
+        await network.link(*sinks)
+        bodies = [number.to_bytes(4, "big") * 16384 for number in range(2000)]
+        manifests = [manifest for start in range(0, 2000, 250) for manifest in await source.store.put_bodies(bodies[start : start + 250])]
+        await source.catalog.hold(manifests)
+        await network.publish(source, "files", **{f"f{number}": manifest for number, manifest in enumerate(manifests)})
+        for sink in sinks:
+            await sink.wait_for(*manifests)
+            assert all(sink.store.path_of(manifest.content).stat().st_size == manifest.size for manifest in manifests)
+            assert sink.fetch.statistics().requests <= 200
+            assert not sink.blamed
+
+
+async def test_a_node_serves_what_it_has_while_it_is_still_fetching(tmp_path: Path) -> None:
+    """The last node is linked only to the middle one, whose source stops after some chunks: they arrive, and the rest when there is a source again."""
+    async with data_network(tmp_path) as network:
+        source, middle, last = [
+            await network.node(name, config=FetchConfig(extent_bytes_max=MIB, requests_per_peer=1)) for name in ("source", "middle", "last")
+        ]
+        await network.share("files")
+        await network.link(middle, last)
+        manifest = await source.add(random_bytes(32 * MIB))
+        await network.publish(source, "files", big=manifest)
+        await network.link(source, middle)
+        await until(lambda: middle.fetch.percent(manifest.content) > 10, what="a part at the middle node")
+        await network.unlink(source, middle)
+        assert not middle.holds(manifest)
+        await until(lambda: last.fetch.percent(manifest.content) == middle.fetch.percent(manifest.content), what="the same part at the last node")
+        await network.link(source, middle)
+        await last.wait_for(manifest)
+        assert source.fetch.provider.sent_bytes <= manifest.size + 2 * MIB
+        assert not last.blamed
+
+
+async def test_eight_nodes_get_it_from_each_other(tmp_path: Path) -> None:
+    async with data_network(tmp_path) as network:
+        source, *sinks = [await network.node(f"n{number}", config=FetchConfig(uploads_max=2)) for number in range(6)]
+        await network.share("files")
+        for place, one in enumerate(network.nodes):
+            for other in network.nodes[:place]:
+                await network.link(one, other)
+        content = random_bytes(32 * MIB)
+        manifest = await source.add(content)
+        await network.publish(source, "files", big=manifest)
+        for sink in sinks:
+            await sink.wait_for(manifest)
+            assert _read(sink, manifest) == content
+            assert not sink.blamed
+        assert source.fetch.provider.sent_bytes < 0.75 * len(sinks) * manifest.size, "the peers served each other"
+        assert sum(sink.fetch.provider.sent_bytes for sink in sinks) > manifest.size
+
+
+async def test_content_is_served_only_where_a_granted_share_names_it(tmp_path: Path) -> None:
+    async with data_network(tmp_path) as network:
+        source = await network.node("source")
+        guest = await network.node("guest", role=Role.MIRROR, shares=("other",))
+        for share in ("files", "other"):
+            await network.share(share)
+        to_source, _ = await network.link(guest, source)
+        secret, secret_small = await source.add(random_bytes(3 * MIB)), await source.add(b"secret")
+        unnamed = await source.add(random_bytes(2 * MIB, seed=5))
+        await network.publish(source, "files", big=secret, small=secret_small)
+        into = memoryview(bytearray(MIB))
+        async with PeerClient() as client:
+            for manifest in (secret, unnamed, manifest_of(b"x" * 2 * MIB)):
+                received, error = await client.chunks(to_source, manifest, Extent(0, 1), into)
+                assert (received, error and error.code) == (0, "not-allowed"), "the same answer whether it exists or not"
+            await network.publish(source, "other", big=secret)
+            received, error = await client.chunks(to_source, secret, Extent(0, 1), into)
+            assert (received, error) == (MIB, None)
+            await network.author(network.nodes[0], "", Cut(guest.id, {}, "remove"))
+            _, error = await client.chunks(to_source, secret, Extent(0, 1), into)
+            assert error is not None
+            assert error.code == "not-allowed"
+
+
+async def test_a_request_proves_itself_and_cannot_be_replayed(tmp_path: Path) -> None:
+    async with data_network(tmp_path) as network:
+        source, sink = await network.node("source"), await network.node("sink")
+        await network.share("files")
+        to_source, _ = await network.link(sink, source)
+        manifest = await source.add(random_bytes(2 * MIB))
+        await network.publish(source, "files", big=manifest)
+        await sink.wait_for(manifest)
+        target, range_ = f"/peer/v1/blobs/{manifest.content}?manifest={manifest.id}", "bytes=0-9"
+        good = to_source.authorize("GET", target, range_)
+        other_range = to_source.authorize("GET", target, "bytes=0-19")
+        tries = [("", 401), (good, 206), (good, 401), (other_range, 401), (good.replace("counter=", "counter=9"), 401)]
+        for header, expected in tries:
+            assert (await _get(source, target, range_, header))[0] == expected
+
+
+async def _get(node: DataNode, target: str, range_: str, authorization: str) -> tuple[int, bytes]:
+    host, _, port = node.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\nRange: {range_}\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split(b" ")[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+async def test_a_false_manifest_of_a_foreign_hash_does_not_keep_the_content_away(tmp_path: Path) -> None:
+    """An author names somebody's hash with chunks of its own. They all verify, the whole does not: nobody is blamed, nothing of it stays, and the true entry is fetched."""
+    async with data_network(tmp_path) as network:
+        source, author, sink = [await network.node(name) for name in ("source", "author", "sink")]
+        await network.share("files")
+        content, other = random_bytes(6 * MIB), random_bytes(6 * MIB, seed=2)
+        true, false_chunks = manifest_of(content), manifest_of(other)
+        false = Manifest(true.content, true.size, true.chunk_size, false_chunks.chunks)
+        await author.add(other)
+        author.store.path_of(true.content).write_bytes(other)
+        await author.catalog.hold([false])
+        await network.link(author, sink)
+        await network.publish(author, "files", trap=false)
+        await until(lambda: sink.fetch.statistics().units >= 6, what="all chunks of the trap")
+        await source.add(content)
+        await network.link(source, sink)
+        await network.publish(source, "files", real=true)
+        await sink.wait_for(true)
+        assert _read(sink, true) == content
+        assert not sink.blamed
+
+
+async def test_a_full_disk_pauses_and_goes_on_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replicad.services.fetch.performing.FULL_S", 0.1)
+    monkeypatch.setattr("replicad.protocol.fetch.plan.STALLED_S", 0.1)
+    async with data_network(tmp_path) as network:
+        source = await network.node("source")
+        disk = FailingDisk("allocate", error=errno.ENOSPC, armed=3)
+        sink = await network.node("sink", disk=disk)
+        await network.share("files")
+        await network.link(source, sink)
+        manifest = await source.add(random_bytes(5 * MIB))
+        await network.publish(source, "files", big=manifest)
+        await sink.wait_for(manifest)
+        assert disk.armed == 0
+        assert not sink.blamed
+
+
+async def test_a_failed_sync_never_makes_a_file_visible_before_its_bytes_are_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replicad.services.fetch.performing.FULL_S", 0.1)
+    async with data_network(tmp_path) as network:
+        source = await network.node("source")
+        disk = FailingDisk("sync", armed=2)
+        sink = await network.node("sink", disk=disk)
+        await network.share("files")
+        await network.link(source, sink)
+        content = random_bytes(40 * MIB)
+        manifest = await source.add(content)
+        await network.publish(source, "files", big=manifest)
+        await sink.wait_for(manifest)
+        assert disk.armed == 0
+        assert _read(sink, manifest) == content
+        assert not sink.blamed
+
+
+async def test_the_quota_is_a_full_disk(tmp_path: Path) -> None:
+    async with data_network(tmp_path) as network:
+        source, sink = await network.node("source"), await network.node("sink", store=StoreConfig(reserve_fraction=0.0, quota_bytes=4 * MIB))
+        await network.share("files")
+        await network.link(source, sink)
+        large, small = await source.add(random_bytes(5 * MIB)), await source.add(random_bytes(1000))
+        await network.publish(source, "files", large=large)
+        await until(lambda: sink.fetch.percent(large.content) == 0 and source.table.get(sink.id) is not None, what="a refusal")
+        await network.publish(source, "files", small=small)
+        await sink.wait_for(small)
+        assert not sink.holds(large)
+        assert NO_RESERVE.quota_bytes == 0

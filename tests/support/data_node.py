@@ -176,11 +176,9 @@ class DataNetwork:
         for share in ("", *sorted({share for node in everybody for share in node.catalog.replica.trust.shares()})):
             for node in everybody:
                 for origin in tuple(node.catalog.replica.chains.frontier(share)):
-                    envelopes, more = await node.catalog.records_for_pull(share, origin, {}, bytes_max=1 << 26)
-                    assert not more
                     for other in everybody:
-                        if other is not node and envelopes:
-                            await other.catalog.receive(envelopes, source=node.id)
+                        if other is not node:
+                            await _copy(node, other, share, origin)
 
     async def link(self, one: DataNode, other: DataNode, *, reachable: tuple[bool, bool] = (True, True)) -> tuple[Link, Link]:
         """A link between two nodes. ``reachable``: whether each can reach the other's door."""
@@ -214,6 +212,14 @@ class DataNetwork:
             with contextlib.suppress(asyncio.CancelledError):
                 await node.task
             node.task = None
+
+
+async def _copy(node: DataNode, other: DataNode, share: str, origin: NodeId) -> None:
+    more = True
+    while more:
+        envelopes, more = await node.catalog.records_for_pull(share, origin, other.catalog.replica.chains.have(origin, share), bytes_max=1 << 22)
+        if envelopes:
+            await other.catalog.receive(envelopes, source=node.id)
 
 
 async def _run(node: DataNode) -> None:

@@ -70,15 +70,17 @@ async def _answer_range(writer: asyncio.StreamWriter, style: str, content: bytes
         "long-said": lambda: _partial(start, stop, len(content), body + b"x"),
         "long-sent": lambda: _partial(start, stop, len(content), body) + b"more",
         "endless-after": lambda: _partial(start, stop, len(content), body),
-        "endless-chunked": lambda: b"HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\nContent-Range: bytes %d-%d/%d\r\n\r\n" % (start, stop - 1, len(content)),
+        "endless-chunked": lambda: (
+            b"HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\nContent-Range: bytes %d-%d/%d\r\n\r\n" % (start, stop - 1, len(content))
+        ),
         "endless-unsaid": lambda: b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-%d/%d\r\n\r\n" % (start, stop - 1, len(content)),
         "other-range": lambda: _partial(0 if start else 1, stop, len(content), body),
         "garbage": lambda: b"\x00" * 100 + b"\r\n\r\n",
         "endless-head": lambda: b"HTTP/1.1 206 Partial Content\r\nX: ",
-        "lacks": lambda: b'HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}',
-        "busy": lambda: b'HTTP/1.1 429 Too Many Requests\r\nContent-Length: 2\r\n\r\n{}',
-        "refuses": lambda: b'HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}',
-        "broken": lambda: b'HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n{}',
+        "lacks": lambda: b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
+        "busy": lambda: b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 2\r\n\r\n{}",
+        "refuses": lambda: b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}",
+        "broken": lambda: b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n{}",
         "silent": lambda: b"",
         "reset": lambda: b"",
     }

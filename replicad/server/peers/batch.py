@@ -14,11 +14,14 @@ from replicad.net.client import BATCH_PATH
 from replicad.protocol.fetch import batch
 from replicad.server.peers.blobs import take
 from replicad.server.peers.requests import Answer, authenticated, transfer_of
+from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
     from replicad.net.link import Link
     from replicad.net.links import LinkTable
     from replicad.services.fetch import Fetch
+
+log = get(__name__)
 
 
 class Batches:
@@ -39,14 +42,17 @@ class Batches:
             size, pieces = await self._fetch.provider.open_batch(link.node, contents)
             response = web.StreamResponse()
             response.content_length = size
-            await response.prepare(request)
             try:
+                await response.prepare(request)
                 async for piece in pieces:
                     await response.write(piece)
-            except (StorageError, OSError):
+                await response.write_eof()
+            except (StorageError, OSError) as error:
+                response.force_close()
                 if request.transport is not None:
                     request.transport.abort()
-                raise
+                if not isinstance(error, ConnectionError):
+                    log.error("a blob failed while it was sent to a peer", reason=str(error))
         return response
 
     async def put(self, request: web.Request, link: Link) -> Answer:

@@ -76,24 +76,27 @@ class FileAnswer(web.StreamResponse):
         self._begun = False
 
     async def prepare(self, request: web.BaseRequest) -> Any:
-        """Send everything, once (aiohttp calls it again when the handler returns). ConnectionError when the peer is gone. A file that fails cuts the connection: never a body that only looks complete."""
+        """Send everything, once (aiohttp calls it again when the handler returns). A file that fails cuts the connection: never a body that only looks complete. A peer that has gone, perhaps because
+        somebody else was faster, is nobody's error.
+        """
         if self._begun:
             return
         self._begun = True
         self._keep_alive = request.keep_alive
         transport = request.transport
         if transport is None:
-            raise ConnectionResetError("the peer is gone")
+            return
         head = (
             "HTTP/1.1 206 Partial Content\r\nContent-Type: application/octet-stream\r\n"
             f"Content-Length: {self._count}\r\nContent-Range: bytes {self._offset}-{self._offset + self._count - 1}/{self._size}\r\n\r\n"
         ).encode("ascii")
         try:
             await send_file(transport, self._fd, offset=self._offset, count=self._count, head=head, drain=request.writer.drain)
-        except StorageError as error:
+        except (StorageError, ConnectionError) as error:
+            self._keep_alive = False
             transport.abort()
-            log.error("a file failed while it was sent to a peer", reason=error.message)
-            raise ConnectionAbortedError("the file failed") from error
+            if isinstance(error, StorageError):
+                log.error("a file failed while it was sent to a peer", reason=error.message)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to send."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from replicad.errors import IntegrityError, NoSpaceError, ReplicadError, UnreachableError
+from replicad.errors import IntegrityError, ReplicadError, UnreachableError
 from replicad.model.manifest import Manifest
 from replicad.protocol.fetch import batch
 from replicad.protocol.fetch.events import (
@@ -128,8 +128,6 @@ class Performing:
             await self._partials.open(manifest)
         except ReplicadError as error:
             log.seldom(target, "a content cannot be fetched now", content=target.content.short, reason=error.message)
-            if isinstance(error, NoSpaceError):
-                self._report(Halt(FULL_S))
             self._report(Unopened(target))
             return
         self._report(Opened(target, manifest=True, verified=self._partials.verified(target)))
