@@ -42,8 +42,10 @@ class Catalog(Journal, Entries, Contents, Peers):
 
 @asynccontextmanager
 async def _open(path: Path, *, key: SigningKey, clock_ms: Callable[[], int], random16: Callable[[], int], network: NodeId | None) -> AsyncIterator[Catalog]:
-    async with opened(path, create=network is not None) as database:
-        with closing(HeldSet()) as held:
+    with closing(
+        HeldSet()
+    ) as held:  # outside: a reader's thread may still be filling it when a cancelled start closes the connections and waits for their threads
+        async with opened(path, create=network is not None) as database:
             ledger = Ledger(key, clock_ms=clock_ms, random16=random16)
             try:
                 await database.write(partial(_enter, network=network, path=path), durable=True)
@@ -57,8 +59,7 @@ async def _open(path: Path, *, key: SigningKey, clock_ms: Callable[[], int], ran
                 ) from error
             database.mirror = ledger
             catalog = Catalog(database, ledger, replica=replica, held=held, key=key, clock_ms=clock_ms)
-            await catalog._refresh_carried()  # noqa: SLF001 - the last step of making it
-            await catalog._settle()  # noqa: SLF001
+            await catalog._settle()  # noqa: SLF001 - the last step of making it
             yield catalog
 
 

@@ -81,7 +81,6 @@ class Journal(State):
         checked = await self._database.check(partial(_check, envelopes=envelopes, network=network))
         unit = partial(self._ledger.move, records=checked.records, network=network)
         outcome = await self._database.write(unit, durable=True, after=partial(self._moved, network))
-        await self._refresh_carried()
         await self._settle()
         return _sum(Received((), 0, (), 0), checked, outcome)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -19,12 +20,14 @@ class HeldSet:
     def __init__(self) -> None:
         self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._connection.execute("CREATE TABLE held (content BLOB PRIMARY KEY) STRICT, WITHOUT ROWID")
+        self._loading = threading.Lock()
 
     def load(self, catalog: sqlite3.Connection) -> None:
         """Take over what the catalog's table says; the only call that may come from another thread, before anybody else uses the set."""
-        self._connection.execute("BEGIN")
-        self._connection.executemany("INSERT INTO held VALUES (?)", catalog.execute("SELECT content FROM held"))
-        self._connection.execute("COMMIT")
+        with self._loading:
+            self._connection.execute("BEGIN")
+            self._connection.executemany("INSERT INTO held VALUES (?)", catalog.execute("SELECT content FROM held"))
+            self._connection.execute("COMMIT")
 
     def __contains__(self, content: Digest) -> bool:
         return self._connection.execute("SELECT 1 FROM held WHERE content = ?", (content,)).fetchone() is not None
@@ -38,8 +41,9 @@ class HeldSet:
         self._connection.execute("DELETE FROM held WHERE content = ?", (content,))
 
     def close(self) -> None:
-        """Give the memory back."""
-        self._connection.close()
+        """Give the memory back. Waits for ``load``: closing under it would crash the process (a start that is cancelled twice does not wait for the connections' threads)."""
+        with self._loading:
+            self._connection.close()
 
 
 class Shown:

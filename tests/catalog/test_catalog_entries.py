@@ -110,6 +110,7 @@ async def test_narrowing_this_node_narrows_what_it_shows_and_wants(world: World)
             await put(ann, "a", stage, stage=stage)
         await copy(ann, bob)
         assert len(await bob.wanted()) == 2
+        assert await bob.visible(SHARE, "a") == (await bob.entries())[0]
         await ann.author("", [Grant(bob.node, "bob", Role.MIRROR, stages=("prod",))])
         await copy(ann, bob)
         shown = await bob.visible(SHARE, "a")
@@ -289,6 +290,8 @@ async def test_named_by_tells_every_place_once(world: World) -> None:
     async with world.founded() as ann, world.joined("bob", ann, Grant(key("bob").id, "bob", Role.PUBLISHER)) as bob:
         await ann.author("", [Policy("jamf", public=True)])
         await ann.author(SHARE, [entry(f"file{number}") for number in range(50)])
+        for content_name in ("x", "y"):
+            await put(ann, "replaced", content_name)
         await put(ann, "old", "x", stage="test")
         await put(ann, "old", "y", stage="test")
         await put(ann, "here", "x", stage="dev", share="jamf")
@@ -340,6 +343,9 @@ async def test_remembered_names_are_few(world: World, monkeypatch: pytest.Monkey
         for number in range(30):
             assert await ann.visible(SHARE, f"file{number}")
         assert len(ann._shown._answers) == 10
+        for name in ("file20", "file0"):
+            assert await ann.visible(SHARE, name)
+        assert [(SHARE, name) in ann._shown for name in ("file20", "file21")] == [True, False]
         assert await ann.visible(SHARE, "file0")
 
 

@@ -168,6 +168,17 @@ async def test_authoring_holds_contents_in_the_same_transaction(world: World) ->
         assert await ann.manifest(big.content, big.id) == big
 
 
+async def test_own_records_are_on_the_disk_before_anybody_hears_of_them(world: World) -> None:
+    async with world.founded() as ann:
+        order: list[str] = []
+        await ann._database.write(lambda connection: connection.set_trace_callback(order.append))
+        order.clear()
+        ann.on_event = lambda event: order.append(type(event).__name__)
+        await publish(ann, 1)
+        assert "PRAGMA synchronous = FULL" in order
+        assert order.index("PRAGMA synchronous = FULL") < order.index("COMMIT") < order.index("RecordsCommitted")
+
+
 async def test_concurrent_authors_make_one_chain(world: World) -> None:
     async with world.founded() as ann:
         async with asyncio.TaskGroup() as group:
@@ -352,6 +363,21 @@ async def test_moving_to_another_network(world: World) -> None:
         assert ann.network == elsewhere.network.id
         assert len(await ann.entries()) == 3
         await audit(ann)
+
+
+async def test_nothing_of_the_old_network_is_shown_in_the_new_one(world: World) -> None:
+    elsewhere = World(world.directory / "elsewhere")
+    elsewhere.directory.mkdir()
+    elsewhere.network = key("other network")
+    async with elsewhere.founded("zoe") as zoe, world.founded() as ann:
+        await zoe.author("", [publisher("ann")])
+        await zoe.author(SHARE, [entry("file0000", "theirs")])
+        await publish(ann, 2)
+        assert [(await ann.visible(SHARE, name)) is not None for name in ("file0000", "file0001")] == [True, True]
+        await ann.move(elsewhere.network.id, await stored(zoe))
+        shown = await ann.visible(SHARE, "file0000")
+        assert shown
+        assert (shown.content, await ann.visible(SHARE, "file0001")) == (content_of("theirs").content, None)
 
 
 async def test_a_batch_for_a_network_that_was_left_is_dropped(world: World) -> None:

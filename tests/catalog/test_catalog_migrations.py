@@ -58,6 +58,22 @@ def test_a_step_that_fails_leaves_the_old_version_and_can_be_tried_again(tmp_pat
     assert migrated(path, STEPS) == [(3,), (APPLICATION_ID,), (1, "new")]
 
 
+def test_a_step_and_its_number_are_one_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    migrated(path, STEPS[:1])
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.set_authorizer(
+            lambda action, name, value, *_: sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_PRAGMA and name == "user_version" and value else sqlite3.SQLITE_OK
+        )
+        with pytest.raises(sqlite3.DatabaseError):
+            migrate(connection, path, STEPS)
+        connection.set_authorizer(None)
+        assert connection.execute("SELECT * FROM one").fetchall() == [(1,)]
+    finally:
+        connection.close()
+
+
 def test_a_newer_one_is_left_alone(tmp_path: Path) -> None:
     migrated(tmp_path / "a.sqlite", STEPS)
     with pytest.raises(ConfigurationError, match="has schema 3, this program knows up to 2"):

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from catalog_world import SHARE, World, audit, content_of, copy, entry, key, rows, threads
 
 from replicad.catalog import database as database_module
+from replicad.catalog.memory import HeldSet
 from replicad.errors import ConfigurationError
 from replicad.model.ids import NodeId
 from replicad.model.records import Grant, Role
@@ -171,6 +173,30 @@ async def test_cancelled_at_every_step_it_is_closed_and_usable(world: World, mon
     assert cancelled >= 8
     async with world.open("ann") as catalog:
         await audit(catalog)
+
+
+async def test_cancelled_while_memory_is_filled_nothing_is_closed_under_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await make(world)
+    begun, go_on = threading.Event(), threading.Event()
+    ended: list[str] = []
+    load = HeldSet.load
+
+    def slow(self: HeldSet, catalog: sqlite3.Connection) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        load(self, catalog)
+        ended.append("loaded")
+
+    monkeypatch.setattr(HeldSet, "load", slow)
+    monkeypatch.setattr(HeldSet, "close", lambda _: ended.append("closed"))
+    opening = asyncio.ensure_future(world.open("ann").__aenter__())
+    await until(begun.is_set, what="the filling")
+    opening.cancel()
+    turns = iter(range(20))
+    await until(lambda: next(turns, None) is None, what="some turns of the event loop")
+    go_on.set()
+    await asyncio.wait([opening])
+    assert (opening.cancelled(), ended) == (True, ["loaded", "closed"])
 
 
 FAILED_START = """
