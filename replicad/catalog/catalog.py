@@ -42,9 +42,8 @@ class Catalog(Journal, Entries, Contents, Peers):
 
 @asynccontextmanager
 async def _open(path: Path, *, key: SigningKey, clock_ms: Callable[[], int], random16: Callable[[], int], network: NodeId | None) -> AsyncIterator[Catalog]:
-    with closing(
-        HeldSet()
-    ) as held:  # outside: a reader's thread may still be filling it when a cancelled start closes the connections and waits for their threads
+    # The set of held contents is outermost: a cancelled start closes the connections and waits for their threads, one of which may still be filling it.
+    with closing(HeldSet()) as held:
         async with opened(path, create=network is not None) as database:
             ledger = Ledger(key, clock_ms=clock_ms, random16=random16)
             try:
