@@ -178,7 +178,8 @@ class Session:
 
     def authorize(self, method: str, target: str, range_: str = "", *, now_ms: int) -> str:
         """The ``Authorization`` value for one request. ``target`` is path and query as sent, ``range_`` the Range header's value ("" without one). Each value is good for one use.
-        Raises PeerError("session-expired") when the epoch was not renewed in time."""
+        Raises PeerError("session-expired") when the epoch was not renewed in time.
+        """
         epoch = self._current
         _check_age(epoch, now_ms)
         epoch.counter += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from support.peer_node import admit, all_linked, peer_node
@@ -10,7 +12,7 @@ pytestmark = pytest.mark.sockets
 
 
 @pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
-async def test_a_node_joins_and_has_everything_when_join_returns(tmp_path, tls):
+async def test_a_node_joins_and_has_everything_when_join_returns(tmp_path: Path, tls: bool) -> None:
     async with peer_node(tmp_path / "a", "ann", tls=tls) as ann, peer_node(tmp_path / "b", "bob", tls=tls) as bob:
         await ann.create_share("munki")
         await ann.publish("munki", "Firefox.pkg", "Chrome.pkg")
