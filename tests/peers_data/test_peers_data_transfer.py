@@ -261,12 +261,12 @@ async def test_a_failed_sync_never_makes_a_file_visible_before_its_bytes_are_saf
         assert not sink.blamed
 
 
-async def test_what_does_not_fit_does_not_keep_out_what_does(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_does_not_fit_does_not_keep_out_what_does(tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture) -> None:
     async with data_network(tmp_path) as network:
         source, sink = await network.node("source"), await network.node("sink", store=StoreConfig(reserve_fraction=0.0, quota_bytes=4 * MIB))
         await network.share("files")
         await network.link(source, sink)
-        large, small = await source.add(random_bytes(5 * MIB)), await source.add(random_bytes(1000))
+        large, small = await source.add(random_bytes(5 * MIB, seed=seed)), await source.add(random_bytes(1000))
         await network.publish(source, "files", large=large)
         await until(lambda: "a content cannot be fetched now" in caplog.text, what="a refusal")
         await network.publish(source, "files", small=small)
