@@ -145,10 +145,12 @@ async def test_exact_bytes(connected: Callable, file: Path, head: bytes) -> None
         assert receiver.received == b"".join(head + BODY[offset : offset + count] for offset, count in SPANS)
 
 
-async def test_nothing_overtakes_what_the_transport_still_has(connected: Callable, file: Path) -> None:
+async def test_nothing_overtakes_what_the_transport_still_has(connected: Callable, file: Path, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sendfile, "_open_socket", lambda _: pytest.fail("the socket is written to under the transport"))
     async with connected() as (sender, receiver), opened(file) as fd:
         queued = b"q" * 8_000_000
         sender.transport.write(queued)
+        assert tls or sender.transport.get_write_buffer_size() > 0
         await send_file(sender.transport, fd, offset=0, count=len(BODY), head=b"head", drain=sender.drain)
         sender.transport.close()
         await receiver.ended.wait()
@@ -176,7 +178,7 @@ async def test_a_slow_receiver_gets_everything(connected: Callable, file: Path) 
         assert receiver.received == (b"head" + BODY) * 4
 
 
-async def test_pages_that_are_not_cached_are_read_by_a_thread(connected: Callable, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pages_that_are_not_cached_are_read_by_a_thread(connected: Callable, file: Path, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     hops = []
     real_hop = sendfile._hop
 
@@ -187,8 +189,8 @@ async def test_pages_that_are_not_cached_are_read_by_a_thread(connected: Callabl
     monkeypatch.setattr(sendfile, "_hop", counted)
     async with connected() as (sender, receiver), opened(file) as fd:
         os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         for count in (4096, len(BODY)):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             await send_file(sender.transport, fd, offset=0, count=count, drain=sender.drain)
         sender.transport.close()
         await receiver.ended.wait()
@@ -196,6 +198,7 @@ async def test_pages_that_are_not_cached_are_read_by_a_thread(connected: Callabl
     if not hops:
         pytest.skip("this file system keeps its pages or cannot tell")
     assert hops[0] == (0, 4096)
+    assert hops[1] == (0, SMALL_BYTES if tls else BURST_BYTES)
 
 
 @pytest.mark.parametrize("count", [4096, len(BODY)])
