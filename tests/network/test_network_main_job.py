@@ -61,6 +61,7 @@ def test_a_node_that_was_away_and_a_new_one_catch_up(network: Network, tmp_path:
     assert ams.run("wait", "munki/a.pkg", "--timeout", "20s").code == 3, "the only other node is offline: done as far as it goes"
     ber.start()
     assert network.add("cdg1", to="ams1").wait_for_file("munki/a.pkg").headers["content-length"] == str(len(content))
+    network.wait_linked()
     ams.cli("wait", "munki/a.pkg", "--nodes", "all", "--timeout", "60s")
     assert ber.download("munki/a.pkg").body == content
     assert ber.wait_for_file("munki/many/f19").status == 200
