@@ -43,6 +43,7 @@ class Contents(State):
 
     def _now_lost(self, content: Digest, was_held: bool) -> None:
         self._held.discard(content)
+        self._shown.forget_all()
         if was_held:
             self.on_event(ContentLost(content))
 

@@ -67,7 +67,9 @@ class Entries(State):
             era = self._shown.era
             listed = await self._database.read(partial(_visible, share=share, key=key, stages=stages))
             self._shown.remember(share, key, listed, era=era)
-        return listed and replace(listed, available=listed.content in self._held)
+        if listed is None or listed.available or listed.content not in self._held:
+            return listed
+        return replace(listed, available=True)
 
     async def entries(
         self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000, all_stages: bool = False

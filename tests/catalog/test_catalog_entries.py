@@ -298,6 +298,7 @@ async def test_named_by_tells_every_place_once(world: World) -> None:
         content = content_of("x").content
         assert await ann.named_by(content) == [("jamf", "dev", True), (SHARE, "prod", True), (SHARE, "test", False)]
         assert await ann.named_by(content_of("nothing").content) == []
+        assert await ann.named_by_many([content, content_of("nothing").content]) == {content: {"jamf", SHARE}, content_of("nothing").content: set()}
         assert await ann.name_of(content) in {("jamf", "here"), *((SHARE, f"file{number}") for number in range(50))}
         assert await ann.name_of(content_of("nothing").content) is None
         await copy(ann, bob)
