@@ -37,6 +37,13 @@ def pytest_report_header() -> str:
     return f"seed: {SEED_VARIABLE}={os.environ[SEED_VARIABLE]} (Hypothesis prints its own with each failure)"
 
 
+def _is_here(thing: str) -> bool:
+    """A system program; or "root", the right to act as it."""
+    if thing == "root":
+        return os.geteuid() == 0
+    return shutil.which(thing, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is not None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """``@pytest.mark.needs("nginx")``: skipped and counted where the program is missing, failed where everything must run."""
     missing = [

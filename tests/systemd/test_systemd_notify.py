@@ -39,7 +39,7 @@ def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch, addr
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     if address is not None:
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-    notify.send("READY=1")
+    assert notify.send("READY=1") is None
 
 
 INTERVALS = {

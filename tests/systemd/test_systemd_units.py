@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import configparser
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +19,7 @@ SERVICE = UNITS / "replicad.service"
 EXPOSURE_MAX = 1.5
 
 
-def needs(program: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+needs = pytest.mark.needs
 
 
 def run(*command: str | Path) -> str:
@@ -66,7 +63,7 @@ def test_sysusers(tmp_path: Path) -> None:
 
 
 @needs("systemd-tmpfiles")
-@pytest.mark.skipif(os.geteuid() != 0, reason="giving directories to another user needs root")
+@needs("root")  # gives directories to another user
 def test_tmpfiles(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     run("systemd-sysusers", f"--root={tmp_path}", UNITS / "sysusers.d/replicad.conf")
