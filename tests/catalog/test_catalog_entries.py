@@ -60,6 +60,9 @@ async def test_what_was_published_is_listed(world: World) -> None:
 async def test_availability_follows_the_content(world: World) -> None:
     async with world.founded() as ann:
         await put(ann, "a")
+        before = await ann.visible(SHARE, "a")
+        assert before
+        assert not before.available
         seen = []
         for change in (ann.hold([content_of("x")]), ann.lose(content_of("x").content)):
             await change
