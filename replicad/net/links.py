@@ -61,6 +61,7 @@ class LinkTable:
     _handlers: dict[type, Handler[Any]] = field(default_factory=dict)
     _up: list[Callable[[Link], None]] = field(default_factory=list)
     _down: list[Callable[[Link, str], None]] = field(default_factory=list)
+    _stopped: bool = False
     _keepers: list[Callable[[Link], None]] = field(default_factory=list)
     _retired: deque[_Retired] = field(default_factory=lambda: deque(maxlen=RETIRED_SESSIONS_MAX))
 
@@ -131,7 +132,15 @@ class LinkTable:
         for link in self.all():
             link.close(reason, code="bye")
 
+    def stop(self, reason: str) -> None:
+        """Close every link and take up no more."""
+        self._stopped = True
+        self.close_all(reason)
+
     def _add(self, link: Link) -> bool:
+        if self._stopped:
+            link.close("this node stops", code="bye")
+            return False
         old = self._links.get(link.node)
         if not self.may_link(link.node):
             link.close("not a member of the network", code="not-a-member")

@@ -1,7 +1,7 @@
 """Drives the gossip core (``protocol.gossip``): links and hub in, effects out, and the clock.
 
 Storing what peers send and answering their pulls runs beside the core, one after the other per peer and ``STORES_AT_ONCE`` peers at once. A peer that sends faster than its records can be stored
-is not read from until they are (``BACKLOG_BYTES``). Heads are saved every ``SAVE_S`` seconds, so that a restarted node knows where the others are.
+is not read from until they are (``BACKLOG_BYTES``). Heads are saved every ``SAVE_S`` seconds, and at once when somebody has a new address, so that a restarted node knows where the others are.
 """
 
 from __future__ import annotations
@@ -102,6 +102,8 @@ class GossipService:
     _store_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STORES_AT_ONCE))
     _read_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS_AT_ONCE))
     _saved: dict[tuple[NodeId, str], tuple[int, int]] = field(default_factory=dict)
+    _saved_addresses: dict[NodeId, object] = field(default_factory=dict)
+    _save_now: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         for message in GOSSIP_MESSAGES:
@@ -123,6 +125,7 @@ class GossipService:
         finally:
             self._group = self._core = self._replica = None
             self._backlogs.clear()
+            await self.save_heads()
 
     # -- the core and its clock ---------------------------------------------------------------------------------------------------------------------
 
@@ -213,11 +216,16 @@ class GossipService:
                 case Describe(share):
                     self._begin(self._describe(share))
                 case News(node):
-                    self.hub.publish(HeadsChanged(node))
+                    self._news(node)
                 case Agreed(node):
                     self.hub.publish(Synchronised(node))
                 case Accuse():
                     self._accuse(effect)
+
+    def _news(self, node: NodeId) -> None:
+        self.hub.publish(HeadsChanged(node))
+        if self.standing.address(node) != self._saved_addresses.get(node):
+            self._save_now.set()
 
     def _begin(self, work: Awaitable[None]) -> None:
         if self._group is not None:
@@ -285,10 +293,18 @@ class GossipService:
                 continue
             self.standing.add(Kept(head, row.envelope, now_ms - _UNHEARD_MS))
             self._saved[head.node, head.share] = head.order
+            if head.share == NETWORK_SHARE:
+                self._saved_addresses[head.node] = self.standing.address(head.node)
+                self.hub.publish(HeadsChanged(head.node))
 
     async def _save_often(self) -> None:
         while True:
-            await asyncio.sleep(SAVE_S)
+            try:
+                async with asyncio.timeout(SAVE_S):
+                    await self._save_now.wait()
+            except TimeoutError:
+                pass
+            self._save_now.clear()
             await self.save_heads()
 
     async def save_heads(self) -> None:
@@ -297,6 +313,7 @@ class GossipService:
         if newer:
             await self.catalog.save_heads([(kept.head.node, kept.head.share, kept.envelope) for kept in newer])
             self._saved.update({(kept.head.node, kept.head.share): kept.head.order for kept in newer})
+            self._saved_addresses.update({kept.head.node: self.standing.address(kept.head.node) for kept in newer})
 
 
 async def _awaited(work: Awaitable[None]) -> None:

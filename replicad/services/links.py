@@ -276,8 +276,9 @@ class Links:
 
     async def _ping(self, link: Link, probe: _Probe) -> None:
         """Find out whether the door of a linked member answers us, and how late its clock is. ``LinkUp`` is published again when it turns out to be reachable."""
+        urls = probe.urls
         try:
-            for url in probe.urls:
+            for url in urls:
                 if not link.outgoing:
                     link.certificate = self.address(link.node)[1]
                 try:
@@ -294,7 +295,8 @@ class Links:
             link.reachable = False
         finally:
             probe.busy = False
-            probe.next_s = time.monotonic() + self.config.ping_again_s * (0.5 + 0.5 * self.dice())
+            if probe.urls == urls:
+                probe.next_s = time.monotonic() + self.config.ping_again_s * (0.5 + 0.5 * self.dice())
             self._wake.set()
 
 

@@ -55,7 +55,9 @@ def make(
 ) -> web.Application:
     """The application; run it with ``web.AppRunner(application, **RUNNER)``. ``routes``: what serves content (blobs, manifests, batches), mounted as it is."""
     application = web.Application(client_max_size=JOIN_BYTES_MAX)
-    application.add_routes(LinkDoor(links, identity, config=link_config).routes())
+    link_door = LinkDoor(links, identity, config=link_config)
+    application.add_routes(link_door.routes())
+    application.on_shutdown.append(link_door.stop)
     application.add_routes(JoinDoor(answer_join).routes())
     application.add_routes(list(routes))
     return application

@@ -38,7 +38,7 @@ class LinkDoor:
         self._table = table
         self._identity = identity
         self._config = config
-        self._handshakes = 0
+        self._shaking: set[web.WebSocketResponse] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """What to mount."""
@@ -46,11 +46,11 @@ class LinkDoor:
 
     async def link(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, shake hands, serve the link until it ends."""
-        if self._handshakes >= HANDSHAKES_MAX:
+        if len(self._shaking) >= HANDSHAKES_MAX:
             log.seldom("handshakes", "too many handshakes at once", at_once=HANDSHAKES_MAX)
             return web.Response(status=503, headers={"Retry-After": "5", "Connection": "close"})
         websocket = web.WebSocketResponse(max_msg_size=SOCKET_FRAME_BYTES_MAX, compress=False, timeout=_CLOSE_TIMEOUT_S)
-        self._handshakes += 1
+        self._shaking.add(websocket)
         try:
             await websocket.prepare(request)
             link = await accept_link(WebSocketFrames(websocket), self._identity(), is_member=self._table.may_link, config=self._config)
@@ -58,9 +58,15 @@ class LinkDoor:
             log.seldom((request.remote, error.error_code), "handshake failed", address=request.remote, code=error.error_code, reason=error.message)
             return websocket
         finally:
-            self._handshakes -= 1
+            self._shaking.discard(websocket)
         await self._table.run(link)
         return websocket
+
+    async def stop(self, _application: web.Application) -> None:
+        """Let go of everybody, so that the door can close at once."""
+        self._table.stop("this node stops")
+        for websocket in tuple(self._shaking):
+            await websocket.close()
 
     async def ping(self, request: web.Request) -> web.Response:
         """Answer a linked member."""
