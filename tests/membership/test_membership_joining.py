@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from replicad.errors import ConflictError, InputError, NotAllowedError
 from support.peer_node import admit, all_linked, peer_node
+from support.waiting import until
 
 pytestmark = pytest.mark.sockets
 
@@ -22,3 +24,110 @@ async def test_a_node_joins_and_has_everything_when_join_returns(tmp_path: Path,
         assert bob.hash("munki") == ann.hash("munki")
         await all_linked(ann, bob)
         await bob.publish_and_wait("munki", "Safari.pkg", ann)
+
+
+@pytest.mark.parametrize("damage", ["cut", "letter", "prefix", "empty"])
+async def test_a_mangled_token_is_told_from_a_wrong_one(tmp_path: Path, damage: str) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob:
+        token = await ann.membership.invite()
+        mangled = {"cut": token[:-3], "letter": token[:40] + ("A" if token[40] != "A" else "B") + token[41:], "prefix": token[5:], "empty": ""}[damage]
+        with pytest.raises(InputError) as caught:
+            await bob.membership.join(mangled)
+        assert caught.value.error_code == "token-mangled"
+        assert bob.members() == {"bob"}
+
+
+async def test_a_token_admits_one_key_and_repeating_is_harmless(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob, peer_node(tmp_path / "c", "cid") as cid:
+        token = await ann.membership.invite()
+        await bob.membership.join(token)
+        records = ann.hash()
+        await until(lambda: bob.standing.in_sync(ann.id, ""), what="ann's head at bob")
+        await bob.membership.join("\n".join([token[:30], token[30:]]))
+        assert ann.hash() == records
+        with pytest.raises(ConflictError) as caught:
+            await cid.membership.join(token)
+        assert caught.value.error_code == "invite-used"
+        await ann.membership.remove(bob.id)
+        with pytest.raises((NotAllowedError, ConflictError)):
+            await bob.membership.join(token)
+        assert ann.members() == {"ann"}
+
+
+async def test_an_expired_token_says_so(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob:
+        token = await ann.membership.invite(expires_s=60)
+        ann.clock.ahead_ms = 61_000
+        with pytest.raises(NotAllowedError) as caught:
+            await bob.membership.join(token)
+        assert caught.value.error_code == "invite-expired"
+
+
+async def test_a_token_whose_maker_is_in_another_network_now(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob, peer_node(tmp_path / "c", "cid") as cid:
+        token = await bob.membership.invite()
+        await admit(ann, bob)
+        with pytest.raises(ConflictError) as caught:
+            await cid.membership.join(token)
+        assert caught.value.error_code == "other-network"
+
+
+async def test_another_listed_member_relays(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann", door_open=False) as ann, peer_node(tmp_path / "b", "bob") as bob, peer_node(tmp_path / "c", "cid") as cid:
+        await admit(bob, ann, role="admin")
+        await all_linked(ann, bob)
+        await until(lambda: ann.table.get(bob.id).reachable, what="bob's door")  # type: ignore[union-attr]
+        await cid.membership.join(await ann.membership.invite())
+        assert bob.members() == {"ann", "bob", "cid"}
+
+
+async def test_content_of_ones_own_moves_when_told_to_merge_only(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob:
+        await ann.create_share("munki")
+        await bob.create_share("munki")
+        await bob.publish("munki", "mine")
+        token = await ann.membership.invite(role="publisher")
+        with pytest.raises(ConflictError) as caught:
+            await bob.membership.join(token)
+        assert caught.value.error_code == "has-content"
+        assert await bob.files() == {"munki/mine"}
+        with pytest.raises(NotAllowedError):
+            await bob.membership.join(await ann.membership.invite(role="mirror"), merge=True)
+        await bob.membership.join(token, merge=True)
+        await until(lambda: ann.hash("munki") == bob.hash("munki"), what="what bob had")
+        assert await ann.files() == {"munki/mine"}
+
+
+async def test_a_request_without_token_waits_for_approval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replicad.services.membership.admitting.APPROVAL_WAIT_S", 0.05)
+    async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob:
+        assert await bob.membership.request(ann.url, ann.id) == "pending"
+        (waiting,) = await ann.membership.pending()
+        assert (waiting.node, waiting.name) == (bob.id, "bob")
+        assert ann.membership.words(bob.id) == bob.membership.words(ann.id)
+        await ann.membership.approve(bob.id)
+        assert await bob.membership.request(ann.url, ann.id) == "member"
+        assert await ann.membership.pending() == []
+        assert bob.members() == {"ann", "bob"}
+
+
+async def test_rights_widen_narrow_and_end(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob:
+        await ann.create_share("munki")
+        await ann.create_share("jamf")
+        await admit(ann, bob)
+        await bob.publish_and_wait("munki", "before", ann)
+        await ann.membership.set(bob.id, role="mirror", shares=["munki"])
+        await until(lambda: bob.hash() == ann.hash(), what="the change at bob")
+        with pytest.raises(NotAllowedError):
+            await bob.publish("munki", "after")
+        assert await ann.files() == {"munki/before"}
+        await until(lambda: ann.standing.address(bob.id)[0], what="bob's address")
+        steps = await ann.membership.check(bob.id)
+        assert all(step.ok for step in steps), steps
+        with pytest.raises(ConflictError):
+            await ann.membership.set(ann.id, role="mirror")
+        with pytest.raises(ConflictError):
+            await ann.membership.remove(ann.id)
+        with pytest.raises(NotAllowedError):
+            await bob.membership.invite()

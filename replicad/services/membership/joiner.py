@@ -175,7 +175,9 @@ class Joiner:
         self._check_covered(replica, own)
         with local.hub.subscribe(Synchronised) as news:
             if network == local.catalog.network:
-                await local.catalog.receive(answer.records, source=answer.node)
+                received = await local.catalog.receive(answer.records, source=answer.node)
+                if not received.new and any(local.standing.in_sync(link.node, NETWORK_SHARE) for link in local.links.all()):
+                    return
             else:
                 await self._move(network, answer)
             self._learn(answer)
