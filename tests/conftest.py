@@ -46,9 +46,7 @@ def _is_here(thing: str) -> bool:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """``@pytest.mark.needs("nginx")``: skipped and counted where the program is missing, failed where everything must run."""
-    missing = [
-        program for mark in item.iter_markers("needs") for program in mark.args if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None
-    ]
+    missing = [thing for mark in item.iter_markers("needs") for thing in mark.args if not _is_here(thing)]
     if missing and os.environ.get(ALL_VARIABLE):
         pytest.fail(f"needs {', '.join(missing)}", pytrace=False)
     if missing:
