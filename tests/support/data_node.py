@@ -21,6 +21,7 @@ from aiohttp import web
 from replicad.catalog import Catalog
 from replicad.crypto import certificate as certificates
 from replicad.crypto.keys import SigningKey
+from replicad.errors import StorageError
 from replicad.model.events import PeerBlamed
 from replicad.model.ids import Digest, NodeId
 from replicad.model.manifest import Manifest
@@ -61,6 +62,7 @@ class DataNode:
     fetch: Fetch
     url: str
     certificate: Digest | None
+    stack: AsyncExitStack
     task: asyncio.Task[None] | None = None
     links: dict[NodeId, asyncio.Task[str]] = field(default_factory=dict)
     blamed: list[PeerBlamed] = field(default_factory=list)
@@ -115,19 +117,20 @@ class DataNetwork:
         if fresh:
             SigningKey.generate().save(home / "node.key")
         key = SigningKey.load(home / "node.key")
+        stack = await self._stack.enter_async_context(AsyncExitStack())
         certificate = certificates.ensure(home / "peer.crt", home / "peer.key") if tls else None
         hub = Hub()
-        catalog = await self._stack.enter_async_context(
+        catalog = await stack.enter_async_context(
             Catalog.open(home / "catalog.sqlite", node=key, clock_ms=clock_ms, random16=self._random16, network=self._network.id)
         )
         catalog.on_event = hub.publish
-        executor = self._stack.enter_context(ThreadPoolExecutor(4))
-        blobs = await self._stack.enter_async_context(BlobStore.open(home, config=store, executor=executor, disk=disk))
+        executor = stack.enter_context(ThreadPoolExecutor(4))
+        blobs = await stack.enter_async_context(BlobStore.open(home, config=store, executor=executor, disk=disk))
         table = LinkTable(key.id, may_link=lambda node: node in catalog.replica.trust.members(clock_ms()))
-        fetch = await self._stack.enter_async_context(Fetch.open(catalog, blobs, table, hub=hub, config=config, clock_ms=clock_ms))
+        fetch = await stack.enter_async_context(Fetch.open(catalog, blobs, table, hub=hub, config=config, clock_ms=clock_ms))
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         url = f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}"
-        node = DataNode(name, key, catalog, blobs, hub, table, fetch, url, certificate)
+        node = DataNode(name, key, catalog, blobs, hub, table, fetch, url, certificate, stack)
         context = server_context(home / "peer.crt", home / "peer.key") if tls else None
         if door is None:
             identity = Identity(key, self._network.id, certificate)
@@ -136,16 +139,16 @@ class DataNetwork:
                 wrap(app)
             runner = web.AppRunner(app, **application.RUNNER)
             await runner.setup()
-            self._stack.push_async_callback(runner.cleanup)
+            stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, listener, ssl_context=context).start()
         else:
-            await self._stack.enter_async_context(_raw_door(listener, door))
+            await stack.enter_async_context(_raw_door(listener, door))
         if fresh:
             await self._admit(node, role=role, shares=shares)
             self.nodes.append(node)
         else:
             self.nodes = [node if other.name == name else other for other in self.nodes]
-        self._stack.push_async_callback(self.stop, node)
+        stack.push_async_callback(self._end, node)
         node.task = asyncio.create_task(_run(node))
         return node
 
@@ -204,7 +207,19 @@ class DataNetwork:
                 await task
 
     async def stop(self, node: DataNode) -> None:
-        """End its links and its service."""
+        """Stop it well. ``node`` with the same name starts it again."""
+        await node.stack.aclose()
+
+    async def crash(self, node: DataNode) -> None:
+        """Stop it so that nothing is saved on the way, as SIGKILL would: what was written stays in the files, what was not committed is not in the catalog."""
+
+        async def not_any_more() -> None:
+            raise StorageError("the process is gone")
+
+        node.fetch._partials.commit = not_any_more  # type: ignore[method-assign]
+        await node.stack.aclose()
+
+    async def _end(self, node: DataNode) -> None:
         for other in self.nodes:
             await self.unlink(node, other)
         if node.task is not None:

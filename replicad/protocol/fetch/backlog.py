@@ -158,7 +158,7 @@ class Backlog:
         self._drop_requests(job)
         del self.jobs[job.target]
         self._tell_all(Interest(*job.target, active=False))
-        if job.state in {State.NAMELESS, State.ACTIVE}:
+        if job.state is not State.FINISHING and (discard or job.state in {State.NAMELESS, State.ACTIVE}):
             self._emit(Close(job.target, discard))
 
     def opened(self, target: Target) -> ContentJob | None:

@@ -59,6 +59,12 @@ class Partials:
         """Written, or being written, and lost if the program is killed now."""
         return self._unsafe_bytes
 
+    async def clear_out(self) -> None:
+        """Remove what was begun in an earlier life of the program and is not wanted any more."""
+        for row in await self._catalog.partials():
+            if not await self._catalog.is_wanted(row.content):
+                await self.close(Target(row.content, row.manifest), discard=True)
+
     async def open(self, manifest: Manifest) -> Partial:
         """The partial of that manifest with everything that was saved of it. NoSpaceError, StorageError."""
         target = Target(manifest.content, manifest.id)
@@ -112,30 +118,32 @@ class Partials:
                 await asyncio.sleep(RETRY_S)
 
     async def commit(self) -> None:
-        """Make everything written so far safe. Raises what the catalog raises: then it is still unsafe, and counted as such."""
+        """Make everything written so far safe. When that fails or is cancelled it is still unsafe, and counted as such."""
         group, self._dirty = self._dirty, {}
-        rows = []
-        for target in list(group):
-            partial = self._open.get(target)
-            if partial is None:
-                self._release(group.pop(target))
-                continue
-            try:
-                rows.append((target.content, target.manifest, await partial.sync()))
-            except ReplicadError as error:
-                log.error("the disk lost a commit group; its chunks will be fetched again", content=target.content.short, reason=error.message)
-                self._release(group.pop(target))
-                self._shrunk(target)
-        rows = [row for row in rows if (partial := self._open.get(Target(*row[:2]))) is not None and not partial.finished]
         try:
-            if rows:
-                await self._catalog.save_partials(rows)
+            await self._make_safe(group)
         except BaseException:
             for target, size_bytes in group.items():
                 self._dirty[target] = self._dirty.get(target, 0) + size_bytes
             raise
         for size_bytes in group.values():
             self._release(size_bytes)
+
+    async def _make_safe(self, group: dict[Target, int]) -> None:
+        rows: dict[Target, bytes] = {}
+        for target in list(group):
+            partial = self._open.get(target)
+            if partial is None:
+                continue
+            try:
+                rows[target] = await partial.sync()
+            except ReplicadError as error:
+                log.error("the disk lost a commit group; its chunks will be fetched again", content=target.content.short, reason=error.message)
+                self._release(group.pop(target))
+                self._shrunk(target)
+        unfinished = [(*target, bitmap) for target, bitmap in rows.items() if (partial := self._open.get(target)) is not None and not partial.finished]
+        if unfinished:
+            await self._catalog.save_partials(unfinished)
 
     async def finish(self, target: Target) -> None:
         """Make a complete partial a blob that is held. IntegrityError: its manifest lies, nothing is left of it. StorageError, NoSpaceError: look again at what is there."""
@@ -146,6 +154,8 @@ class Partials:
 
     async def close(self, target: Target, *, discard: bool) -> None:
         """Fetch no more of it; keep what is safe, or nothing. Harmless if it is not open."""
+        if target in self._dirty and not discard and not self._open[target].finished:
+            await self._commit_or_warn()
         partial = self._open.pop(target, None)
         self._release(self._dirty.pop(target, 0))
         if discard:
@@ -157,9 +167,12 @@ class Partials:
 
     async def close_all(self) -> None:
         """Save and close everything: the service stops."""
+        await self._commit_or_warn()
+        for target in list(self._open):
+            await self.close(target, discard=False)
+
+    async def _commit_or_warn(self) -> None:
         try:
             await self.commit()
         except ReplicadError as error:
             log.warning("progress could not be saved", reason=error.message)
-        for target in list(self._open):
-            await self.close(target, discard=False)

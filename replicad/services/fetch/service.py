@@ -153,6 +153,7 @@ class Fetch:
     async def run(self) -> None:
         """Fetch and serve until cancelled."""
         self._plan = Plan(self._config, self._dice.randrange)
+        await self._partials.clear_out()
         try:
             async with asyncio.TaskGroup() as group, self._listening():
                 self._group = group
