@@ -16,7 +16,7 @@ import msgspec
 
 from replicad.errors import InputError, PeerError, UnreachableError
 from replicad.net.establish import open_link
-from replicad.net.tls import check_pin, client_context, seen_certificate
+from replicad.net.tls import abort, check_pin, client_context, seen_certificate
 from replicad.protocol.wire import FRAME_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Dialer:
         except (OSError, TimeoutError) as error:
             raise _unreachable(url, error) from None
         seen, elapsed_s = seen_certificate(transport), loop.time() - started
-        transport.abort()
+        abort(transport)
         return seen, elapsed_s
 
     async def link(self, url: str, identity: Identity, *, expect: NodeId | None = None) -> Link:

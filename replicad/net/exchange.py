@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from replicad.errors import PeerError, ReplicadError, UnreachableError
+from replicad.net.tls import abort
 
 HEAD_BYTES_MAX = 16 << 10
 FIELDS_MAX = 64
@@ -158,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close at once; harmless when repeated."""
         if self._transport is not None and not self.closed:
-            self._transport.abort()
+            abort(self._transport)
         self._end()
 
     # -- what the transport calls

@@ -5,6 +5,7 @@ The handshake of a link proves with the node's own signature which certificate i
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,12 @@ def client_context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def abort(transport: Any) -> None:
+    """Close a transport at once; harmless when the connection is lost already (asyncio's TLS transport raises AttributeError then on Python 3.11.2, which Debian 12 has)."""
+    with contextlib.suppress(AttributeError):
+        transport.abort()
 
 
 def seen_certificate(transport: Any) -> Digest | None:

@@ -16,6 +16,7 @@ from aiohttp import HttpVersion11, web
 
 from replicad.errors import StorageError
 from replicad.net.sendfile import send_file
+from replicad.net.tls import abort
 from replicad.server.downloads.conditions import http_date
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Response(web.StreamResponse):
             if answer.tail:
                 await self._send_part(request, transport, answer.tail, None)
         except StorageError as error:
-            transport.abort()
+            abort(transport)
             if self._on_failure is not None:
                 await self._on_failure(error)
             raise ConnectionAbortedError("the file failed") from error

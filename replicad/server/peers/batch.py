@@ -11,6 +11,7 @@ from aiohttp import web
 
 from replicad.errors import PeerError, StorageError
 from replicad.net.client import BATCH_PATH
+from replicad.net.tls import abort
 from replicad.protocol.fetch import batch
 from replicad.server.peers.blobs import take
 from replicad.server.peers.requests import Answer, authenticated, transfer_of
@@ -50,7 +51,7 @@ class Batches:
             except (StorageError, OSError) as error:
                 response.force_close()
                 if request.transport is not None:
-                    request.transport.abort()
+                    abort(request.transport)
                 if not isinstance(error, ConnectionError):
                     log.error("a blob failed while it was sent to a peer", reason=str(error))
         return response

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from replicad.errors import InputError, NotFoundError, PeerError, ReplicadError, StorageError
 from replicad.net.sendfile import send_file
+from replicad.net.tls import abort
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class FileAnswer(web.StreamResponse):
             await send_file(transport, self._fd, offset=self._offset, count=self._count, head=head, drain=request.writer.drain)
         except (StorageError, ConnectionError) as error:
             self._keep_alive = False
-            transport.abort()
+            abort(transport)
             if isinstance(error, StorageError):
                 log.error("a file failed while it was sent to a peer", reason=error.message)
 
