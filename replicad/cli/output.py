@@ -5,6 +5,7 @@ Labels come from other nodes and other people: nothing is printed to a terminal 
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -70,6 +71,8 @@ class Output:
 
 def clean(text: str, *, lines: bool = False) -> str:
     """The text without control characters (terminal escapes); ``lines`` keeps line feeds."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or (lines and c == "\n") else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -98,6 +101,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min"
 
 
+@functools.lru_cache(maxsize=1024)
 def moment(iso: str) -> str:
     """An ISO 8601 date in local time, to the minute: ``2026-11-12 14:03``."""
     return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M")
