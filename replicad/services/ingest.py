@@ -28,7 +28,6 @@ ITEMS_MAX = 100_000
 """Names in one call: a whole Munki repository with room to spare; bounds the memory of one transaction to about 100 MB."""
 PROBLEMS_SHOWN = 10
 _STANDINGS = 1_000
-_REMOVE = "replicad rm {}"
 
 State = Literal["new", "unchanged", "replaced"]
 """What publishing does to a name."""
@@ -152,13 +151,13 @@ class Ingest:
         if plan.standing.collides is not None:
             return ConflictError(
                 f"{name} cannot be published: {where.share.name}/{plan.standing.collides} is a file",
-                hint=_REMOVE.format(f"{where.share.name}/{plan.standing.collides}"),
+                hint="publish it under another name",
             )
         if where.share.immutable and plan.state == "replaced" and listed is not None:
             return ConflictError(
                 f"{name} already exists with different content (the share is immutable)\n"
                 f"  published {self._provenance(listed)}, sha256 {listed.content}; your file has {plan.item.content}",
-                hint=f"publish it under a new name, or: {_REMOVE.format(name)}",
+                hint="publish it under a new name",
                 code="immutable",
             )
         return None

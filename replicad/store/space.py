@@ -60,7 +60,7 @@ class Space:
             if length > free:
                 raise NoSpaceError(
                     f"no room for {length} bytes: {free} bytes may be used (reserve and quota respected)",
-                    hint="replicad store usage; free space or raise [storage] quota",
+                    hint="free space, or change reserve and quota in [storage]",
                 )
             with storage_errors(f"reserving {length} bytes in {self._root}"):
                 self._disk.allocate(fd, offset, length)
