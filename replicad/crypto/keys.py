@@ -24,7 +24,6 @@ from replicad.model.ids import SIZE_BYTES, NodeId
 if TYPE_CHECKING:
     from pathlib import Path
 
-SIGNATURE_BYTES = 64
 _LABEL = b"replicad-secret-key:ed25519:"
 _KEY_FILE = re.compile(_LABEL + rb"([0-9a-f]{64})\n?")
 _FILE_BYTES_MAX = len(_LABEL) + 2 * SIZE_BYTES + 1

@@ -30,7 +30,6 @@ EPOCH_MS_MAX = 600_000
 """Protocol.md section 5: a session key is used for at most ten minutes."""
 REPLAY_WINDOW = 4096
 """Counters. Sixteen times what one peer may have in flight (a guess with room; a request older than this is refused and simply asked again)."""
-MAC_BYTES = 32
 _FRAME = struct.Struct(">IQ32s")
 FRAME_OVERHEAD = _FRAME.size
 _HEADER = re.compile(r"Replicad node=([A-Z2-7-]{64}), session=([0-9a-f]{32}), counter=([1-9][0-9]{0,18}), mac=([0-9a-f]{64})")
@@ -165,10 +164,6 @@ class Session:
     def epoch(self) -> int:
         """Number of the epoch this side uses for what it sends."""
         return self._current.number
-
-    def age_ms(self, now_ms: int) -> int:
-        """Milliseconds since the current epoch began."""
-        return now_ms - self._current.started_ms
 
     def mac(self, purpose: bytes, message: bytes) -> bytes:
         """HMAC-SHA-256 under a key for that purpose, equal on both sides; bound to the current epoch."""

@@ -31,7 +31,6 @@ RECORDS_BYTES_PER_MESSAGE = 512 * 1024
 
 _T = TypeVar("_T")
 _Key32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
-_Mac = Annotated[bytes, Meta(min_length=32, max_length=32)]
 _Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 _Share = Annotated[str, Meta(max_length=63)]
 _Index = Annotated[int, Meta(ge=0, lt=4096)]

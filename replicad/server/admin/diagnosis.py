@@ -10,13 +10,11 @@ from collections.abc import Iterator
 
 from replicad.server.admin import nouns, views
 from replicad.server.admin.services import Services
+from replicad.services.links import FULL_MESH_MAX
 
 SKEW_WARN_MS = 2_000
-SKEW_REFUSE_MS = 300_000
-"""protocol.md section 3: warn at 2 s against peers, refuse to author at 5 min."""
+"""protocol.md section 3: warn at 2 s against peers."""
 UNREACHABLE_SHOWN_MAX = 20
-FULL_MESH_MAX = 32
-"""Up to so many members everybody has a link with everybody (protocol.md section 5)."""
 
 
 def troubles(services: Services) -> list[nouns.Trouble]:

@@ -54,11 +54,6 @@ class Partials:
         partial = self._open.get(target)
         return sets.from_bitmap(partial.have, partial.manifest.count) if partial is not None else 0
 
-    @property
-    def unsafe_bytes(self) -> int:
-        """Written, or being written, and lost if the program is killed now."""
-        return self._unsafe_bytes
-
     async def clear_out(self) -> None:
         """Remove what was begun in an earlier life of the program and is not wanted any more."""
         for row in await self._catalog.partials():
