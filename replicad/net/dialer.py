@@ -47,6 +47,22 @@ class Socket(Protocol):
         """Close the connection."""
 
 
+class _LentSocket(socket.socket):
+    """A socket that whoever connects with it closes, and that being forgotten does not close.
+
+    aiohttp connects it and hands it to the loop. uvloop then closes the descriptor itself, and forgets to tell this object if the connection ends in the very moment in which it was made
+    (uvloop 0.23, ``create_connection``): closing it here a second time would close whatever got that number since.
+    """
+
+    def __del__(self) -> None:
+        self.detach()
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    return _LentSocket(family, kind, protocol)
+
+
 class WebSocketFrames:
     """``net.links.Frames`` over a WebSocket."""
 
@@ -100,7 +116,7 @@ class Dialer:
         self._client: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, ssl=client_context(), force_close=True)
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, ssl=client_context(), force_close=True, socket_factory=_socket)
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
         self._client = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False, trust_env=False)
         return self

@@ -28,6 +28,7 @@ SIMULTANEOUS_S = 15.0
 """Two links younger than this may come from both sides dialling at once: longer than a handshake may take (10 s) plus a margin."""
 RETIRED_SESSION_S = 30.0
 RETIRED_SESSIONS_MAX = 1024
+PARTINGS_MAX = 4096
 
 M = TypeVar("M", bound=Message)
 Handler = Callable[[Link, M], Awaitable[None] | None]
@@ -64,6 +65,7 @@ class LinkTable:
     _stopped: bool = False
     _keepers: list[Callable[[Link], None]] = field(default_factory=list)
     _retired: deque[_Retired] = field(default_factory=lambda: deque(maxlen=RETIRED_SESSIONS_MAX))
+    _parted: dict[NodeId, float] = field(default_factory=dict)
 
     def get(self, node: NodeId) -> Link | None:
         """The working link to that member, if any."""
@@ -72,6 +74,11 @@ class LinkTable:
     def all(self) -> tuple[Link, ...]:
         """All working links."""
         return tuple(self._links.values())
+
+    def parted_s(self, node: NodeId) -> float | None:
+        """Seconds since the last link to that member ended; None if there was none since this node started."""
+        ended_s = self._parted.get(node)
+        return None if ended_s is None else time.monotonic() - ended_s
 
     def route(self, message_type: type[M], handler: Handler[M]) -> None:
         """Let ``handler(link, message)`` have every message of that type, in order per link. An awaitable it returns is awaited before the link's next message is read. One handler a type."""
@@ -166,6 +173,10 @@ class LinkTable:
         if self._links.get(link.node) is link:
             del self._links[link.node]
             self._retire(link)
+            self._parted.pop(link.node, None)
+            self._parted[link.node] = time.monotonic()
+            while len(self._parted) > PARTINGS_MAX:
+                del self._parted[next(iter(self._parted))]
         log.info("link down", peer=link.node.short, reason=link.reason)
         for callback in self._down:
             callback(link, link.reason)

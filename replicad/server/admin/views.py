@@ -116,10 +116,13 @@ def peer(services: Services, member: Member, *, linked: bool, total_bytes: int) 
 
 
 def _since(services: Services, node: NodeId) -> str | None:
-    """Linked directly: since when. Otherwise when it was last heard of."""
+    """Linked directly: since when. Otherwise when it was last heard of: its newest head, or the end of the link with it."""
     link = services.links.get(node)
-    ago_ms = link.age_s * 1000 if link else services.standing.seen_ms_ago(node, services.monotonic_ms())
-    return None if ago_ms is None else nouns.date(services.clock_ms() - int(ago_ms))
+    if link:
+        return nouns.date(services.clock_ms() - int(link.age_s * 1000))
+    parted_s, seen_ms = services.links.parted_s(node), services.standing.seen_ms_ago(node, services.monotonic_ms())
+    ago_ms = [ago for ago in (seen_ms, None if parted_s is None else int(parted_s * 1000)) if ago is not None]
+    return nouns.date(services.clock_ms() - min(ago_ms)) if ago_ms else None
 
 
 def _lag(services: Services, node: NodeId) -> nouns.Lag | None:
