@@ -24,6 +24,10 @@ from replicad.telemetry.log import get
 log = get(__name__)
 
 
+PINGS_MAX = 8
+"""Pings whose answer is still waited for: a peer that never answers them costs no more."""
+
+
 @dataclass(frozen=True)
 class LinkConfig:
     """Bounds of one link. All are guesses from common practice (WebSocket proxies drop idle connections after 60 s and more); none decides correctness."""
@@ -217,6 +221,7 @@ class Link:
         while True:
             self._ping_number += 1
             self._pings[self._ping_number] = time.monotonic()
+            self._pings.pop(self._ping_number - PINGS_MAX, None)
             self.send(Ping(self._ping_number))
             await asyncio.sleep(self._config.ping_s)
             now_s = time.monotonic()
