@@ -26,15 +26,17 @@ from replicad.protocol.wire import RECORDS_PER_MESSAGE_MAX
 
 RECEIVE_MAX = 4096
 """Envelopes in one transaction; a longer batch is received in several, in order."""
+CUT_ENDS_NAMED = 384
+"""With the longest share names for each, a cut of so many ends is 52 KiB: it fits into a record. An honest node has one end in each share, and one more for each restored backup."""
 
 
 class Journal(State):
     """Part of ``Catalog``."""
 
-    async def receive(self, envelopes: Sequence[Envelope], *, source: NodeId | None) -> Received:
+    async def receive(self, envelopes: Sequence[Envelope], *, source: NodeId | None, by_right: bool = False) -> Received:
         """Verify, judge, store and merge; up to 4096 envelopes in one transaction, any order. Idempotent: what is here already is a duplicate.
 
-        Records that do not count are stored and relayed without effect. Refused and too early ones (``gaps``) leave no trace. Publishes RecordsCommitted, TrustChanged and EntriesChanged after
+        ``by_right``: only of shares that exist and that both ``source`` and this node are granted. Records that do not count are stored and relayed without effect. Refused and too early ones (``gaps``) leave no trace. Publishes RecordsCommitted, TrustChanged and EntriesChanged after
         the commit. Raises StorageError or NoSpaceError with nothing applied of the transaction that failed.
         """
         received = Received((), 0, (), 0)
@@ -43,7 +45,7 @@ class Journal(State):
             checked = await self._database.check(partial(_check, envelopes=envelopes[start : start + RECEIVE_MAX], network=network))
             outcome = Outcome()
             if checked.records:
-                unit = partial(self._ledger.receive, records=checked.records, network=network, source=source)
+                unit = partial(self._ledger.receive, records=checked.records, network=network, source=source, by_right=by_right)
                 outcome = await self._database.write(unit, after=self._committed)
             received = _sum(received, checked, outcome)
         await self._settle()
@@ -102,12 +104,19 @@ class Journal(State):
         return await self._database.scan(unit)
 
     async def cut_ends(self, subject: NodeId) -> dict[str, tuple[RecordId, ...]]:
-        """What a cut of ``subject`` names, share by share, if it is to keep everything said so far: the last records of its chains, before any fork."""
+        """What a cut of ``subject`` names, share by share, if it is to keep everything said so far: the last records of its chains, before any fork.
+
+        The newest ``CUT_ENDS_NAMED`` of them: somebody who branches without end must not become too long to be cut.
+        """
         chains = self.replica.chains
-        ends = {share: chains.sound_ends(subject, share) for share in chains.shares_of(subject)}
+        ends = [(share, end) for share in chains.shares_of(subject) for end in chains.sound_ends(subject, share)]
+        newest = sorted(ends, key=lambda end: chains.run(end[1].run).incarnation, reverse=True)[:CUT_ENDS_NAMED]
 
         def unit(connection: sqlite3.Connection) -> dict[str, tuple[RecordId, ...]]:
-            return {share: tuple(rows.record_at(connection, end.run, end.last_seq) for end in found) for share, found in ends.items() if found}
+            named: dict[str, tuple[RecordId, ...]] = {}
+            for share, end in newest:
+                named[share] = (*named.get(share, ()), rows.record_at(connection, end.run, end.last_seq))
+            return named
 
         return await self._database.read(unit)
 

@@ -18,6 +18,7 @@ import msgspec
 from replicad.errors import PeerError
 from replicad.model.events import ContentHeld, ContentLost, HeadsChanged, RecordsCommitted, Synchronised, TrustChanged
 from replicad.model.ids import NETWORK_SHARE, Digest, NodeId, Stamp
+from replicad.protocol.chains import Admission
 from replicad.protocol.gossip import heads
 from replicad.protocol.gossip.core import GOSSIP_MESSAGES, Gossip
 from replicad.protocol.gossip.events import (
@@ -49,9 +50,10 @@ from replicad.protocol.wire import RECORDS_BYTES_PER_MESSAGE
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from replicad.catalog import Catalog
+    from replicad.catalog.answers import Refusal
     from replicad.crypto.keys import SigningKey
     from replicad.model.events import Event as HubEvent
     from replicad.net.link import Link
@@ -66,6 +68,10 @@ log = get(__name__)
 STORES_AT_ONCE = 4
 READS_AT_ONCE = 4
 BACKLOG_BYTES = 8 << 20
+MESSAGE_COST_BYTES, ENVELOPE_COST_BYTES = 512, 512
+"""What a message and an envelope take in memory besides the payload, rounded up (measured: 65 and 311): without them a peer could queue empty ones without end."""
+BLAMELESS = frozenset({Admission.FUTURE, Admission.STRANGER, Admission.UNGRANTED, Admission.FULL})
+"""Refusals that clocks, and grants that arrive here later than there, explain."""
 SAVE_S = 60.0
 _UNHEARD_MS = 1 << 42
 """Age given to heads read from the catalog: nobody counts as linked because of them."""
@@ -251,16 +257,24 @@ class GossipService:
             while backlog.stores:
                 store = backlog.stores.popleft()
                 async with self._store_slots:
-                    received = await self.catalog.receive(store.envelopes, source=store.node)
+                    received = await self.catalog.receive(store.envelopes, source=store.node, by_right=True)
                 backlog.size_bytes -= _size(store)
                 if backlog.size_bytes <= BACKLOG_BYTES:
                     backlog.room.set()
-                for refusal in received.refused:
-                    log.seldom((store.node, refusal.code), "record refused", peer=store.node.short, code=refusal.code, detail=refusal.detail)
+                self._judge(store.node, received.refused)
                 self._handle(Stored(store, frozenset(record.header.origin for record in received.new), received.gaps))
         finally:
             backlog.working = False
             backlog.room.set()
+
+    def _judge(self, node: NodeId, refused: Sequence[Refusal]) -> None:
+        """Whoever stores only what it verified sends nothing that is forged or contradicts its predecessor."""
+        for refusal in refused:
+            log.seldom((node, refusal.code), "record refused", peer=node.short, code=refusal.code, detail=refusal.detail)
+        offence = next((refusal for refusal in refused if refusal.code not in BLAMELESS), None)
+        link = self.links.get(node)
+        if offence is not None and link is not None and not link.closed:
+            self._accuse(Accuse(node, offence.code, offence.detail))
 
     async def _read(self, effect: Read) -> None:
         pull = effect.pull
@@ -321,4 +335,4 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 
 def _size(store: Store) -> int:
-    return sum(len(envelope.payload) for envelope in store.envelopes)
+    return MESSAGE_COST_BYTES + sum(len(envelope.payload) + ENVELOPE_COST_BYTES for envelope in store.envelopes)
