@@ -106,15 +106,15 @@ class Journal(State):
     async def cut_ends(self, subject: NodeId) -> dict[str, tuple[RecordId, ...]]:
         """What a cut of ``subject`` names, share by share, if it is to keep everything said so far: the last records of its chains, before any fork.
 
-        The newest ``CUT_ENDS_NAMED`` of them: somebody who branches without end must not become too long to be cut.
+        At most ``CUT_ENDS_NAMED``, those of the runs that this node saw first: somebody who branches without end must not become too long to be cut, nor push out what was said before.
         """
         chains = self.replica.chains
         ends = [(share, end) for share in chains.shares_of(subject) for end in chains.sound_ends(subject, share)]
-        newest = sorted(ends, key=lambda end: chains.run(end[1].run).incarnation, reverse=True)[:CUT_ENDS_NAMED]
+        first = sorted(ends, key=lambda end: end[1].run)[:CUT_ENDS_NAMED]
 
         def unit(connection: sqlite3.Connection) -> dict[str, tuple[RecordId, ...]]:
             named: dict[str, tuple[RecordId, ...]] = {}
-            for share, end in newest:
+            for share, end in first:
                 named[share] = (*named.get(share, ()), rows.record_at(connection, end.run, end.last_seq))
             return named
 

@@ -24,6 +24,8 @@ from replicad.telemetry.log import get
 log = get(__name__)
 
 
+UNPROVEN = frozenset({"bad-mac", "bad-frame"})
+"""Without TLS somebody in between may have done it."""
 PINGS_MAX = 8
 """Pings whose answer is still waited for: a peer that never answers them costs no more."""
 
@@ -81,6 +83,8 @@ class Link:
         self.since_ms = int(time.time() * 1000)
         self.protected = False
         """Every frame carries the session's MAC (there is no TLS between us)."""
+        self.offence = ""
+        """Code of what the peer did that no honest one does, if that ended the link."""
         self._config = config or LinkConfig()
         self._frames = frames
         self._opened_s = time.monotonic()
@@ -211,6 +215,7 @@ class Link:
             self.close("closed by the peer")
         except PeerError as error:
             log.warning("link dropped", peer=self.node.short, code=error.error_code, reason=error.message)
+            self.offence = "" if self.protected and error.error_code in UNPROVEN else error.error_code
             self.close(error.message, code=error.error_code)
         except ConnectionError as error:
             self.close(f"connection lost ({error or type(error).__name__})")

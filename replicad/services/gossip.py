@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from replicad.errors import PeerError
+from replicad.errors import PeerError, ReplicadError
 from replicad.model.events import ContentHeld, ContentLost, HeadsChanged, RecordsCommitted, Synchronised, TrustChanged
 from replicad.model.ids import NETWORK_SHARE, Digest, NodeId, Stamp
 from replicad.protocol.chains import Admission
@@ -50,7 +50,7 @@ from replicad.protocol.wire import RECORDS_BYTES_PER_MESSAGE
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from replicad.catalog import Catalog
     from replicad.catalog.answers import Refusal
@@ -127,9 +127,12 @@ class GossipService:
                     self._renew_core()
                     group.create_task(self._listen(news))
                     group.create_task(self._save_often())
-                    await self._keep_time()
+                    try:
+                        await self._keep_time()
+                    finally:
+                        self._group = None  # a group that ends takes no more tasks, and links still have things to say
         finally:
-            self._group = self._core = self._replica = None
+            self._core = self._replica = None
             self._backlogs.clear()
             await self.save_heads()
 
@@ -190,7 +193,8 @@ class GossipService:
     # -- links --------------------------------------------------------------------------------------------------------------------------------------
 
     def _link_down(self, link: Link, reason: str) -> None:
-        del reason
+        if link.offence:
+            self._begin(self._blame(link.node, link.offence, reason))
         if self.links.get(link.node) is None:
             self._backlogs.pop(link.node, None)
             self._handle(LinkClosed(link.node))
@@ -233,15 +237,23 @@ class GossipService:
         if self.standing.address(node) != self._saved_addresses.get(node):
             self._save_now.set()
 
-    def _begin(self, work: Awaitable[None]) -> None:
-        if self._group is not None:
-            self._group.create_task(_awaited(work))
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        if self._group is None:
+            work.close()
+        else:
+            self._group.create_task(work)
 
     def _accuse(self, effect: Accuse) -> None:
         log.seldom(("accused", effect.node), "peer broke the protocol", peer=effect.node.short, offence=effect.offence, detail=effect.detail)
         if (link := self.links.get(effect.node)) is not None:
             link.close(effect.detail, code=effect.offence)
-        self._begin(self.catalog.blame(effect.node, effect.offence, effect.detail, self.clock_ms()))
+        self._begin(self._blame(effect.node, effect.offence, effect.detail))
+
+    async def _blame(self, node: NodeId, offence: str, detail: str) -> None:
+        try:
+            await self.catalog.blame(node, offence, detail, self.clock_ms())
+        except ReplicadError as error:
+            log.warning("an offence could not be noted", peer=node.short, reason=error.message)
 
     def _queue(self, store: Store) -> None:
         backlog = self._backlogs.setdefault(store.node, _Backlog())
@@ -328,10 +340,6 @@ class GossipService:
             await self.catalog.save_heads([(kept.head.node, kept.head.share, kept.envelope) for kept in newer])
             self._saved.update({(kept.head.node, kept.head.share): kept.head.order for kept in newer})
             self._saved_addresses.update({kept.head.node: self.standing.address(kept.head.node) for kept in newer})
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
 
 
 def _size(store: Store) -> int:
