@@ -92,6 +92,7 @@ def test_nodes_that_acted_while_they_were_apart_end_with_the_same_state(network:
         cdg.start()
         everybody = {node.name: node for node in (ams, ber, cdg)}
         expected = {"ams1": "admin", "ber1": "publisher", "cdg1": "publisher"}
+        wait_for(lambda: len({node.download("munki/foo.pkg").body for node in everybody.values()}) == 1, what="the same file everywhere", deadline_s=60)
         for name, node in everybody.items():
             others = {other: role for other, role in expected.items() if other != name}
             wait_for(lambda node=node, others=others: roles(node) == others, what=f"the same roles at {name}", deadline_s=60)  # type: ignore[misc]

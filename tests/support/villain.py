@@ -30,12 +30,13 @@ def forge(
     *,
     origin: NodeId | None = None,
     ahead_ms: int = 0,
+    at: Stamp | None = None,
     incarnation: Stamp | None = None,
     after: tuple[int, RecordId] | None = None,
     instead: tuple[bytes, bytes] = (b"", b""),
 ) -> Envelope:
     """A well-signed record: the first of an incarnation of its own, or the one ``after`` (seq, id). In its payload ``instead`` replaces one text by another before it is signed."""
-    at = stamp(ahead_ms)
+    at = at or stamp(ahead_ms)
     header = Header(origin or key.id, share, incarnation or at, after[0] + 1 if after else 1, after[1] if after else None, at)
     return envelopes.seal(key, network, codec.type_of(body), codec.encode(header, body).replace(*instead))
 
