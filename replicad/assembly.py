@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import secrets
-import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +49,7 @@ from replicad.services.supervisor import Supervisor
 from replicad.store.blobs import BlobStore
 from replicad.telemetry import log as logs
 from replicad.telemetry.metrics import Metrics
+from replicad.telemetry.priority import step_back
 
 if TYPE_CHECKING:
     import ssl
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-STORE_NICENESS = 5
 STORE_THREADS = 4
 """Both hashes of a stream, its writing, and one more so that another file need not wait (measured by bench/publish.py)."""
 
@@ -143,7 +142,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
 async def _ground(stack: AsyncExitStack, config: Config, certificate: Digest | None) -> _Ground:
     key = SigningKey.load(config.node_key)
     hub = Hub()
-    executor = stack.enter_context(ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store", initializer=_step_back))
+    executor = stack.enter_context(ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store", initializer=step_back))
     catalog = await stack.enter_async_context(Catalog.open(config.catalog, node=key, clock_ms=clock_ms, random16=lambda: secrets.randbelow(1 << 16)))
     catalog.on_event = hub.publish
     store = await stack.enter_async_context(BlobStore.open(config.node.data, config=config.storage, executor=executor))
@@ -208,13 +207,6 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         monotonic_ms=monotonic_ms,
     )
     return services, gossip
-
-
-def _step_back() -> None:
-    """Let the store's threads give way to the event loop (on Linux the priority is a thread's own): hashing must not keep a small answer waiting. Measured on two busy cores: the 99th
-    percentile of a 1-byte answer while receiving falls from 50 to 30 ms at the same rate.
-    """
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), STORE_NICENESS)
 
 
 def clock_ms() -> int:

@@ -33,7 +33,7 @@ async def test_a_problem_is_a_document_with_code_and_hint(door: Door) -> None:
         ("POST", "/shares", b"{", "request body"),
         ("POST", "/shares", b"\xff\xfe", "request body"),
         ("GET", "/entries?limit=0", None, "limit"),
-        ("GET", "/entries?limit=1001", None, "limit"),
+        ("GET", "/entries?limit=5001", None, "limit"),
         ("GET", "/entries?colour=red", None, "colour"),
         ("GET", "/entries?limit=1&limit=2", None, "twice"),
         ("GET", "/entries?after=nonsense", None, "after"),

@@ -8,8 +8,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from replicad.model.records import LABEL_MAX, NAME_MAX, SHARES_MAX, STAGES_MAX, Role
 
-ANSWER_ITEMS_MAX = 1000
-"""Most items of one page of a list."""
+ANSWER_ITEMS = 1000
+ANSWER_ITEMS_MAX = 5000
+"""Items of one page of a list: unless asked otherwise, and at most."""
 ENTRIES_PER_CALL_MAX = 50_000
 """Files of one publication: they become visible in one transaction. A guess: a whole Munki repository; measure by publishing one."""
 WAIT_ENTRIES_MAX = ENTRIES_PER_CALL_MAX
@@ -93,7 +94,7 @@ class EntriesQuery(Struct, frozen=True, forbid_unknown_fields=True):
     share: _ShareName | None = None
     prefix: Annotated[str, Meta(max_length=1024)] = ""
     after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS_MAX
+    limit: _Limit = ANSWER_ITEMS
 
 
 class MatrixQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,7 +103,7 @@ class MatrixQuery(Struct, frozen=True, forbid_unknown_fields=True):
     share: _ShareName | None = None
     incomplete: bool = False
     after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS_MAX
+    limit: _Limit = ANSWER_ITEMS
 
 
 class NewEntry(Struct, frozen=True, forbid_unknown_fields=True):
