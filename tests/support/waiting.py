@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 LOOK_S = 0.02
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def wait_for(look: Callable[[], T], *, what: str, deadline_s: float = DEADLINE_S) -> T:
