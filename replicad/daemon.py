@@ -23,7 +23,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from replicad.errors import ConfigurationError, ReplicadError
 from replicad.telemetry import notify
@@ -97,7 +97,17 @@ def locked(data: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What the event loop cannot tell anybody else is logged as an error, except that uvloop still tries to answer on a TLS connection whose peer reset it a moment ago (0.23): that is life."""
+    error = context.get("exception")
+    if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
+        log.debug("a connection was lost while it was written to", detail=str(error))
+    else:
+        loop.default_exception_handler(context)
+
+
 async def _live(build: Callable[[], AbstractAsyncContextManager[Runnable]], deadline: _Deadline) -> None:
+    asyncio.get_running_loop().set_exception_handler(complain)
     signals = _Signals(deadline)
     with signals.handled():
         try:
