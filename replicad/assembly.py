@@ -136,7 +136,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         await open_socket(stack, admin_runner(admin_door.make(services, token=None)), config.admin_socket)
         if (listen := config.admin.listen) is not None:
             await open_tcp(stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen")
-        running = {"links": services.dialing.run, "gossip": gossip.run, "fetch": services.fetch.run}
+        running = {"links": services.dialing.run, "gossip": gossip.run, "fetch": services.fetch.run, "membership": services.membership.run}
         yield Node(config, Supervisor(running, metrics=Metrics()))
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from replicad.catalog import contents, rows
-from replicad.catalog.answers import Received, Refusal
+from replicad.catalog.answers import Received, Refusal, Voided
 from replicad.catalog.ledger import Outcome
 from replicad.catalog.state import State
 from replicad.crypto.envelope import record_id
 from replicad.crypto.keys import SigningKey
 from replicad.errors import DistrustError
-from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId, Stamp
+from replicad.model.ids import NETWORK_SHARE, STAMP_MAX, NodeId, RecordId, Stamp
 from replicad.model.manifest import Manifest
 from replicad.model.records import Body, Envelope, Record
 from replicad.protocol import records as formats
@@ -101,15 +101,20 @@ class Journal(State):
 
         return await self._database.scan(unit)
 
-    async def cut_ends(self, subject: NodeId) -> dict[str, tuple[RecordId, ...]]:
-        """What a cut of ``subject`` names, share by share, if it is to keep everything said so far: the last records of its chains, before any fork."""
+    async def cut_ends(self, subject: NodeId, *, before: Stamp = Stamp(STAMP_MAX)) -> dict[str, tuple[RecordId, ...]]:  # noqa: B008 - immutable
+        """What a cut of ``subject`` names, share by share, if it is to keep everything said so far, or only what was said ``before`` a time: the last records of its chains, before any fork."""
         chains = self.replica.chains
-        ends = {share: chains.sound_ends(subject, share) for share in chains.shares_of(subject)}
+        lines = {share: [chains.line(end) for end in chains.sound_ends(subject, share)] for share in chains.shares_of(subject)}
 
         def unit(connection: sqlite3.Connection) -> dict[str, tuple[RecordId, ...]]:
-            return {share: tuple(rows.record_at(connection, end.run, end.last_seq) for end in found) for share, found in ends.items() if found}
+            found = {share: {end for line in of_share if (end := rows.last_before(connection, line, before))} for share, of_share in lines.items()}
+            return {share: tuple(sorted(ends)) for share, ends in found.items() if ends}
 
         return await self._database.read(unit)
+
+    async def said_since(self, origin: NodeId, since: Stamp) -> Voided:
+        """How much a key has said from that time on, as far as it is here."""
+        return Voided(*await self._database.scan(partial(rows.said_since, origin=origin, since=since)))
 
     async def record(self, record: RecordId) -> Record | None:
         """A stored record by id, whether or not it counts."""

@@ -16,6 +16,11 @@ from replicad.protocol.runs import Place, Run, Segment
 PLACE = "SELECT run, seq, hlc FROM record WHERE id = ?"
 RECORD = "SELECT record.id, record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.id = ?"
 SEGMENT = "SELECT record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.run = ? AND record.seq BETWEEN ? AND ? ORDER BY record.seq"
+LAST_BEFORE = "SELECT id FROM record WHERE run = ? AND seq BETWEEN ? AND ? AND hlc < ? ORDER BY seq DESC LIMIT 1"
+SAID_SINCE = """
+SELECT count(*), coalesce(sum(entry.wins), 0) FROM run CROSS JOIN record ON record.run = run.run LEFT JOIN entry ON entry.record = record.record
+WHERE run.origin = ? AND record.hlc >= ?
+"""
 # CROSS JOIN: the runs first, which are few; SQLite would begin with all records.
 NETWORK_RECORDS = """
 SELECT record.id, record.type, record.payload, run.origin, record.signature, record.run, record.seq, record.hlc
@@ -45,9 +50,19 @@ def find_record(connection: sqlite3.Connection, record: RecordId) -> Record | No
     return None if row is None else restore(row)
 
 
-def record_at(connection: sqlite3.Connection, run: int, seq: int) -> RecordId:
-    """The id of the record at a place that is taken."""
-    return RecordId(connection.execute("SELECT id FROM record WHERE run = ? AND seq = ?", (run, seq)).fetchone()[0])
+def last_before(connection: sqlite3.Connection, line: Iterable[Segment], before: Stamp) -> RecordId | None:
+    """The id of the last record with a smaller hlc in a line of a chain (its segments, the newest first); None if there is none. The clock grows along a line."""
+    for segment in line:
+        row = connection.execute(LAST_BEFORE, (*segment, before)).fetchone()
+        if row is not None:
+            return RecordId(row[0])
+    return None
+
+
+def said_since(connection: sqlite3.Connection, *, origin: NodeId, since: Stamp) -> tuple[int, int]:
+    """How many records of that origin are not older than ``since``, and how many names these decide."""
+    records, names = connection.execute(SAID_SINCE, (origin, since)).fetchone()
+    return records, names
 
 
 def restore(row: Sequence[Any]) -> Record:

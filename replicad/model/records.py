@@ -20,6 +20,7 @@ PAYLOAD_BYTES_MAX = 64 * 1024
 SUPERSEDES_MAX = 256
 SHARES_MAX = 1024
 STAGES_MAX = 16
+PATHS_MAX = 256
 CUT_ENDS_MAX = 512
 NAME_MAX = 63
 LABEL_MAX = 255
@@ -78,7 +79,7 @@ class Grant(msgspec.Struct, frozen=True):
     role: Role
     site: Annotated[str, msgspec.Meta(max_length=NAME_MAX)] = ""
     shares: _Shares | None = None
-    paths: Annotated[tuple[_Path, ...], msgspec.Meta(max_length=256)] | None = None
+    paths: Annotated[tuple[_Path, ...], msgspec.Meta(max_length=PATHS_MAX)] | None = None
     stages: _Stages | None = None
     until: Stamp | None = None
     invite: Digest | None = None

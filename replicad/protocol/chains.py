@@ -175,6 +175,13 @@ class Chains:
         tree = self._tree(origin, share)
         return [Segment(number, tree.runs[number].first_seq, seq) for number, seq in tree.sound_ends()] if tree else []
 
+    def line(self, end: Segment) -> list[Segment]:
+        """That segment and all that stands before it in its chain, the newest first."""
+        found = [end]
+        while parent := self._runs[found[-1].run].parent:
+            found.append(Segment(parent[0], self._runs[parent[0]].first_seq, parent[1]))
+        return found
+
     def anchor(self, ids: Iterable[RecordId], places: Mapping[RecordId, Place]) -> None:
         """Remember where these records stand, now or once they come: a cut names them."""
         for record_id in ids:

@@ -200,7 +200,7 @@ async def peer_node(
 @asynccontextmanager
 async def _running(node: PeerNode) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
-        node.tasks = [group.create_task(node.links.run()), group.create_task(node.gossip.run())]
+        node.tasks = [group.create_task(node.links.run()), group.create_task(node.gossip.run()), group.create_task(node.membership.run())]
         try:
             yield
         finally:

@@ -14,6 +14,8 @@ from replicad.services.links import FULL_MESH_MAX
 
 SKEW_WARN_MS = 2_000
 """protocol.md section 3: warn at 2 s against peers."""
+LIFE_WARN_PART = 1 / 6
+"""Of a grant's life: half of the time in which it should have been renewed is over."""
 UNREACHABLE_SHOWN_MAX = 20
 
 
@@ -50,6 +52,11 @@ def _membership(services: Services) -> Iterator[nouns.Trouble]:
         yield nouns.Trouble(
             "not-a-member", "this node holds no grant that is in force: it gets and gives nothing", "replicad peer add TOKEN", str(services.node)
         )
+
+    for member in views.members_now(services).values():
+        if member.until is not None and member.life_left(services.clock_ms()) < LIFE_WARN_PART:
+            words = f"the membership of {member.name} ends at {nouns.date(member.until.ms)}, and the admin that gave it has not renewed it"
+            yield nouns.Trouble("expires", words, f"replicad peer set {member.name} --life 90d", str(member.id))
 
 
 def _disk(services: Services) -> Iterator[nouns.Trouble]:

@@ -12,14 +12,14 @@ from replicad.model.records import Role
 from replicad.protocol import records as codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from replicad.catalog import Catalog
     from replicad.crypto.keys import SigningKey
     from replicad.model.ids import NodeId
     from replicad.model.members import Member
-    from replicad.model.records import Envelope
+    from replicad.model.records import Body, Envelope
     from replicad.net.dialer import Dialer
     from replicad.net.links import LinkTable
     from replicad.protocol.gossip.standing import Standing
@@ -67,10 +67,24 @@ class Local:
         """The time as the next record has it: after everything heard of, also from clocks that are ahead of ours."""
         return Stamp(max(Stamp.of(self.clock_ms()), self.catalog.replica.clock.last + 1))
 
-    def check_admin(self, what: str) -> None:
-        """Raises NotAllowedError unless this node may sign for the network."""
+    def check_admin(self, what: str, network_key: SigningKey | None = None) -> NodeId:
+        """Who signs for the network: ``network_key`` if it is given, else this node. Raises NotAllowedError unless that one may."""
+        if network_key is not None:
+            if network_key.id != self.catalog.network:
+                raise NotAllowedError(
+                    f"that is the key of network {network_key.id.short}, this node belongs to {self.catalog.network.short}", hint="replicad key show"
+                )
+            return network_key.id
         if not self.catalog.replica.trust.may(self.own, share=NETWORK_SHARE, path_key=None, stage=None, role=Role.ADMIN, at=self.now()):
             raise NotAllowedError(f"only an admin of the network may {what}; this node is none", hint="ask on a node that replicad peer list shows as admin")
+        return self.own
+
+    async def author(self, bodies: Sequence[Body], network_key: SigningKey | None = None) -> None:
+        """Sign for the network with that key, or with this node's own. Raises NotAllowedError."""
+        if network_key is None:
+            await self.catalog.author(NETWORK_SHARE, bodies)
+        else:
+            await self.catalog.author_as(network_key, bodies)
 
     async def network_records(self) -> tuple[Envelope, ...]:
         """Everything in the network's own chains, each predecessor first, the network key's own first."""

@@ -122,7 +122,7 @@ class Blame(Struct, frozen=True):
 
 
 class PeerDetail(Struct, frozen=True):
-    """One member in full. ``reachable``: its peer door answers us. ``blames``: newest first."""
+    """One member in full. ``reachable``: its peer door answers us. ``paths``: below which it may publish (null: everywhere). ``until``: the end of its membership. ``blames``: newest first."""
 
     peer: Peer
     urls: list[str]
@@ -130,6 +130,8 @@ class PeerDetail(Struct, frozen=True):
     admitted: str
     admitted_by: str
     admitted_by_name: str
+    paths: list[str] | None
+    until: str | None
     blames: list[Blame]
 
 
@@ -153,6 +155,15 @@ class Changed(Struct, frozen=True):
 
     id: str
     name: str
+
+
+class Revoked(Struct, frozen=True):
+    """POST /members/{id}/revoke. ``records``: how many of its records are void, ``names``: how many names they decided."""
+
+    id: str
+    name: str
+    records: int
+    names: int
 
 
 class Step(Struct, frozen=True):
