@@ -22,10 +22,14 @@ from replicad.model.manifest import Manifest
 from replicad.model.records import Body, Envelope, Record
 from replicad.protocol import records as formats
 from replicad.protocol.replica import Replica
+from replicad.protocol.runs import Place
 from replicad.protocol.wire import RECORDS_PER_MESSAGE_MAX
 
 RECEIVE_MAX = 4096
 """Envelopes in one transaction; a longer batch is received in several, in order."""
+
+
+PAGE_BYTES = 4 << 20
 
 
 class Journal(State):
@@ -119,6 +123,21 @@ class Journal(State):
     async def record(self, record: RecordId) -> Record | None:
         """A stored record by id, whether or not it counts."""
         return await self._database.read(partial(rows.find_record, record=record))
+
+    async def records_in_time(self, after: tuple[Stamp, bytes] | None, *, limit: int) -> tuple[list[tuple[Record, Place]], bool]:
+        """A page of all stored records in order of (hlc, id), behind ``after``; True if more follow. At most ``limit``, and payloads of at most 4 MiB, but at least one if there is any."""
+
+        def unit(connection: sqlite3.Connection) -> tuple[list[tuple[Record, Place]], bool]:
+            page: list[tuple[Record, Place]] = []
+            size_bytes = 0
+            for record, place in rows.in_time(connection, after or (Stamp(0), b""), limit=limit + 1):
+                size_bytes += len(record.envelope.payload)
+                if page and (size_bytes > PAGE_BYTES or len(page) == limit):
+                    return page, True
+                page.append((record, place))
+            return page, False
+
+        return await self._database.scan(unit)
 
     async def known(self, ids: Iterable[RecordId]) -> set[RecordId]:
         """Which of these records are stored."""

@@ -21,6 +21,10 @@ SAID_SINCE = """
 SELECT count(*), coalesce(sum(entry.wins), 0) FROM run CROSS JOIN record ON record.run = run.run LEFT JOIN entry ON entry.record = record.record
 WHERE run.origin = ? AND record.hlc >= ?
 """
+IN_TIME = """
+SELECT record.id, record.type, record.payload, run.origin, record.signature, record.run, record.seq, record.hlc
+FROM record CROSS JOIN run ON run.run = record.run WHERE (record.hlc, record.id) > (?, ?) ORDER BY record.hlc, record.id LIMIT ?
+"""
 # CROSS JOIN: the runs first, which are few; SQLite would begin with all records.
 NETWORK_RECORDS = """
 SELECT record.id, record.type, record.payload, run.origin, record.signature, record.run, record.seq, record.hlc
@@ -121,6 +125,12 @@ def forget_network(connection: sqlite3.Connection) -> None:
     for table in FORGOTTEN:
         connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constants only
     connection.execute("DELETE FROM tally WHERE kind <> 'held'")
+
+
+def in_time(connection: sqlite3.Connection, after: tuple[Stamp, bytes], *, limit: int) -> Iterator[tuple[Record, Place]]:
+    """Stored records in order of (hlc, id), read as they are asked for."""
+    for row in connection.execute(IN_TIME, (*after, limit)):
+        yield restore(row[:5]), Place(row[5], row[6], Stamp(row[7]))
 
 
 def envelopes(connection: sqlite3.Connection, segments: Iterable[Segment]) -> Iterator[Envelope]:

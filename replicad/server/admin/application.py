@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from replicad.errors import NotFoundError, ReplicadError
-from replicad.server.admin import bodies, content, entries, matrix, members, shares, status, ui, waiting
+from replicad.server.admin import audit, bodies, content, entries, matrix, members, shares, status, ui, waiting
 from replicad.server.admin.nouns import Problem
 from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
 from replicad.server.admin.services import Services
@@ -40,6 +40,7 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/members/{id}/revoke", members.revoke, bodies.Revoke),
     Route("POST", "/members/{id}/check", members.check, bodies.Nothing),
     Route("POST", "/invites", members.invite, bodies.Invite),
+    Route("GET", "/audit", audit.audit, bodies.AuditQuery),
     Route("GET", "/shares", shares.list_, bodies.Nothing),
     Route("POST", "/shares", shares.create, bodies.NewShare),
     Route("GET", "/shares/{share}", shares.show, bodies.Nothing),

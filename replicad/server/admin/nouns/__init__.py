@@ -22,6 +22,8 @@ from replicad.server.admin.nouns.files import (
     Waited,
 )
 from replicad.server.admin.nouns.network import (
+    Audit,
+    Audited,
     Blame,
     Changed,
     Checked,
@@ -49,6 +51,8 @@ from replicad.server.admin.nouns.network import (
 )
 
 __all__ = [
+    "Audit",
+    "Audited",
     "Blame",
     "Blob",
     "Blobs",

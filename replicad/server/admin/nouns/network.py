@@ -166,6 +166,31 @@ class Revoked(Struct, frozen=True):
     names: int
 
 
+class Audited(Struct, frozen=True):
+    """One signed record. ``share`` is empty for the network's own; ``subject`` is the node that a grant or cut is about, ``path`` and ``stage`` the file; ``reason`` says why it does not count."""
+
+    record: str
+    when: str
+    origin: str
+    origin_name: str
+    share: str
+    type: str
+    subject: str | None
+    subject_name: str | None
+    path: str | None
+    stage: str | None
+    detail: str
+    counts: bool
+    reason: str
+
+
+class Audit(Struct, frozen=True):
+    """GET /audit: oldest first. ``next`` is the cursor of the following page."""
+
+    records: list[Audited]
+    next: str | None
+
+
 class Step(Struct, frozen=True):
     """One step of a check. ``ok`` null: skipped, because an earlier one failed."""
 
