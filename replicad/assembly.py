@@ -29,6 +29,7 @@ from replicad.model.members import Member
 from replicad.net.dialer import Dialer
 from replicad.net.links import LinkTable
 from replicad.net.tls import server_context
+from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.heads import Presence
 from replicad.protocol.gossip.standing import Standing
 from replicad.protocol.handshake import Identity
@@ -167,6 +168,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         connect=config.peers.connect,
         own_urls=(config.peers_url,),
     )
+    catalog.check_clock = lambda: check_may_author(links.skews().values())
     fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch, clock_ms=clock_ms))
     gossip = GossipService(
         catalog=catalog,

@@ -19,16 +19,17 @@ from replicad.crypto.keys import SigningKey
 from replicad.errors import DistrustError
 from replicad.model.ids import NETWORK_SHARE, STAMP_MAX, NodeId, RecordId, Stamp
 from replicad.model.manifest import Manifest
-from replicad.model.records import Body, Envelope, Record
+from replicad.model.records import Body, Cut, Envelope, Record
 from replicad.protocol import records as formats
 from replicad.protocol.replica import Replica
-from replicad.protocol.runs import Place
+from replicad.protocol.runs import Fork, Place
 from replicad.protocol.wire import RECORDS_PER_MESSAGE_MAX
 
 RECEIVE_MAX = 4096
 """Envelopes in one transaction; a longer batch is received in several, in order."""
 
 
+WITNESSES_MAX = 8
 PAGE_BYTES = 4 << 20
 
 
@@ -56,7 +57,8 @@ class Journal(State):
     async def author(self, share: str, bodies: Sequence[Body], *, held: Sequence[Manifest] = ()) -> tuple[Record, ...]:
         """Sign and store one record per body, all or none, and mark the contents of ``held`` as held in the same transaction; durable on return.
 
-        Raises NotAllowedError if this node's grants do not cover one of them, RecordError if a body breaks a rule of the format. Concurrent callers share commits.
+        Raises NotAllowedError if this node's grants do not cover one of them, RecordError if a body breaks a rule of the format, and what ``check_clock`` raises unless they are all cuts: ending
+        rights must never wait for a clock, and a liar who makes this node's look wrong can be ended. Concurrent callers share commits.
         """
         return await self._author(share, bodies, key=self._key, held=held)
 
@@ -65,12 +67,16 @@ class Journal(State):
         return await self._author(NETWORK_SHARE, bodies, key=key, held=())
 
     async def _author(self, share: str, bodies: Sequence[Body], *, key: SigningKey, held: Sequence[Manifest]) -> tuple[Record, ...]:
+        if not all(isinstance(body, Cut) for body in bodies):
+            self.check_clock()
+
         def unit(connection: sqlite3.Connection) -> tuple[Outcome, Sequence[Manifest]]:
             newly = contents.hold(connection, manifests=held)
             return self._ledger.author(connection, share, bodies, key=key), newly
 
         def after(result: tuple[Outcome, Sequence[Manifest]]) -> None:
             self._now_held(result[1])
+            self._authored.update((record.header.share, record.header.incarnation) for record in result[0].records)
             self._committed(result[0])
 
         outcome, _ = await self._database.write(unit, durable=True, after=after)
@@ -113,6 +119,21 @@ class Journal(State):
         def unit(connection: sqlite3.Connection) -> dict[str, tuple[RecordId, ...]]:
             found = {share: {end for line in of_share if (end := rows.last_before(connection, line, before))} for share, of_share in lines.items()}
             return {share: tuple(sorted(ends)) for share, ends in found.items() if ends}
+
+        return await self._database.read(unit)
+
+    def signed_elsewhere(self, since_ms: int) -> list[str]:
+        """The shares in which a record was made with this node's key since then, but not by this process: the disk was cloned, or the key stolen. What came back after a restore is older."""
+        chains = self.replica.chains
+        ends = {share: chains.leaves(self.node, share) for share in chains.shares_of(self.node)}
+        return [share for share, runs in ends.items() if any(run.last_hlc.ms >= since_ms and (share, run.incarnation) not in self._authored for run in runs)]
+
+    async def witnesses(self, fork: Fork) -> tuple[RecordId, ...]:
+        """The records that prove it."""
+
+        def unit(connection: sqlite3.Connection) -> tuple[RecordId, ...]:
+            found = (rows.last_before(connection, [segment], Stamp(STAMP_MAX)) for segment in fork.witnesses[:WITNESSES_MAX])
+            return tuple(record for record in found if record)
 
         return await self._database.read(unit)
 

@@ -209,6 +209,9 @@ def render_detail(answer: nouns.PeerDetail) -> str:
         ("door", reachable),
     ]
     lines = [f"{name:<8} {clean(value)}" for name, value in facts]
+    lines += [
+        f"forked   {fork.share or 'the network'}, place {fork.seq}: signed {' and '.join(record[:12] for record in fork.records)}" for fork in answer.forks
+    ]
     lines += [f"blamed   {moment(blame.when)} {clean(blame.offence)}: {clean(blame.detail)}" for blame in answer.blames]
     return "\n".join(lines)
 

@@ -17,14 +17,14 @@ import msgspec
 from replicad.crypto.hashing import sha256
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp, to_binary
 from replicad.model.records import Cut, Header, Record
-from replicad.protocol.runs import ENDS_MAX, Place, Run, Segment, Tree
+from replicad.protocol.runs import ENDS_MAX, Fork, Place, Run, Segment, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, MutableMapping
 
     from replicad.protocol.wire import End
 
-__all__ = ["ENDS_MAX", "Admission", "Chains", "Place", "Run", "Segment", "mentions"]
+__all__ = ["ENDS_MAX", "Admission", "Chains", "Fork", "Place", "Run", "Segment", "mentions"]
 
 _PACK = msgspec.msgpack.Encoder(enc_hook=to_binary)
 
@@ -169,6 +169,10 @@ class Chains:
         """Whether a record stands behind a fork of its incarnation, or descends from one that does."""
         run = self._runs[place.run]
         return self._trees[run.share][run.origin].is_void(place.run, place.seq)
+
+    def forks(self, origin: NodeId) -> list[Fork]:
+        """The proofs that this key is used twice, of all shares."""
+        return [fork for share in self.shares_of(origin) for fork in self._trees[share][origin].forks()]
 
     def sound_ends(self, origin: NodeId, share: str) -> list[Segment]:
         """What a cut that keeps everything must name: the last record (``last_seq``) of each of these segments."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from replicad.model.ids import RecordId
     from replicad.protocol.chains import Chains
-    from replicad.protocol.runs import Place
+    from replicad.protocol.runs import Fork, Place
 
 REASONS = ("stranger", "no-grant", "unknown-type", "role", "share", "stage", "path", "early", "expired", "fork", "cut")
 """What ``why_not`` answers. "stranger": never had a grant; "no-grant": none of its grants counts; "early": older than the grant; "expired": after the grant's life; the others name what forbids it."""
@@ -137,6 +137,11 @@ class Trust:
         subjects = self._settled().tenures.get(subject, []) if past else self._in_force(subject, at)
         offices = [tenure for tenure in self._in_force(author, at) if tenure.is_admin]
         return author == self._network or all(tenure.yields_to(author, offices) for tenure in subjects)
+
+    def forks(self, node: NodeId, at: Stamp) -> list[Fork]:
+        """The proofs of equivocation of a member that no admin has decided about: something under a grant in force is void for them."""
+        since = min((tenure.hlc for tenure in self._in_force(node, at)), default=at)
+        return [fork for fork in self._chains.forks(node) if fork.last_hlc > since]
 
     def shares(self) -> Mapping[str, Share]:
         """Every share that exists, by name; removed ones are absent."""

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-import pytest
-
 from replicad.model.records import Cut, Role
 from support.admin_door import Door
-
-pytestmark = pytest.mark.sockets
 
 
 async def test_who_did_what_and_what_does_not_count(door: Door) -> None:

@@ -121,6 +121,14 @@ class Blame(Struct, frozen=True):
     when: str
 
 
+class Fork(Struct, frozen=True):
+    """Proof that a node's key is used twice: different signed ``records`` at one place of its chain in ``share``, from which on nothing counts until an admin decides."""
+
+    share: str
+    seq: int
+    records: list[str]
+
+
 class PeerDetail(Struct, frozen=True):
     """One member in full. ``reachable``: its peer door answers us. ``paths``: below which it may publish (null: everywhere). ``until``: the end of its membership. ``blames``: newest first."""
 
@@ -132,6 +140,7 @@ class PeerDetail(Struct, frozen=True):
     admitted_by_name: str
     paths: list[str] | None
     until: str | None
+    forks: list[Fork]
     blames: list[Blame]
 
 
