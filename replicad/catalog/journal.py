@@ -19,7 +19,7 @@ from replicad.crypto.keys import SigningKey
 from replicad.errors import DistrustError
 from replicad.model.ids import NETWORK_SHARE, STAMP_MAX, NodeId, RecordId, Stamp
 from replicad.model.manifest import Manifest
-from replicad.model.records import Body, Cut, Envelope, Record
+from replicad.model.records import Body, Cut, Envelope, Reason, Record
 from replicad.protocol import records as formats
 from replicad.protocol.replica import Replica
 from replicad.protocol.runs import Fork, Place
@@ -66,6 +66,30 @@ class Journal(State):
         """The same in the share "" under another key: the network key's own grants and cuts."""
         return await self._author(NETWORK_SHARE, bodies, key=key, held=())
 
+    async def author_cut(
+        self,
+        subject: NodeId,
+        *,
+        reason: Reason,
+        before: Stamp = Stamp(STAMP_MAX),  # noqa: B008 - immutable
+        then: Sequence[Body] = (),
+        key: SigningKey | None = None,
+    ) -> tuple[Record, ...]:
+        """A cut that keeps everything said so far, or only what was said ``before`` a time: it names the last such records of each chain, before any fork, as they are in this transaction.
+
+        ``then``: further bodies for the share "", signed with it. ``key``: the network's, instead of this node's. Raises as ``author``.
+        """
+        unit = partial(self._ledger.cut, subject=subject, reason=reason, before=before, then=then, key=key or self._key)
+        if then:
+            self.check_clock()
+        outcome = await self._database.write(unit, durable=True, after=self._own_committed)
+        await self._settle()
+        return tuple(outcome.records)
+
+    def _own_committed(self, outcome: Outcome) -> None:
+        self._authored.update((record.header.share, record.header.incarnation) for record in outcome.records)
+        self._committed(outcome)
+
     async def _author(self, share: str, bodies: Sequence[Body], *, key: SigningKey, held: Sequence[Manifest]) -> tuple[Record, ...]:
         if not all(isinstance(body, Cut) for body in bodies):
             self.check_clock()
@@ -76,8 +100,7 @@ class Journal(State):
 
         def after(result: tuple[Outcome, Sequence[Manifest]]) -> None:
             self._now_held(result[1])
-            self._authored.update((record.header.share, record.header.incarnation) for record in result[0].records)
-            self._committed(result[0])
+            self._own_committed(result[0])
 
         outcome, _ = await self._database.write(unit, durable=True, after=after)
         await self._settle()
@@ -110,17 +133,6 @@ class Journal(State):
             return _fill(rows.envelopes(connection, segments), bytes_max)
 
         return await self._database.scan(unit)
-
-    async def cut_ends(self, subject: NodeId, *, before: Stamp = Stamp(STAMP_MAX)) -> dict[str, tuple[RecordId, ...]]:  # noqa: B008 - immutable
-        """What a cut of ``subject`` names, share by share, if it is to keep everything said so far, or only what was said ``before`` a time: the last records of its chains, before any fork."""
-        chains = self.replica.chains
-        lines = {share: [chains.line(end) for end in chains.sound_ends(subject, share)] for share in chains.shares_of(subject)}
-
-        def unit(connection: sqlite3.Connection) -> dict[str, tuple[RecordId, ...]]:
-            found = {share: {end for line in of_share if (end := rows.last_before(connection, line, before))} for share, of_share in lines.items()}
-            return {share: tuple(sorted(ends)) for share, ends in found.items() if ends}
-
-        return await self._database.read(unit)
 
     def signed_elsewhere(self, since_ms: int) -> list[str]:
         """The shares in which a record was made with this node's key since then, but not by this process: the disk was cloned, or the key stolen. What came back after a restore is older."""

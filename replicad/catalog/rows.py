@@ -10,6 +10,7 @@ from replicad.errors import ConfigurationError
 from replicad.model.ids import NodeId, RecordId, Stamp
 from replicad.model.records import Cut, Envelope, Record
 from replicad.protocol import records as formats
+from replicad.protocol.chains import Chains
 from replicad.protocol.replica import Replica, mentions
 from replicad.protocol.runs import Place, Run, Segment
 
@@ -52,6 +53,13 @@ def find_record(connection: sqlite3.Connection, record: RecordId) -> Record | No
     """A stored record."""
     row = connection.execute(RECORD, (record,)).fetchone()
     return None if row is None else restore(row)
+
+
+def cut_ends(connection: sqlite3.Connection, chains: Chains, subject: NodeId, *, before: Stamp) -> dict[str, tuple[RecordId, ...]]:
+    """What a cut names, share by share, to keep what the subject said before that time: the last such records of its chains, before any fork."""
+    lines = {share: [chains.line(end) for end in chains.sound_ends(subject, share)] for share in chains.shares_of(subject)}
+    found = {share: {end for line in of_share if (end := last_before(connection, line, before))} for share, of_share in lines.items()}
+    return {share: tuple(sorted(ends)) for share, ends in found.items() if ends}
 
 
 def last_before(connection: sqlite3.Connection, line: Iterable[Segment], before: Stamp) -> RecordId | None:

@@ -105,12 +105,14 @@ def peer() -> None:
 @peer.command()
 @_rights("none: all")
 @click.option("--expires", callback=values.duration, default="24h", show_default=True, metavar="DURATION", help="How long the token is good, at most 24h.")
+@click.option("--replace", metavar="NODE", help='Not a new node but a new key for this member: it runs "replicad key rotate TOKEN".')
 @pass_invocation
-def invite(invocation: Invocation, /, *, expires: float, **rights: Any) -> None:
+def invite(invocation: Invocation, /, *, expires: float, replace: str | None, **rights: Any) -> None:
     """Make a token that admits one node, as a mirror unless told otherwise; it is the last line of the output."""
-    body = bodies.Invite(expires_s=int(expires), **_wishes(**rights))
+    body = bodies.Invite(expires_s=int(expires), replaces=replace, **_wishes(**rights))
     answer = invocation.client().ask("POST", path_of("invites"), answer=nouns.Invited, body=body)
-    invocation.out.talk(f"Run on the new node, before {moment(answer.expires)}:  replicad peer add TOKEN   (one node, once)")
+    run = "on the new node, before {}:  replicad peer add TOKEN   (one node, once)" if replace is None else "there, before {}:  replicad key rotate TOKEN"
+    invocation.out.talk(f"Run {run.format(moment(answer.expires))}")
     invocation.out.data(answer, answer.token)
 
 

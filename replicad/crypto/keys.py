@@ -91,6 +91,15 @@ class SigningKey:
         return self._key.sign(message).signature
 
 
+def take_over(new: Path, place: Path) -> None:
+    """Put the key file ``new`` in the place of another, durably and at once: there is always one there, and the former is gone. ConfigurationError if the disk refuses."""
+    try:
+        new.replace(place)
+        _sync_directory(place.parent)
+    except OSError as error:
+        raise ConfigurationError(f"{place}: the key cannot be replaced: {error.strerror}") from None
+
+
 def verify(key: NodeId, message: bytes, signature: bytes) -> None:
     """Raise SignatureError unless this is the key's signature of the message. About 55 microseconds; the interpreter lock is released."""
     try:

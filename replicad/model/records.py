@@ -85,6 +85,9 @@ class Grant(msgspec.Struct, frozen=True):
     invite: Digest | None = None
 
 
+Reason = Literal["remove", "revoke", "change", "rotate"]
+
+
 class Cut(msgspec.Struct, frozen=True):
     """Ends every grant of ``subject`` made before it. Under those grants only ``ends`` and their ancestors still count: per share the last records, one per branch of the chain; a
     share that is absent has none. ``reason`` is for people.
@@ -92,7 +95,7 @@ class Cut(msgspec.Struct, frozen=True):
 
     subject: NodeId
     ends: dict[Annotated[str, msgspec.Meta(max_length=63)], Annotated[tuple[RecordId, ...], msgspec.Meta(max_length=CUT_ENDS_MAX)]]
-    reason: Literal["remove", "revoke", "change", "rotate"]
+    reason: Reason
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -6,11 +6,13 @@ import shutil
 
 import pytest
 from catalog_world import SHARE, World, copy, entry, key, sign
+from msgspec.structs import replace
 
 from replicad.catalog import Catalog
+from replicad.catalog.answers import Voided
 from replicad.errors import ConflictError
-from replicad.model.ids import Stamp
-from replicad.model.records import Cut, Grant, Role
+from replicad.model.ids import RecordId, Stamp
+from replicad.model.records import Cut, Grant, Policy, Role
 
 
 def publisher(name: str) -> Grant:
@@ -68,21 +70,28 @@ async def test_a_fork_is_told_until_an_admin_decides(world: World) -> None:
         assert len(ann.replica.chains.forks(bob.node)) == 1, "the evidence stays"
 
 
-async def test_a_revocation_names_the_last_records_before_the_theft_in_every_share_and_branch(world: World) -> None:
-    async with world.founded() as ann, world.joined("bob", ann, publisher("bob")) as bob:
+async def test_a_cut_names_the_last_records_before_a_time_in_every_share_and_branch(world: World) -> None:
+    async def ends(before: Stamp) -> dict[str, tuple[RecordId, ...]]:
+        (cut,) = await ann.author_cut(bob.node, reason="revoke", before=before)
+        assert isinstance(cut.body, Cut)
+        return cut.body.ends
+
+    async with world.founded() as ann, world.joined("bob", ann, Grant(key("bob").id, "bob", Role.ADMIN)) as bob:
         await copy(ann, bob)
+        (policy,) = await bob.author("", [Policy("jamf", public=True)])
         before = [(await bob.author(SHARE, [entry(f"a{number}", "a")]))[0] for number in range(3)]
         world.now_ms += 1000
         stolen = Stamp.of(world.now_ms)
-        assert await bob.cut_ends(bob.node, before=stolen) == {SHARE: (before[-1].id,)}
-        async with world.joined("cid", ann) as cid:
-            await copy(bob, cid)
-            await bob.author(SHARE, [entry("late", "b")])
-            await copy(bob, cid)
-            assert await cid.cut_ends(bob.node, before=stolen) == {SHARE: (before[-1].id,)}
-            assert await cid.cut_ends(bob.node, before=before[1].header.hlc) == {SHARE: (before[0].id,)}
-            assert await cid.cut_ends(bob.node, before=before[0].header.hlc) == {}
-            assert (await cid.said_since(bob.node, stolen)).records == 1
+        late = (await bob.author(SHARE, [entry("late", "b")]))[0]
+        (branch,) = (sign(key("bob"), world.network.id, replace(late.header, incarnation=Stamp(late.header.incarnation + 1)), entry("branch", "c")),)
+        await copy(bob, ann)
+        await ann.receive([branch.envelope], source=None)
+        assert await ann.said_since(bob.node, stolen) == Voided(2, 2)
+        assert await ends(Stamp.of(world.now_ms + 1000)) == {"": (policy.id,), SHARE: tuple(sorted((late.id, branch.id)))}
+        assert await ends(stolen) == {"": (policy.id,), SHARE: (before[-1].id,)}
+        assert await ends(before[1].header.hlc) == {"": (policy.id,), SHARE: (before[0].id,)}
+        assert await ends(policy.header.hlc) == {}
+        assert await names(ann) == [set()]
 
 
 async def test_a_clock_that_nobody_believes_signs_cuts_only(world: World) -> None:

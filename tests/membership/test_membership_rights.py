@@ -13,7 +13,7 @@ from replicad.model.ids import NodeId, Stamp
 from replicad.model.members import Member
 from replicad.model.records import Envelope, Header, Role
 from replicad.protocol import records
-from replicad.services.membership import changes
+from replicad.services.membership import changes, finish, next_key_path
 from support.peer_node import PeerNode, admit, all_linked, entry, peer_node
 from support.waiting import until
 
@@ -133,3 +133,81 @@ async def test_the_network_key_replaces_a_lost_admin(tmp_path: Path) -> None:
         async with peer_node(tmp_path / "c", "cid") as cid:
             await admit(bob, cid)
             assert await cid.files() == {"munki/before"}
+
+
+async def test_an_admins_node_replaces_its_key_by_itself(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "b", "bob") as bob:
+        async with peer_node(tmp_path / "a", "ann") as ann:
+            await ann.create_share("munki")
+            await ann.publish("munki", "before")
+            await admit(ann, bob)
+            await all_linked(ann, bob)
+            former = ann.id
+            new = await ann.membership.rotate(None)
+            assert SigningKey.load(tmp_path / "a" / "node.key").id == new != former
+            assert not next_key_path(tmp_path / "a" / "node.key").exists()
+            assert ann.members() == {"ann", "bob"}
+            with pytest.raises(NotAllowedError):
+                await ann.publish("munki", "by the former key")
+            await until(lambda: bob.hash() == ann.hash(), what="the end of the former key at bob")
+        async with peer_node(tmp_path / "a", "ann") as ann:
+            assert ann.id == new
+            await all_linked(ann, bob)
+            await ann.publish_and_wait("munki", "after", bob)
+            assert await bob.files() == {"munki/before", "munki/after"}
+            assert former not in bob.catalog.replica.trust.members(bob.clock())
+            await ann.membership.set(bob.id, role="mirror")
+
+
+async def test_any_other_node_needs_a_token_that_replaces_it(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann:
+        async with peer_node(tmp_path / "b", "bob") as bob, peer_node(tmp_path / "c", "cid") as cid:
+            await ann.create_share("munki")
+            await bob.membership.join(await ann.membership.invite(role="publisher", paths=["pkgs"], life_s=86_400))
+            await admit(ann, cid)
+            await all_linked(ann, bob, cid)
+            await bob.publish_and_wait("munki", "pkgs/before", ann)
+            with pytest.raises(NotAllowedError):
+                await bob.membership.rotate(None)
+            with pytest.raises(ConflictError):
+                await bob.membership.rotate(await ann.membership.invite(role="publisher"))
+            token = await ann.membership.invite(replaces=bob.id)
+            former = bob.id
+            new = await bob.membership.rotate(token)
+            rights = changes.Rights(Role.PUBLISHER, paths=("pkgs",), life_s=86_400)
+            assert changes.of_member(ann.catalog.replica.trust.members(ann.clock())[new]) == rights
+            assert former not in ann.catalog.replica.trust.members(ann.clock())
+            with pytest.raises((ConflictError, NotFoundError)):
+                await cid.membership.rotate(token)
+        async with peer_node(tmp_path / "b", "bob") as bob:
+            assert bob.id == new
+            await all_linked(ann, bob)
+            await bob.publish_and_wait("munki", "pkgs/after", ann)
+            assert await ann.files() == {"munki/pkgs/before", "munki/pkgs/after"}
+
+
+async def test_a_rotation_that_was_interrupted_ends_with_one_key_that_is_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a" / "node.key"
+    async with peer_node(tmp_path / "a", "ann") as ann:
+        monkeypatch.setattr("replicad.crypto.keys.take_over", _crash)
+        with pytest.raises(_CrashError):
+            await ann.membership.rotate(None)
+        old, new = SigningKey.load(file), SigningKey.load(next_key_path(file))
+        members = ann.catalog.replica.trust.members(ann.clock())
+        assert members.keys() == {new.id}
+    monkeypatch.undo()
+    assert finish(file, old, {old.id, new.id}).id == old.id, "granted, not decided: the former goes on"
+    assert finish(file, old, {old.id}).id == old.id
+    assert SigningKey.load(file).id == old.id
+    assert finish(file, old, members).id == new.id, "decided: the new one takes its place"
+    assert SigningKey.load(file).id == new.id
+    next_key_path(file).write_text("half a ke")
+    assert finish(file, new, members).id == new.id
+
+
+class _CrashError(Exception):
+    pass
+
+
+def _crash(*_: object) -> None:
+    raise _CrashError

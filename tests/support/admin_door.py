@@ -194,6 +194,7 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             standing=Standing(lambda: catalog.replica.chains),
             hub=hub,
             clock_ms=clock_ms,
+            renewal=asyncio.Event(),
             monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
         )
         unix = web.AppRunner(application.make(services, token=None), **application.RUNNER)

@@ -182,6 +182,7 @@ async def peer_node(
                 hub=hub,
                 clock_ms=clock,
                 network_key=data / "network.key",
+                node_key=data / "node.key",
             )
         )
         if door_open:

@@ -30,6 +30,7 @@ PROBLEM = "application/problem+json"
 ROUTES: tuple[Route[Any], ...] = (
     Route("GET", "/status", status.status, bodies.Nothing),
     Route("GET", "/node", status.node, bodies.Nothing),
+    Route("POST", "/node/rotate", status.rotate, bodies.Rotate),
     Route("GET", "/doctor", status.doctor, bodies.Nothing),
     Route("GET", "/members", members.list_, bodies.Nothing),
     Route("POST", "/members/join", members.join, bodies.Join),

@@ -49,8 +49,9 @@ class Rights(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Invite(Rights, frozen=True, forbid_unknown_fields=True):
-    """POST /invites."""
+    """POST /invites. ``replaces``: a member that gets a new key with this token, and the rights it has (then none may be given)."""
 
+    replaces: Annotated[str, Meta(max_length=80)] | None = None
     expires_s: Annotated[int, Meta(ge=1, le=INVITE_EXPIRES_S_MAX)] = INVITE_EXPIRES_S_MAX
 
 
@@ -67,6 +68,12 @@ class MemberChange(Rights, frozen=True, forbid_unknown_fields=True):
     """PATCH /members/{id} and POST /members/{id}/approve. ``network_key``: the text of the network's key file, to be signed with that instead of this node's key; it is not kept."""
 
     network_key: _KeyText | None = None
+
+
+class Rotate(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /node/rotate. ``token``: of an admin, to replace this node's key; an admin's node needs none."""
+
+    token: Annotated[str, Meta(max_length=8192)] | None = None
 
 
 class Revoke(Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "from"}):

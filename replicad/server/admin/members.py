@@ -60,7 +60,11 @@ async def show(call: Call[bodies.Nothing]) -> nouns.PeerDetail:
 async def invite(call: Call[bodies.Invite]) -> nouns.Invited:
     """POST /invites."""
     asked = call.asked
-    token = await call.services.membership.invite(expires_s=asked.expires_s, **_wishes(asked))
+    wishes = _wishes(asked)
+    if asked.replaces is not None and wishes:
+        raise InputError(f"replaces: the new key gets the rights of {asked.replaces}, so {', '.join(sorted(wishes))} cannot be given")
+    replaces = None if asked.replaces is None else views.find_member(call.services, asked.replaces).id
+    token = await call.services.membership.invite(expires_s=asked.expires_s, replaces=replaces, **wishes)
     return nouns.Invited(token, nouns.date(call.services.clock_ms() + asked.expires_s * 1000))
 
 

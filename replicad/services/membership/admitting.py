@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from replicad.crypto.keys import SigningKey
+    from replicad.model.members import Member
     from replicad.net.link import Link
     from replicad.services.membership.local import Local
 
@@ -36,10 +37,11 @@ RELAYS_MAX = 64
 
 
 class InviteBody(msgspec.Struct, frozen=True):
-    """What this node keeps of a token that it made: everything but the secret. ``proof`` is the public half of the token's key."""
+    """What this node keeps of a token that it made: everything but the secret. ``proof`` is the public half of the token's key. Whoever uses it takes the place of ``replaces``."""
 
     proof: NodeId
     rights: Rights
+    replaces: NodeId | None = None
 
 
 class PendingBody(msgspec.Struct, frozen=True):
@@ -70,19 +72,21 @@ class Admitting:
         local.links.route(Relay, self._relay_asked)
         local.links.route(Relayed, self._relay_told)
 
-    async def invite(self, *, expires_s: int, wishes: Wishes) -> str:
-        """A token that admits one node. Raises NotAllowedError, NotFoundError (share), InputError."""
+    async def invite(self, *, expires_s: int, replaces: NodeId | None, wishes: Wishes) -> str:
+        """A token that admits one node; with ``replaces`` it gives that member's rights to another key and ends those of the present one. Raises NotAllowedError, NotFoundError (share, member), InputError."""
         local = self._local
         if not 1 <= expires_s <= TOKEN_LIFE_S_MAX:
             raise InputError(f"expiry {expires_s} s: 1 second to {TOKEN_LIFE_S_MAX // 3600} hours expected")
         local.check_admin("invite")
         rights = changes.revised(NEWCOMER, wishes, existing=local.catalog.replica.trust.shares())
+        if replaces is not None:
+            rights = changes.of_member(self._replaceable(replaces))
         expires_ms = local.clock_ms() + 1000 * expires_s
         doors = (local.door(), *self._other_doors())[:TOKEN_MEMBERS_MAX]
         token = Token(
             local.catalog.network, doors, secrets.token_bytes(joining.SECRET_BYTES), rights.role, rights.shares, rights.stages, rights.site, expires_ms
         )
-        body = InviteBody(token.key.id, rights)
+        body = InviteBody(token.key.id, rights, replaces)
         await local.catalog.add_invite(token.id, msgspec.json.encode(body, enc_hook=to_text), expires_ms)
         return joining.write_token(token)
 
@@ -143,11 +147,23 @@ class Admitting:
             return
         if local.clock_ms() > row.expires_ms:
             raise NotAllowedError("this token has expired", code="invite-expired", hint="replicad peer invite")
-        self._check_name(asked.node, asked.name)
+        replaced = None if body.replaces is None else self._replaceable(body.replaces)
+        if replaced is None or asked.name != replaced.name:
+            self._check_name(asked.node, asked.name)
         if not await local.catalog.use_invite(asked.invite, asked.node):
             raise ConflictError("this token has admitted another node; each token admits one", code="invite-used", hint="replicad peer invite")
-        await local.author([body.rights.grant(asked.node, asked.name, at=local.now(), invite=asked.invite)])
+        grant = body.rights.grant(asked.node, asked.name, at=local.now(), invite=asked.invite)
+        if replaced is None:
+            await local.author([grant])
+        else:
+            await local.cut(replaced.id, reason="rotate", then=[grant])
         log.info("node admitted", peer=asked.node.short, name=asked.name, role=str(body.rights.role))
+
+    def _replaceable(self, node: NodeId) -> Member:
+        """A member whose key this node may replace. NotFoundError, NotAllowedError."""
+        member = self._local.member(node)
+        changes.check_may_end(self._local.catalog.replica.trust, self._local.own, node, member.name, at=self._local.now())
+        return member
 
     def _check_name(self, node: NodeId, name: str) -> None:
         for member in self._local.members().values():

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError
 from replicad.model import paths
 from replicad.model.ids import Stamp
-from replicad.model.records import NAME_MAX, PATHS_MAX, Cut, Grant, Role
+from replicad.model.records import NAME_MAX, PATHS_MAX, Grant, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from replicad.model.ids import Digest, NodeId, RecordId
+    from replicad.model.ids import Digest, NodeId
     from replicad.model.members import Member, Share
     from replicad.protocol.trust import Trust
 
-Reason = Literal["remove", "revoke", "change", "rotate"]
 LIFE_S_MIN = 600
 LIFE_S_MAX = 3650 * 86_400
 """Bounds of a grant's life: below, clocks that differ (protocol.md section 3.3) would decide who is a member; above, "without end" says the same."""
@@ -138,20 +137,6 @@ def _all_below(current: Sequence[str] | None, wanted: Sequence[str] | None) -> b
     if wanted is None:
         return True
     return current is not None and all(any(paths.is_below(path, prefix) for prefix in wanted) for path in current)
-
-
-def bodies(member: Member, wanted: Rights, ends: Mapping[str, Sequence[RecordId]], *, at: Stamp) -> list[Cut | Grant]:
-    """The records that make the member's rights ``wanted``; none if they are that already. ``ends``: where the member's chains end now."""
-    current = of_member(member)
-    if wanted == current:
-        return []
-    grant = wanted.grant(member.id, member.name, at=at)
-    return [cut(member.id, ends, reason="change"), grant] if narrows(current, wanted) else [grant]
-
-
-def cut(subject: NodeId, ends: Mapping[str, Sequence[RecordId]], *, reason: Reason) -> Cut:
-    """A cut that keeps what stands at and before these ends."""
-    return Cut(subject=subject, ends={share: tuple(last) for share, last in ends.items()}, reason=reason)
 
 
 def check_may_end(trust: Trust, author: NodeId, subject: NodeId, name: str, *, at: Stamp, past: bool = False) -> None:

@@ -13,6 +13,7 @@ from replicad.services.membership.admitting import Admitting, PendingJoin
 from replicad.services.membership.checking import Checking, Step
 from replicad.services.membership.joiner import Joiner
 from replicad.services.membership.lasting import Lasting
+from replicad.services.membership.rotating import Rotating
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Membership:
         self._joiner = Joiner(local)
         self._checking = Checking(local)
         self._lasting = Lasting(local)
+        self._rotating = Rotating(local)
 
     async def run(self) -> None:
         """Renew grants, and notice their end, until cancelled."""
@@ -55,9 +57,9 @@ class Membership:
         """Four words that both this node and the other show: whoever compares them knows that they mean the same two keys."""
         return joining.words(self._local.own, other)
 
-    async def invite(self, *, expires_s: int = TOKEN_LIFE_S_MAX, **wishes: Unpack[Wishes]) -> str:
-        """A token that admits one node: see ``Admitting.invite``."""
-        return await self._admitting.invite(expires_s=expires_s, wishes=wishes)
+    async def invite(self, *, expires_s: int = TOKEN_LIFE_S_MAX, replaces: NodeId | None = None, **wishes: Unpack[Wishes]) -> str:
+        """A token that admits one node, or gives the member ``replaces`` a new key: see ``Admitting.invite``."""
+        return await self._admitting.invite(expires_s=expires_s, replaces=replaces, wishes=wishes)
 
     async def answer_join(self, body: bytes) -> bytes:
         """For the peer door: see ``Admitting.answer``."""
@@ -79,6 +81,10 @@ class Membership:
         """Ask to join without a token: see ``Joiner.request``."""
         return await self._joiner.request(url, node)
 
+    async def rotate(self, token: str | None) -> NodeId:
+        """Give this node a new key: see ``Rotating.rotate``."""
+        return await self._rotating.rotate(token)
+
     async def check(self, node: NodeId) -> list[Step]:
         """Try to reach a member: see ``Checking.check``."""
         return await self._checking.check(node)
@@ -91,15 +97,17 @@ class Membership:
         trust = local.catalog.replica.trust
         current = changes.of_member(member)
         wanted = changes.revised(current, wishes, existing=trust.shares())
-        ends = {}
+        if wanted == current:
+            return
+        grant = wanted.grant(node, member.name, at=local.now())
         if changes.narrows(current, wanted):
             if author == node:
                 raise ConflictError("a node cannot narrow its own rights and keep the rest: another admin above it must", code="own-rights")
             changes.check_may_end(trust, author, node, member.name, at=local.now())
-            ends = await local.catalog.cut_ends(node)
-        if bodies := changes.bodies(member, wanted, ends, at=local.now()):
-            await local.author(bodies, network_key)
-            log.info("member changed", peer=node.short, name=member.name, role=str(wanted.role))
+            await local.cut(node, reason="change", then=[grant], network_key=network_key)
+        else:
+            await local.author([grant], network_key)
+        log.info("member changed", peer=node.short, name=member.name, role=str(wanted.role))
 
     async def remove(self, node: NodeId) -> None:
         """End a membership in good standing: what the node published until now counts. Its links end at once, here and at everybody who hears of it. Errors as in ``set``."""
@@ -108,7 +116,7 @@ class Membership:
         member = local.member(node)
         changes.check_admin_remains(local.members().values(), member)
         changes.check_may_end(local.catalog.replica.trust, local.own, node, member.name, at=local.now())
-        await local.author([changes.cut(node, await local.catalog.cut_ends(node), reason="remove")])
+        await local.cut(node, reason="remove")
         log.info("member removed", peer=node.short, name=member.name)
 
     async def revoke(self, node: NodeId, *, since: Stamp | None = None, dry_run: bool = False, network_key: SigningKey | None = None) -> Voided:
@@ -130,6 +138,6 @@ class Membership:
         before = now if since is None else since
         voided = await local.catalog.said_since(node, before)
         if not dry_run:
-            await local.author([changes.cut(node, await local.catalog.cut_ends(node, before=before), reason="revoke")], network_key)
+            await local.cut(node, reason="revoke", before=before, network_key=network_key)
             log.info("key revoked", peer=node.short, name=name, records=voided.records, names=voided.names)
         return voided

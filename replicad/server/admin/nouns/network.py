@@ -43,6 +43,13 @@ class NodeAnswer(Struct, frozen=True):
     node: Node
 
 
+class Rotated(Struct, frozen=True):
+    """POST /node/rotate: this node's new id, and the one it had."""
+
+    id: str
+    former: str
+
+
 class StoreUse(Struct, frozen=True):
     """Contents held here and the disk below them. ``wanted`` contents are named by this node's grant and not held yet."""
 
