@@ -98,10 +98,11 @@ async def change(call: Call[bodies.MemberChange]) -> nouns.Changed:
 
 
 async def revoke(call: Call[bodies.Revoke]) -> nouns.Revoked:
-    """POST /members/{id}/revoke: its key is stolen. Former members, too."""
+    """POST /members/{id}/revoke: its key is stolen. Former members, too; a name means the present member first."""
     asked, services = call.asked, call.services
-    named = services.catalog.replica.trust.named()
-    node = views.find_node(named, call.request.match_info["id"])
+    named, given = services.catalog.replica.trust.named(), call.request.match_info["id"]
+    present = {member: named[member] for member in views.members_now(services)}
+    node = views.find_node(present if given in present.values() else named, given)
     since = None if asked.since is None else Stamp.of(max(0, int(asked.since.timestamp() * 1000)))
     voided = await services.membership.revoke(node, since=since, dry_run=asked.dry_run, network_key=_key(asked.network_key))
     return nouns.Revoked(str(node), named[node], voided.records, voided.names)
