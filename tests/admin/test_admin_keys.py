@@ -65,7 +65,7 @@ async def test_a_grant_that_nobody_renews_is_told_before_it_ends(door: Door) -> 
     cid = await door.admit("cid", until=Stamp.of(now_ms + 600_000))
     admitted = door.services.catalog.replica.trust.members(now_ms + 1000)[cid.key.id]
     assert (admitted.life_left(now_ms + 300_000), admitted.life_left(now_ms + 700_000)) == (pytest.approx(0.5, abs=0.1), 0.0)
-    shown = (await door.ask("GET", "/members/cid")).json
+    shown = (await door.ask("GET", "/members/cid")).json["peer"]
     assert shown["until"] is not None
     assert shown["paths"] is None
 

@@ -76,6 +76,21 @@ async def test_a_grant_with_a_life_is_renewed_while_its_node_is_there_and_ends_o
         await until(lambda: not ann.linked(bob), what="its link to end")
 
 
+async def test_nobody_renews_the_grant_of_a_node_that_is_gone(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann:
+        async with peer_node(tmp_path / "b", "bob") as bob:
+            await bob.membership.join(await ann.membership.invite(life_s=3600))
+            await all_linked(ann, bob)
+        await until(lambda: not ann.linked(bob), what="the link to end")
+        ann.standing.forget(bob.id)
+        given = end(ann, bob)
+        ann.clock.ahead_ms = 3_500_000
+        await ann.membership.renew()
+        assert end(ann, bob) == given
+        ann.clock.ahead_ms = 3_700_000
+        assert ann.members() == {"ann"}
+
+
 async def test_a_stolen_key_loses_what_it_signed_from_then_on_and_cannot_write_behind_it(tmp_path: Path) -> None:
     async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob:
         await ann.create_share("munki")

@@ -47,8 +47,6 @@ async def show(call: Call[bodies.Nothing]) -> nouns.PeerDetail:
         admitted=nouns.date(member.admitted.ms),
         admitted_by=str(member.admitted_by),
         admitted_by_name="the network key" if member.admitted_by == services.catalog.network else views.label(members, member.admitted_by),
-        paths=None if member.paths is None else sorted(member.paths),
-        until=None if member.until is None else nouns.date(member.until.ms),
         forks=[
             nouns.Fork(fork.share, fork.seq, [str(record) for record in await services.catalog.witnesses(fork)])
             for fork in services.catalog.replica.chains.forks(member.id)

@@ -111,6 +111,8 @@ def peer(services: Services, member: Member, *, linked: bool, total_bytes: int) 
         site=member.site,
         shares=None if member.shares is None else sorted(member.shares),
         stages=None if member.stages is None else sorted(member.stages),
+        paths=None if member.paths is None else sorted(member.paths),
+        until=None if member.until is None else nouns.date(member.until.ms),
         linked=linked,
         since=_since(services, member.id),
         rtt_ms=None if link is None or link.rtt_s is None else round(link.rtt_s * 1000, 3),

@@ -70,7 +70,10 @@ class Lag(Struct, frozen=True):
 
 
 class Peer(Struct, frozen=True):
-    """Another member. ``since``: how long it has been linked or not linked, ``percent`` of the bytes it should hold (null: it has not told us), ``lag`` null likewise."""
+    """Another member. ``since``: how long it has been linked or not linked, ``percent`` of the bytes it should hold (null: it has not told us), ``lag`` null likewise.
+
+    ``paths``: below which it may publish (null: everywhere), ``until``: the end of its membership (null: none).
+    """
 
     id: str
     name: str
@@ -78,6 +81,8 @@ class Peer(Struct, frozen=True):
     site: str
     shares: list[str] | None
     stages: list[str] | None
+    paths: list[str] | None
+    until: str | None
     linked: bool
     since: str | None
     rtt_ms: float | None
@@ -137,7 +142,7 @@ class Fork(Struct, frozen=True):
 
 
 class PeerDetail(Struct, frozen=True):
-    """One member in full. ``reachable``: its peer door answers us. ``paths``: below which it may publish (null: everywhere). ``until``: the end of its membership. ``blames``: newest first."""
+    """One member in full. ``reachable``: its peer door answers us. ``blames``: newest first."""
 
     peer: Peer
     urls: list[str]
@@ -145,8 +150,6 @@ class PeerDetail(Struct, frozen=True):
     admitted: str
     admitted_by: str
     admitted_by_name: str
-    paths: list[str] | None
-    until: str | None
     forks: list[Fork]
     blames: list[Blame]
 
