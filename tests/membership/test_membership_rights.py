@@ -148,8 +148,12 @@ async def test_the_network_key_replaces_a_lost_admin(tmp_path: Path) -> None:
         assert bob.members() == {"bob"}
         assert await bob.files() == {"munki/before"}
         async with peer_node(tmp_path / "c", "cid") as cid:
-            await admit(bob, cid)
+            await admit(bob, cid, role="admin")
             assert await cid.files() == {"munki/before"}
+            await bob.membership.set(cid.id, role="admin", network_key=network_key)
+            assert member(bob, cid).admitted_by == bob.catalog.network
+            with pytest.raises(NotAllowedError):
+                await bob.membership.remove(cid.id)
 
 
 async def test_an_admins_node_replaces_its_key_by_itself(tmp_path: Path) -> None:

@@ -90,14 +90,16 @@ class Membership:
         return await self._checking.check(node)
 
     async def set(self, node: NodeId, *, network_key: SigningKey | None = None, **wishes: Unpack[Wishes]) -> None:
-        """Change a member's rights; what is not wished stays. Raises NotFoundError, InputError, NotAllowedError, ConflictError. ``network_key``: signed by that instead of this node."""
+        """Change a member's rights; what is not wished stays. Raises NotFoundError, InputError, NotAllowedError, ConflictError. ``network_key``: signed by that instead of this node, also when
+        nothing else is different: nobody but the network stands above such a grant.
+        """
         local = self._local
         author = local.check_admin("change members", network_key)
         member = local.member(node)
         trust = local.catalog.replica.trust
         current = changes.of_member(member)
         wanted = changes.revised(current, wishes, existing=trust.shares())
-        if wanted == current:
+        if wanted == current and network_key is None:
             return
         grant = wanted.grant(node, member.name, at=local.now())
         if changes.narrows(current, wanted):
