@@ -11,21 +11,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from replicad.catalog import contents, rows
-from replicad.catalog.answers import Received, Refusal
+from replicad.catalog.answers import Received, Refusal, Voided
 from replicad.catalog.ledger import Outcome
 from replicad.catalog.state import State
 from replicad.crypto.envelope import record_id
 from replicad.crypto.keys import SigningKey
 from replicad.errors import DistrustError
-from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId, Stamp
+from replicad.model.ids import NETWORK_SHARE, STAMP_MAX, NodeId, RecordId, Stamp
 from replicad.model.manifest import Manifest
-from replicad.model.records import Body, Envelope, Record
+from replicad.model.records import Body, Cut, Envelope, Reason, Record
 from replicad.protocol import records as formats
 from replicad.protocol.replica import Replica
+from replicad.protocol.runs import Fork, Place
 from replicad.protocol.wire import RECORDS_PER_MESSAGE_MAX
 
 RECEIVE_MAX = 4096
 """Envelopes in one transaction; a longer batch is received in several, in order."""
+
+
+WITNESSES_MAX = 8
+PAGE_BYTES = 4 << 20
 
 
 class Journal(State):
@@ -52,7 +57,8 @@ class Journal(State):
     async def author(self, share: str, bodies: Sequence[Body], *, held: Sequence[Manifest] = ()) -> tuple[Record, ...]:
         """Sign and store one record per body, all or none, and mark the contents of ``held`` as held in the same transaction; durable on return.
 
-        Raises NotAllowedError if this node's grants do not cover one of them, RecordError if a body breaks a rule of the format. Concurrent callers share commits.
+        Raises NotAllowedError if this node's grants do not cover one of them, RecordError if a body breaks a rule of the format, and what ``check_clock`` raises unless they are all cuts: ending
+        rights must never wait for a clock, and a liar who makes this node's look wrong can be ended. Concurrent callers share commits.
         """
         return await self._author(share, bodies, key=self._key, held=held)
 
@@ -60,14 +66,41 @@ class Journal(State):
         """The same in the share "" under another key: the network key's own grants and cuts."""
         return await self._author(NETWORK_SHARE, bodies, key=key, held=())
 
+    async def author_cut(
+        self,
+        subject: NodeId,
+        *,
+        reason: Reason,
+        before: Stamp = Stamp(STAMP_MAX),  # noqa: B008 - immutable
+        then: Sequence[Body] = (),
+        key: SigningKey | None = None,
+    ) -> tuple[Record, ...]:
+        """A cut that keeps everything said so far, or only what was said ``before`` a time: it names the last such records of each chain, before any fork, as they are in this transaction.
+
+        ``then``: further bodies for the share "", signed with it. ``key``: the network's, instead of this node's. Raises as ``author``.
+        """
+        unit = partial(self._ledger.cut, subject=subject, reason=reason, before=before, then=then, key=key or self._key)
+        if then:
+            self.check_clock()
+        outcome = await self._database.write(unit, durable=True, after=self._own_committed)
+        await self._settle()
+        return tuple(outcome.records)
+
+    def _own_committed(self, outcome: Outcome) -> None:
+        self._authored.update((record.header.share, record.header.incarnation) for record in outcome.records)
+        self._committed(outcome)
+
     async def _author(self, share: str, bodies: Sequence[Body], *, key: SigningKey, held: Sequence[Manifest]) -> tuple[Record, ...]:
+        if not all(isinstance(body, Cut) for body in bodies):
+            self.check_clock()
+
         def unit(connection: sqlite3.Connection) -> tuple[Outcome, Sequence[Manifest]]:
             newly = contents.hold(connection, manifests=held)
             return self._ledger.author(connection, share, bodies, key=key), newly
 
         def after(result: tuple[Outcome, Sequence[Manifest]]) -> None:
             self._now_held(result[1])
-            self._committed(result[0])
+            self._own_committed(result[0])
 
         outcome, _ = await self._database.write(unit, durable=True, after=after)
         await self._settle()
@@ -101,19 +134,43 @@ class Journal(State):
 
         return await self._database.scan(unit)
 
-    async def cut_ends(self, subject: NodeId) -> dict[str, tuple[RecordId, ...]]:
-        """What a cut of ``subject`` names, share by share, if it is to keep everything said so far: the last records of its chains, before any fork."""
+    def signed_elsewhere(self, since_ms: int) -> list[str]:
+        """The shares in which a record was made with this node's key since then, but not by this process: the disk was cloned, or the key stolen. What came back after a restore is older."""
         chains = self.replica.chains
-        ends = {share: chains.sound_ends(subject, share) for share in chains.shares_of(subject)}
+        ends = {share: chains.leaves(self.node, share) for share in chains.shares_of(self.node)}
+        return [share for share, runs in ends.items() if any(run.last_hlc.ms >= since_ms and (share, run.incarnation) not in self._authored for run in runs)]
 
-        def unit(connection: sqlite3.Connection) -> dict[str, tuple[RecordId, ...]]:
-            return {share: tuple(rows.record_at(connection, end.run, end.last_seq) for end in found) for share, found in ends.items() if found}
+    async def witnesses(self, fork: Fork) -> tuple[RecordId, ...]:
+        """The records that prove it."""
+
+        def unit(connection: sqlite3.Connection) -> tuple[RecordId, ...]:
+            found = (rows.last_before(connection, [segment], Stamp(STAMP_MAX)) for segment in fork.witnesses[:WITNESSES_MAX])
+            return tuple(record for record in found if record)
 
         return await self._database.read(unit)
+
+    async def said_since(self, origin: NodeId, since: Stamp) -> Voided:
+        """How much a key has said from that time on, as far as it is here."""
+        return Voided(*await self._database.scan(partial(rows.said_since, origin=origin, since=since)))
 
     async def record(self, record: RecordId) -> Record | None:
         """A stored record by id, whether or not it counts."""
         return await self._database.read(partial(rows.find_record, record=record))
+
+    async def records_in_time(self, after: tuple[Stamp, bytes] | None, *, limit: int) -> tuple[list[tuple[Record, Place]], bool]:
+        """A page of all stored records in order of (hlc, id), behind ``after``; True if more follow. At most ``limit``, and payloads of at most 4 MiB, but at least one if there is any."""
+
+        def unit(connection: sqlite3.Connection) -> tuple[list[tuple[Record, Place]], bool]:
+            page: list[tuple[Record, Place]] = []
+            size_bytes = 0
+            for record, place in rows.in_time(connection, after or (Stamp(0), b""), limit=limit + 1):
+                size_bytes += len(record.envelope.payload)
+                if page and (size_bytes > PAGE_BYTES or len(page) == limit):
+                    return page, True
+                page.append((record, place))
+            return page, False
+
+        return await self._database.scan(unit)
 
     async def known(self, ids: Iterable[RecordId]) -> set[RecordId]:
         """Which of these records are stored."""

@@ -18,7 +18,7 @@ from replicad.crypto.keys import SigningKey
 from replicad.errors import NotAllowedError
 from replicad.model import paths
 from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId, Stamp
-from replicad.model.records import Body, Cut, Entry, Header, Record, Role, Tombstone
+from replicad.model.records import Body, Cut, Entry, Header, Reason, Record, Role, Tombstone
 from replicad.protocol import records as formats
 from replicad.protocol.replica import Admission, Replica, mentions
 from replicad.protocol.runs import Place, Run
@@ -104,6 +104,11 @@ class Ledger:
             outcome.records.append(record)
         self._store(connection, replica, outcome, known, runs)
         return outcome
+
+    def cut(self, connection: sqlite3.Connection, *, subject: NodeId, reason: Reason, before: Stamp, then: Sequence[Body], key: SigningKey) -> Outcome:
+        """Sign and store a cut that keeps what the subject said before that time, and ``then`` more. Raises as ``author``."""
+        ends = rows.cut_ends(connection, self._replica(connection).chains, subject, before=before)
+        return self.author(connection, NETWORK_SHARE, [Cut(subject, ends, reason), *then], key=key)
 
     def move(self, connection: sqlite3.Connection, records: Sequence[Record], *, network: NodeId) -> Outcome:
         """Forget the network and take up another one with these records. The outcome is to be followed by an empty replica of it."""

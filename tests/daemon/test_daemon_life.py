@@ -42,6 +42,13 @@ def test_a_signal_stops_it_in_order(start: Start, number: signal.Signals) -> Non
     assert process.output().index("stopping") < process.output().index("unwound") < process.output().index("stopped")
 
 
+def test_it_is_built_anew_when_it_asks_for_that_and_still_stops(start: Start) -> None:
+    process = start("again")
+    process.wait_for_output("built anew")
+    assert process.stop() == 0
+    assert process.output().count("unwound") == 2
+
+
 def test_a_signal_during_the_start_undoes_the_start(start: Start) -> None:
     process = start("slow_start")
     process.wait_for_output("starting")
