@@ -64,7 +64,10 @@ def name_many(node: Node, folder: Path, count: int) -> None:
     one = node.ask("ls", "bench")["entries"][0]
     token = (node.data / "admin.token").read_text().strip()
     for start in range(1, count, NAMES_PER_CALL):
-        names = [{"path": f"pkgs/d{number % 97}/file{number:07}.pkg", "sha256": one["sha256"], "size": one["size"]} for number in range(start, min(count, start + NAMES_PER_CALL))]
+        names = [
+            {"path": f"pkgs/d{number % 97}/file{number:07}.pkg", "sha256": one["sha256"], "size": one["size"]}
+            for number in range(start, min(count, start + NAMES_PER_CALL))
+        ]
         connection = http.client.HTTPConnection("127.0.0.1", node.admin_port, timeout=600)
         connection.request("POST", "/api/v1/shares/bench/entries", json.dumps({"entries": names}), {"Authorization": f"Bearer {token}"})
         answer = connection.getresponse()
