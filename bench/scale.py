@@ -20,8 +20,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from support.network import Network, Node
-
 from bench.catchup import memory, processor_s, watch_idle
 from replicad.catalog import Catalog
 from replicad.crypto.hashing import sha256
@@ -33,6 +31,7 @@ from replicad.protocol.gossip.core import Gossip
 from replicad.protocol.gossip.events import Agreed, Chain, Committed, Event, Heard, LinkClosed, LinkOpened, Now, Read, Store, Stored, Tell
 from replicad.protocol.gossip.standing import Standing
 from replicad.protocol.wire import RECORDS_BYTES_PER_MESSAGE, Heads, Records, decode, encode
+from support.network import Network, Node
 
 SHARE = "munki"
 AUTHORS = [SigningKey(sha256(b"author %d" % number)) for number in range(100)]
@@ -84,7 +83,9 @@ def measure(folder: Path, *, entries: int, idle_s: float) -> None:
 
 def opened(node: Node) -> Any:
     """The node's catalog."""
-    return Catalog.open(node.data / "catalog.sqlite", node=SigningKey.load(node.data / "node.key"), clock_ms=clock_ms, random16=lambda: random.randrange(1 << 16))
+    return Catalog.open(
+        node.data / "catalog.sqlite", node=SigningKey.load(node.data / "node.key"), clock_ms=clock_ms, random16=lambda: random.randrange(1 << 16)
+    )
 
 
 def clock_ms() -> int:
@@ -113,7 +114,7 @@ async def make(one: Node, two: Node, entries: int) -> None:
 
 async def publish(catalog: Any, key: SigningKey, bodies: list[Body]) -> tuple[Any, ...]:
     """As another node's process would."""
-    records: tuple[Any, ...] = await catalog._author(SHARE, bodies, key=key, held=())
+    records: tuple[Any, ...] = await catalog._author(SHARE, bodies, key=key, held=())  # noqa: SLF001 - nobody else may sign for others
     return records
 
 
@@ -214,7 +215,10 @@ async def timed(exchange: Exchange, label: str, *, times: int = 1) -> None:
         await exchange.run()
     spent_ms = (time.process_time() - begun) * 1000 / times
     assert all(side.agreed for side in exchange.sides.values())
-    print(f"exchange, {label}: {spent_ms:.1f} ms of processor time for both sides, {exchange.overhead // times} bytes besides records ({dict(exchange.bytes)})", flush=True)
+    print(
+        f"exchange, {label}: {spent_ms:.1f} ms of processor time for both sides, {exchange.overhead // times} bytes besides records ({dict(exchange.bytes)})",
+        flush=True,
+    )
 
 
 # -- daemons --------------------------------------------------------------------------------------------------------------------------------------------

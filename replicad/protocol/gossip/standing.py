@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from replicad.model.entries import Listed
-from replicad.model.ids import Digest, NodeId, Stamp
+from replicad.model.ids import NETWORK_SHARE, Digest, NodeId, Stamp
 from replicad.model.records import Envelope
 from replicad.protocol.gossip.alarms import FROZEN_MS, LAG_MS, LINKED_INTERVALS, Alarm, Trends
 from replicad.protocol.gossip.heads import Head, Presence
@@ -61,49 +61,53 @@ class Standing:
     """The newest head of every (node, share). Times are this node's monotonic clock in milliseconds. ``chains`` is asked afresh each time: joining a network replaces them."""
 
     chains: Callable[[], Frontiers]
-    _heads: dict[tuple[NodeId, str], Kept] = field(default_factory=dict)
+    _heads: dict[NodeId, dict[str, Kept]] = field(default_factory=dict)
+    _count: int = 0
     _hints: dict[NodeId, tuple[tuple[str, ...], Digest | None]] = field(default_factory=dict)
     _trends: Trends = field(default_factory=Trends)
 
     def head(self, node: NodeId, share: str = "") -> Head | None:
         """The newest head of that node for that share."""
-        kept = self._heads.get((node, share))
+        kept = self.find(node, share)
         return kept.head if kept else None
 
     def kept(self) -> list[Kept]:
         """Everything known, for relaying and saving."""
-        return list(self._heads.values())
+        return [kept for of_node in self._heads.values() for kept in of_node.values()]
 
     def find(self, node: NodeId, share: str) -> Kept | None:
         """The newest head with its envelope and age."""
-        return self._heads.get((node, share))
+        return self._heads.get(node, {}).get(share)
 
     def add(self, kept: Kept) -> bool:
         """Keep a verified head if it is newer than what is known; True when it was."""
-        place = (kept.head.node, kept.head.share)
-        known = self._heads.get(place)
+        node, share = kept.head.node, kept.head.share
+        known = self.find(node, share)
         if known is not None and known.head.order >= kept.head.order:
             return False
-        if known is None and len(self._heads) >= HEADS_MAX:
+        if known is None and self._count >= HEADS_MAX:
             return False
-        self._heads[place] = kept
+        self._heads.setdefault(node, {})[share] = kept
+        self._count += known is None
         self._trends.note(
             known.head if known else None,
             kept.head,
             made_at_ms=kept.made_at_ms,
             paused=known is not None and not known.is_fresh(kept.made_at_ms),
-            equal=kept.head.frontier == self.chains().frontier_hash(kept.head.share),
+            equal=kept.head.frontier == self.chains().frontier_hash(share),
         )
         return True
 
     def forget(self, node: NodeId, share: str) -> None:
         """Drop the head of a node that has no right to the share any more."""
-        del self._heads[node, share]
+        del self._heads[node][share]
+        self._count -= 1
         self._trends.forget(node, share)
 
     def clear(self) -> None:
         """Drop everything: this node moves to another network."""
         self._heads.clear()
+        self._count = 0
         self._hints.clear()
         self._trends = Trends()
 
@@ -126,17 +130,17 @@ class Standing:
 
     def linked(self, node: NodeId, now_ms: int) -> bool:
         """Whether the member is alive as far as heads tell."""
-        kept = self._heads.get((node, ""))
+        kept = self.find(node, NETWORK_SHARE)
         return kept is not None and kept.is_fresh(now_ms)
 
     def seen_ms_ago(self, node: NodeId, now_ms: int) -> int | None:
         """Milliseconds since the member's newest head was made; None when none is known."""
-        kept = self._heads.get((node, ""))
+        kept = self.find(node, NETWORK_SHARE)
         return None if kept is None else max(0, now_ms - kept.made_at_ms)
 
     def lag(self, node: NodeId) -> Lag:
         """What the member still misses. Entries that it has not even heard of are not counted."""
-        heads = [kept.head for (owner, _), kept in self._heads.items() if owner == node]
+        heads = [kept.head for kept in self._heads.get(node, {}).values()]
         since = min((head.missing_since.ms for head in heads if head.missing_since is not None), default=None)
         return Lag(sum(head.missing_count for head in heads), sum(head.missing_bytes for head in heads), since)
 
@@ -147,7 +151,7 @@ class Standing:
 
     def alarms(self, node: NodeId, now_ms: int) -> list[Alarm]:
         """What is wrong with the member as far as its heads tell; "lags" at most once."""
-        kept = [kept for (owner, _), kept in self._heads.items() if owner == node]
+        kept = list(self._heads.get(node, {}).values())
         behind_ms = max((self._trends.behind_ms(one.head, now_ms) for one in kept), default=0)
         found = [Alarm("lags", "", behind_ms)] if behind_ms >= LAG_MS else []
         for one in kept:
