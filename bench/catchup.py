@@ -14,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from replicad.server.admin.bodies import ENTRIES_PER_CALL_MAX
 from support.network import Network, Node
 from support.waiting import wait_for
 
-NAMES_PER_CALL = 50_000
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -63,10 +63,10 @@ def name_many(node: Node, folder: Path, count: int) -> None:
     node.cli("publish", str(folder / "small"))
     one = node.ask("ls", "bench")["entries"][0]
     token = (node.data / "admin.token").read_text().strip()
-    for start in range(1, count, NAMES_PER_CALL):
+    for start in range(1, count, ENTRIES_PER_CALL_MAX):
         names = [
             {"path": f"pkgs/d{number % 97}/file{number:07}.pkg", "sha256": one["sha256"], "size": one["size"]}
-            for number in range(start, min(count, start + NAMES_PER_CALL))
+            for number in range(start, min(count, start + ENTRIES_PER_CALL_MAX))
         ]
         connection = http.client.HTTPConnection("127.0.0.1", node.admin_port, timeout=600)
         connection.request("POST", "/api/v1/shares/bench/entries", json.dumps({"entries": names}), {"Authorization": f"Bearer {token}"})
