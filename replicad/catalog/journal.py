@@ -145,8 +145,10 @@ class _Checked:
 
 def _check(connection: sqlite3.Connection, *, envelopes: Sequence[Envelope], network: NodeId) -> _Checked:
     checked = _Checked()
-    for envelope in envelopes:
-        if connection.execute(rows.PLACE, (record_id(network, envelope.type, envelope.payload),)).fetchone() is not None:
+    ids = [record_id(network, envelope.type, envelope.payload) for envelope in envelopes]
+    stored = rows.find_places(connection, ids)
+    for envelope, known in zip(envelopes, ids, strict=True):
+        if known in stored:
             checked.duplicates += 1
             continue
         try:
