@@ -1,11 +1,12 @@
 """How records get in and out: the write path of everything that is signed.
 
-``receive`` verifies in a reader's thread (a batch costs 80 microseconds a record, most of it with the interpreter lock released), then hands verified records to the ledger in one transaction. What
+``receive`` verifies in a reader's thread (80 microseconds a record, most of it with the interpreter lock released), and hands what is verified to the ledger meanwhile. What
 is stored already is recognised by its id before that: a signature is checked once in a node's life.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -25,8 +26,8 @@ from replicad.protocol.replica import Replica
 from replicad.protocol.runs import Fork, Place
 from replicad.protocol.wire import RECORDS_PER_MESSAGE_MAX
 
-RECEIVE_MAX = 4096
-"""Envelopes in one transaction; a longer batch is received in several, in order."""
+RECEIVE_PART = 256
+"""Envelopes in one transaction; a longer batch is received in several, in order. Small, so that two threads are busy with one answer to a pull: verifying a part, writing the one before."""
 
 
 WITNESSES_MAX = 8
@@ -37,21 +38,34 @@ class Journal(State):
     """Part of ``Catalog``."""
 
     async def receive(self, envelopes: Sequence[Envelope], *, source: NodeId | None) -> Received:
-        """Verify, judge, store and merge; up to 4096 envelopes in one transaction, any order. Idempotent: what is here already is a duplicate.
+        """Verify, judge, store and merge, RECEIVE_PART envelopes in one transaction, in any order among themselves. Idempotent: what is here already is a duplicate.
 
         Records that do not count are stored and relayed without effect. Refused and too early ones (``gaps``) leave no trace. Publishes RecordsCommitted, TrustChanged and EntriesChanged after
         the commit. Raises StorageError or NoSpaceError with nothing applied of the transaction that failed.
         """
+        try:
+            async with asyncio.TaskGroup() as group:
+                received = await self._receive(group, envelopes, source)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        await self._settle()
+        return received
+
+    async def _receive(self, group: asyncio.TaskGroup, envelopes: Sequence[Envelope], source: NodeId | None) -> Received:
+        """One part is verified while the one before it is written."""
+        network = self.network
+        parts = (envelopes[start : start + RECEIVE_PART] for start in range(0, len(envelopes), RECEIVE_PART))
+        checks = (group.create_task(self._database.check(partial(_check, envelopes=part, network=network))) for part in parts)
         received = Received((), 0, (), 0)
-        for start in range(0, len(envelopes), RECEIVE_MAX):
-            network = self.network
-            checked = await self._database.check(partial(_check, envelopes=envelopes[start : start + RECEIVE_MAX], network=network))
+        ahead = next(checks, None)
+        while ahead is not None:
+            checked = await ahead
+            ahead = next(checks, None)
             outcome = Outcome()
             if checked.records:
                 unit = partial(self._ledger.receive, records=checked.records, network=network, source=source)
                 outcome = await self._database.write(unit, after=self._committed)
             received = _sum(received, checked, outcome)
-        await self._settle()
         return received
 
     async def author(self, share: str, bodies: Sequence[Body], *, held: Sequence[Manifest] = ()) -> tuple[Record, ...]:
@@ -188,8 +202,10 @@ class _Checked:
 
 def _check(connection: sqlite3.Connection, *, envelopes: Sequence[Envelope], network: NodeId) -> _Checked:
     checked = _Checked()
-    for envelope in envelopes:
-        if connection.execute(rows.PLACE, (record_id(network, envelope.type, envelope.payload),)).fetchone() is not None:
+    ids = [record_id(network, envelope.type, envelope.payload) for envelope in envelopes]
+    stored = rows.find_places(connection, ids)
+    for envelope, known in zip(envelopes, ids, strict=True):
+        if known in stored:
             checked.duplicates += 1
             continue
         try:

@@ -37,7 +37,10 @@ class Role(StrEnum):
     @property
     def rank(self) -> int:
         """0 mirror, 1 publisher, 2 admin."""
-        return list(Role).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):

@@ -90,7 +90,7 @@ async def test_grants_and_what_they_admit_may_come_in_one_batch(world: World) ->
 
 
 async def test_a_long_batch_is_received_in_several_transactions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replicad.catalog.journal.RECEIVE_MAX", 7)
+    monkeypatch.setattr("replicad.catalog.journal.RECEIVE_PART", 7)
     async with world.founded() as ann, world.joined("bob", ann) as bob:
         world.events["bob"].clear()
         received = await bob.receive(envelopes(await publish(ann, 30)), source=ann.node)
