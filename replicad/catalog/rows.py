@@ -17,6 +17,8 @@ from replicad.protocol.runs import Place, Run, Segment
 PLACES = "SELECT id, run, seq, hlc FROM record WHERE id IN (?)"
 PLACES_AT_ONCE = 256
 """Ids in one query: each statement costs the interpreter lock twice, which other threads want."""
+CUT_ENDS_NAMED = 384
+"""With the longest share names for each, a cut of so many ends is 52 KiB: it fits into a record. An honest node has one end in each share, and one more for each restored backup."""
 RECORD = "SELECT record.id, record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.id = ?"
 SEGMENT = "SELECT record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.run = ? AND record.seq BETWEEN ? AND ? ORDER BY record.seq"
 LAST_BEFORE = "SELECT id FROM record WHERE run = ? AND seq BETWEEN ? AND ? AND hlc < ? ORDER BY seq DESC LIMIT 1"
@@ -59,10 +61,16 @@ def find_record(connection: sqlite3.Connection, record: RecordId) -> Record | No
 
 
 def cut_ends(connection: sqlite3.Connection, chains: Chains, subject: NodeId, *, before: Stamp) -> dict[str, tuple[RecordId, ...]]:
-    """What a cut names, share by share, to keep what the subject said before that time: the last such records of its chains, before any fork."""
-    lines = {share: [chains.line(end) for end in chains.sound_ends(subject, share)] for share in chains.shares_of(subject)}
-    found = {share: {end for line in of_share if (end := last_before(connection, line, before))} for share, of_share in lines.items()}
-    return {share: tuple(sorted(ends)) for share, ends in found.items() if ends}
+    """What a cut names, share by share, to keep what the subject said before that time: the last such records of its chains, before any fork.
+
+    At most ``CUT_ENDS_NAMED``, those of the runs that this node saw first: somebody who branches without end must not become too long to be cut, nor push out what was said before.
+    """
+    ends = sorted(((share, end) for share in chains.shares_of(subject) for end in chains.sound_ends(subject, share)), key=lambda found: found[1].run)
+    named: dict[str, set[RecordId]] = {}
+    for share, end in ends[:CUT_ENDS_NAMED]:
+        if last := last_before(connection, chains.line(end), before):
+            named.setdefault(share, set()).add(last)
+    return {share: tuple(sorted(found)) for share, found in named.items()}
 
 
 def last_before(connection: sqlite3.Connection, line: Iterable[Segment], before: Stamp) -> RecordId | None:

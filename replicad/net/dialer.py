@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -29,8 +29,11 @@ PING_PATH = "/peer/v1/ping"
 JOIN_PATH = "/peer/v1/join"
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 32 << 20
+PING_BYTES_MAX = 4096
 SOCKET_FRAME_BYTES_MAX = FRAME_BYTES_MAX + 256
 CONNECTIONS_MAX = 1024
+LABEL_BYTES_MAX = 63
+"""RFC 1035: a label of a host name; the resolver raises UnicodeError for a longer or an empty one."""
 _CLOSE_TIMEOUT_S = 2.0
 
 
@@ -104,8 +107,8 @@ class Ping:
 class PingBody(msgspec.Struct, frozen=True):
     """JSON of ``GET /peer/v1/ping``."""
 
-    clock_ms: int
-    release: str
+    clock_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
+    release: Annotated[str, msgspec.Meta(max_length=40)]
 
 
 class Dialer:
@@ -171,18 +174,19 @@ class Dialer:
         base = check_url(url)
         started = asyncio.get_running_loop().time()
         headers = {"Authorization": link.authorize("GET", PING_PATH)}
-        status, body = await self._request("GET", base + PING_PATH, pin=link.certificate, headers=headers, body=b"", timeout_s=CONNECT_TIMEOUT_S)
+        status, body = await self._request("GET", base + PING_PATH, pin=link.certificate, headers=headers, timeout_s=CONNECT_TIMEOUT_S)
         if status != 200:
             raise PeerError(f"the peer door at {base} answers {status} to a ping", code="bad-answer")
         try:
             answer = msgspec.json.decode(body, type=PingBody)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise PeerError(f"the peer door at {base} answers nonsense to a ping: {error}", code="bad-answer") from None
         return Ping(answer.clock_ms, answer.release, asyncio.get_running_loop().time() - started)
 
     async def ask(self, url: str, path: str, *, pin: Digest | None, body: bytes, timeout_s: float) -> tuple[int, bytes]:
         """POST a small body to a peer door whose certificate must be ``pin`` (None: any); returns status and body. Raises UnreachableError, PeerError("wrong-pin")."""
-        return await self._request("POST", check_url(url) + path, pin=pin, headers={"Content-Type": "application/json"}, body=body, timeout_s=timeout_s)
+        headers = {"Content-Type": "application/json"}
+        return await self._request("POST", check_url(url) + path, pin=pin, headers=headers, timeout_s=timeout_s, body=body, answer_bytes_max=ANSWER_BYTES_MAX)
 
     @property
     def _http(self) -> aiohttp.ClientSession:
@@ -190,7 +194,17 @@ class Dialer:
             raise RuntimeError("the dialer is used outside its context")
         return self._client
 
-    async def _request(self, method: str, target: str, *, pin: Digest | None, headers: dict[str, str], body: bytes, timeout_s: float) -> tuple[int, bytes]:
+    async def _request(
+        self,
+        method: str,
+        target: str,
+        *,
+        pin: Digest | None,
+        headers: dict[str, str],
+        timeout_s: float,
+        body: bytes = b"",
+        answer_bytes_max: int = PING_BYTES_MAX,
+    ) -> tuple[int, bytes]:
         # The pin is checked by aiohttp when the connection is made, before the request is written: a wrong door learns nothing.
         ssl: Any = aiohttp.Fingerprint(bytes(pin)) if pin is not None else client_context()
         try:
@@ -200,23 +214,25 @@ class Dialer:
             ):
                 if pin is not None and answer.connection is not None:
                     check_pin(answer.connection.transport, pin)
-                content = await answer.content.read(ANSWER_BYTES_MAX + 1)
-                while len(content) <= ANSWER_BYTES_MAX and (more := await answer.content.read(ANSWER_BYTES_MAX)):
+                content = bytearray()
+                while len(content) <= answer_bytes_max and (more := await answer.content.readany()):
                     content += more
         except aiohttp.ServerFingerprintMismatch:
             raise PeerError(f"{target}: the TLS certificate is not the pinned one", code="wrong-pin") from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _unreachable(target, error) from None
-        if len(content) > ANSWER_BYTES_MAX:
-            raise PeerError(f"{target}: the answer is longer than {ANSWER_BYTES_MAX} bytes", code="bad-answer")
-        return answer.status, content
+        if len(content) > answer_bytes_max:
+            raise PeerError(f"{target}: the answer is longer than {answer_bytes_max} bytes", code="bad-answer")
+        return answer.status, bytes(content)
 
 
 def check_url(url: str) -> str:
-    """A peer door's base URL without a trailing slash: http or https, host and port, nothing else. Raises InputError."""
+    """A peer door's base URL without a trailing slash: http or https, host and port, nothing else, all in ASCII. Raises InputError. Members and tokens name doors, so this may be anything."""
     try:
         parts = urlsplit(url)
-        ok = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.query and not parts.fragment and not parts.username
+        labels = (parts.hostname or "").rstrip(".").split(".")
+        is_host = url.isascii() and url.isprintable() and all(0 < len(label) <= LABEL_BYTES_MAX for label in labels)
+        ok = is_host and parts.scheme in ("http", "https") and parts.port != 0 and not parts.query and not parts.fragment and not parts.username
     except ValueError:
         ok = False
     if not ok or len(url) > 255 or parts.path not in ("", "/"):

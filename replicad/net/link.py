@@ -24,6 +24,12 @@ from replicad.telemetry.log import get
 log = get(__name__)
 
 
+UNPROVEN = frozenset({"bad-mac", "bad-frame"})
+"""Without TLS somebody in between may have done it."""
+PINGS_MAX = 8
+"""Pings whose answer is still waited for: a peer that never answers them costs no more."""
+
+
 @dataclass(frozen=True)
 class LinkConfig:
     """Bounds of one link. All are guesses from common practice (WebSocket proxies drop idle connections after 60 s and more); none decides correctness."""
@@ -77,6 +83,8 @@ class Link:
         self.since_ms = int(time.time() * 1000)
         self.protected = False
         """Every frame carries the session's MAC (there is no TLS between us)."""
+        self.offence = ""
+        """Code of what the peer did that no honest one does, if that ended the link."""
         self._config = config or LinkConfig()
         self._frames = frames
         self._opened_s = time.monotonic()
@@ -207,6 +215,7 @@ class Link:
             self.close("closed by the peer")
         except PeerError as error:
             log.warning("link dropped", peer=self.node.short, code=error.error_code, reason=error.message)
+            self.offence = "" if self.protected and error.error_code in UNPROVEN else error.error_code
             self.close(error.message, code=error.error_code)
         except ConnectionError as error:
             self.close(f"connection lost ({error or type(error).__name__})")
@@ -217,6 +226,7 @@ class Link:
         while True:
             self._ping_number += 1
             self._pings[self._ping_number] = time.monotonic()
+            self._pings.pop(self._ping_number - PINGS_MAX, None)
             self.send(Ping(self._ping_number))
             await asyncio.sleep(self._config.ping_s)
             now_s = time.monotonic()

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDS_MAX", "Admission", "Chains", "Fork", "Place", "Run", "Segment", "mentions"]
 
+RUNS_MAX = 4096
+"""Runs of one chain that are kept (3 MiB of memory): a node starts so many times in eleven years of daily restarts; only a stolen key makes more."""
+
 _PACK = msgspec.msgpack.Encoder(enc_hook=to_binary)
 
 
@@ -41,7 +44,11 @@ class Admission(StrEnum):
     FUTURE = "future"
     """Its clock is too far ahead."""
     STRANGER = "stranger"
-    """Its origin never had a grant."""
+    """Its origin never had a grant under which it could count."""
+    UNGRANTED = "ungranted"
+    """It came from a member that has no right to its share, or the share does not exist here."""
+    FULL = "full"
+    """Its chain has ``RUNS_MAX`` runs already."""
 
 
 def mentions(record: Record) -> set[RecordId]:
@@ -72,23 +79,26 @@ class Chains:
             self._enter(run)
 
     def check(self, record: Record, places: Mapping[RecordId, Place]) -> Admission:
-        """NEW, DUPLICATE, GAP or BROKEN, given the places of those ``mentions`` that are stored (last records of runs are known here anyway)."""
+        """NEW, DUPLICATE, GAP, BROKEN or FULL, given the places of those ``mentions`` that are stored (last records of runs are known here anyway)."""
         if record.id in self._tips or record.id in places:
             return Admission.DUPLICATE
         header = record.header
-        if header.prev is None:
-            return Admission.NEW
-        before = self._locate(header.prev, places)
-        if before is None:
+        before = self._locate(header.prev, places) if header.prev else None
+        if header.prev and before is None:
             return Admission.GAP
-        return Admission.NEW if _follows(header, before, self._runs[before.run]) else Admission.BROKEN
+        run = self._runs[before.run] if before else None
+        if before and run and not _follows(header, before, run):
+            return Admission.BROKEN
+        continues = before and run and _continues(header, before, run)
+        tree = self._tree(header.origin, header.share)
+        return Admission.FULL if tree and len(tree.runs) >= RUNS_MAX and not continues else Admission.NEW
 
     def add(self, record: Record, places: MutableMapping[RecordId, Place]) -> Run:
         """Take in a record that ``check`` calls NEW, and enter it into ``places``. Returns the run whose last record it now is, as it is to be stored."""
         header = record.header
         before = self._locate(header.prev, places) if header.prev else None
         previous = self._runs[before.run] if before else None
-        if before and previous and previous.incarnation == header.incarnation and previous.last_seq == before.seq:
+        if before and previous and _continues(header, before, previous):
             run = replace(previous, last_seq=header.seq, last_id=record.id, last_hlc=header.hlc)
         else:
             parent = (before.run, before.seq) if before else None
@@ -229,6 +239,11 @@ class Chains:
         self._tips[run.last_id] = run.number
         self._last_number = max(self._last_number, run.number)
         self._hashes.pop(run.share, None)
+
+
+def _continues(header: Header, before: Place, run: Run) -> bool:
+    """Whether a record that follows that place becomes the new end of its run."""
+    return run.incarnation == header.incarnation and run.last_seq == before.seq
 
 
 def _follows(header: Header, before: Place, run: Run) -> bool:

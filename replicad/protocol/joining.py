@@ -149,7 +149,7 @@ def read_token(text: str) -> Token:
         raise InputError("the join token is mangled: a part of it is missing or altered; copy it again", code="token-mangled")
     try:
         return _TOKEN.decode(content)
-    except (msgspec.DecodeError, InputError, ValueError):
+    except (msgspec.DecodeError, InputError, ValueError, RecursionError):
         raise InputError("the join token was made by a version that this one does not understand", code="token-mangled") from None
 
 
@@ -222,5 +222,5 @@ def _verify(node: NodeId, kind: bytes, *parts: bytes) -> None:
 def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, InputError, ValueError) as error:
+    except (msgspec.DecodeError, InputError, ValueError, RecursionError) as error:
         raise PeerError(f"join message does not decode: {error}", code="bad-join") from None

@@ -43,7 +43,7 @@ class Replica:
 
     def judge(self, record: Record, now_ms: int, places: Mapping[RecordId, Place]) -> Admission:
         """What is to be done with a verified record. ``places``: of those of its ``mentions`` that are stored."""
-        if not self.trust.knows(record.header.origin):
+        if not self.trust.knows(record.header.origin, record.header.share):
             return Admission.STRANGER
         if is_future(record.header.hlc, now_ms):
             return Admission.FUTURE

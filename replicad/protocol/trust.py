@@ -41,7 +41,7 @@ class Trust:
         self._grants: list[Held] = []
         self._cuts: list[Held] = []
         self._policies: list[Held] = []
-        self._subjects: set[NodeId] = {network}
+        self._subjects: dict[NodeId, Role] = {network: Role.ADMIN}
         self._stale = True
         self._authority = Authority(network, chains, grants=(), cuts=())
         self._rights: dict[NodeId, object] = {}
@@ -63,7 +63,8 @@ class Trust:
         body = record.body
         if isinstance(body, Grant):
             self._grants.append(held)
-            self._subjects.add(body.subject)
+            known = self._subjects.get(body.subject, body.role)
+            self._subjects[body.subject] = max(known, body.role, key=lambda role: role.rank)
         elif isinstance(body, Cut):
             self._cuts.append(held)
             for ends in body.ends.values():
@@ -75,9 +76,12 @@ class Trust:
         self._stale = True
         return True
 
-    def knows(self, origin: NodeId) -> bool:
-        """Whether chains of that key are accepted: it is the network's, or some grant names it, whether that counts or not (so it does not depend on what else has arrived)."""
-        return origin in self._subjects
+    def knows(self, origin: NodeId, share: str) -> bool:
+        """Whether the chain of that key in that share is accepted: it is the network's key, or some grant, whether that counts or not (so it does not depend on what else has arrived), gives it a role that
+        may write there: publisher, or for the share ``""`` admin. What nobody with another role says can ever count, so a mirror costs nobody memory or disk.
+        """
+        role = self._subjects.get(origin)
+        return role is not None and role.rank >= (Role.ADMIN if share == NETWORK_SHARE else Role.PUBLISHER).rank
 
     def named(self) -> dict[NodeId, str]:
         """Every key that some grant names, counting or not, with its name in the newest of them: former members are still spoken of."""
@@ -101,7 +105,7 @@ class Trust:
             return "" if header.share == NETWORK_SHARE else "role"
         tenures = self._settled().tenures.get(header.origin)
         if not tenures:
-            return "no-grant" if self.knows(header.origin) else "stranger"
+            return "no-grant" if header.origin in self._subjects else "stranger"
         named = body if isinstance(body, Entry | Tombstone) else None
         role = Role.PUBLISHER if named else Role.ADMIN
         path_key, stage = (paths.key(named.path), named.stage) if named else (None, None)

@@ -314,7 +314,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[_T], frame: bytes) -> _T:
         raise PeerError(f"frame of {len(frame)} bytes (at most {FRAME_BYTES_MAX})", code="bad-frame")
     try:
         return decoder.decode(frame)
-    except (msgspec.DecodeError, InputError, ValueError) as error:
+    except (msgspec.DecodeError, InputError, ValueError, RecursionError) as error:
         raise PeerError(f"frame does not decode: {error}", code="bad-frame") from None
 
 

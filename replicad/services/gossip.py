@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from replicad.errors import PeerError
+from replicad.errors import PeerError, ReplicadError
 from replicad.model.events import ContentHeld, ContentLost, HeadsChanged, RecordsCommitted, Synchronised, TrustChanged
 from replicad.model.ids import NETWORK_SHARE, Digest, NodeId, Stamp
+from replicad.protocol.chains import Admission
 from replicad.protocol.gossip import heads
 from replicad.protocol.gossip.core import GOSSIP_MESSAGES, Gossip
 from replicad.protocol.gossip.events import (
@@ -49,9 +50,10 @@ from replicad.protocol.wire import RECORDS_BYTES_PER_MESSAGE
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from replicad.catalog import Catalog
+    from replicad.catalog.answers import Refusal
     from replicad.crypto.keys import SigningKey
     from replicad.model.events import Event as HubEvent
     from replicad.net.link import Link
@@ -66,6 +68,10 @@ log = get(__name__)
 STORES_AT_ONCE = 4
 READS_AT_ONCE = 4
 BACKLOG_BYTES = 8 << 20
+MESSAGE_COST_BYTES, ENVELOPE_COST_BYTES = 512, 512
+"""What a message and an envelope take in memory besides the payload, rounded up (measured: 65 and 311): without them a peer could queue empty ones without end."""
+BLAMELESS = frozenset({Admission.FUTURE, Admission.STRANGER, Admission.UNGRANTED, Admission.FULL})
+"""Refusals that clocks, and grants that arrive here later than there, explain."""
 SAVE_S = 60.0
 _UNHEARD_MS = 1 << 42
 """Age given to heads read from the catalog: nobody counts as linked because of them."""
@@ -121,9 +127,12 @@ class GossipService:
                     self._renew_core()
                     group.create_task(self._listen(news))
                     group.create_task(self._save_often())
-                    await self._keep_time()
+                    try:
+                        await self._keep_time()
+                    finally:
+                        self._group = None  # a group that ends takes no more tasks, and links still have things to say
         finally:
-            self._group = self._core = self._replica = None
+            self._core = self._replica = None
             self._backlogs.clear()
             await self.save_heads()
 
@@ -184,7 +193,8 @@ class GossipService:
     # -- links --------------------------------------------------------------------------------------------------------------------------------------
 
     def _link_down(self, link: Link, reason: str) -> None:
-        del reason
+        if link.offence:
+            self._begin(self._blame(link.node, link.offence, reason))
         if self.links.get(link.node) is None:
             self._backlogs.pop(link.node, None)
             self._handle(LinkClosed(link.node))
@@ -227,15 +237,23 @@ class GossipService:
         if self.standing.address(node) != self._saved_addresses.get(node):
             self._save_now.set()
 
-    def _begin(self, work: Awaitable[None]) -> None:
-        if self._group is not None:
-            self._group.create_task(_awaited(work))
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        if self._group is None:
+            work.close()
+        else:
+            self._group.create_task(work)
 
     def _accuse(self, effect: Accuse) -> None:
         log.seldom(("accused", effect.node), "peer broke the protocol", peer=effect.node.short, offence=effect.offence, detail=effect.detail)
         if (link := self.links.get(effect.node)) is not None:
             link.close(effect.detail, code=effect.offence)
-        self._begin(self.catalog.blame(effect.node, effect.offence, effect.detail, self.clock_ms()))
+        self._begin(self._blame(effect.node, effect.offence, effect.detail))
+
+    async def _blame(self, node: NodeId, offence: str, detail: str) -> None:
+        try:
+            await self.catalog.blame(node, offence, detail, self.clock_ms())
+        except ReplicadError as error:
+            log.warning("an offence could not be noted", peer=node.short, reason=error.message)
 
     def _queue(self, store: Store) -> None:
         backlog = self._backlogs.setdefault(store.node, _Backlog())
@@ -251,16 +269,24 @@ class GossipService:
             while backlog.stores:
                 store = backlog.stores.popleft()
                 async with self._store_slots:
-                    received = await self.catalog.receive(store.envelopes, source=store.node)
+                    received = await self.catalog.receive(store.envelopes, source=store.node, by_right=True)
                 backlog.size_bytes -= _size(store)
                 if backlog.size_bytes <= BACKLOG_BYTES:
                     backlog.room.set()
-                for refusal in received.refused:
-                    log.seldom((store.node, refusal.code), "record refused", peer=store.node.short, code=refusal.code, detail=refusal.detail)
+                self._judge(store.node, received.refused)
                 self._handle(Stored(store, frozenset(record.header.origin for record in received.new), received.gaps))
         finally:
             backlog.working = False
             backlog.room.set()
+
+    def _judge(self, node: NodeId, refused: Sequence[Refusal]) -> None:
+        """Whoever stores only what it verified sends nothing that is forged or contradicts its predecessor."""
+        for refusal in refused:
+            log.seldom((node, refusal.code), "record refused", peer=node.short, code=refusal.code, detail=refusal.detail)
+        offence = next((refusal for refusal in refused if refusal.code not in BLAMELESS), None)
+        link = self.links.get(node)
+        if offence is not None and link is not None and not link.closed:
+            self._accuse(Accuse(node, offence.code, offence.detail))
 
     async def _read(self, effect: Read) -> None:
         pull = effect.pull
@@ -316,9 +342,5 @@ class GossipService:
             self._saved_addresses.update({kept.head.node: self.standing.address(kept.head.node) for kept in newer})
 
 
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
-
-
 def _size(store: Store) -> int:
-    return sum(len(envelope.payload) for envelope in store.envelopes)
+    return MESSAGE_COST_BYTES + sum(len(envelope.payload) + ENVELOPE_COST_BYTES for envelope in store.envelopes)

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from replicad.errors import PeerError, ReplicadError, UnreachableError
+from replicad.errors import ReplicadError
 from replicad.model.events import HeadsChanged, LinkDown, LinkUp, TrustChanged
 from replicad.telemetry.log import get
 
@@ -293,7 +293,7 @@ class Links:
                     link.certificate = self.address(link.node)[1]
                 try:
                     answer = await self.dialer.ping(link, url)
-                except (UnreachableError, PeerError) as error:
+                except ReplicadError as error:
                     log.debug("door does not answer", peer=link.node.short, url=url, reason=error.message)
                     continue
                 self._skews[link.node] = answer.clock_ms - int((time.time() - answer.elapsed_s / 2) * 1000)

@@ -312,7 +312,7 @@ async def test_named_by_tells_every_place_once(world: World) -> None:
 
 
 async def test_an_entry_that_does_not_count_names_nothing(world: World) -> None:
-    async with world.founded() as ann, world.joined("bob", ann, Grant(key("bob").id, "bob", Role.MIRROR)) as bob:
+    async with world.founded() as ann, world.joined("bob", ann, Grant(key("bob").id, "bob", Role.PUBLISHER, shares=("jamf",))) as bob:
         header = (await ann.author(SHARE, [entry("a")]))[0].header
         forged = sign(key("bob"), world.network.id, Header(bob.node, SHARE, header.incarnation, 1, None, header.hlc), entry("evil", "secret"))
         received = await ann.receive([forged.envelope], source=bob.node)

@@ -127,7 +127,8 @@ class Node:
         return self
 
     def counts(self, record: Record) -> bool:
-        return self.replica.trust.counts(record, self.places[record.id])
+        """Also False for what was never accepted."""
+        return record.id in self.places and self.replica.trust.counts(record, self.places[record.id])
 
     def why_not(self, record: Record) -> str:
         return self.replica.trust.why_not(record, self.places[record.id])

@@ -67,10 +67,15 @@ def test_a_stranger_is_not_accepted_and_a_named_one_is() -> None:
     entry = world.entry("bob")
     node = node_with(world)
     assert node.offer(entry) is Admission.STRANGER
-    assert not node.replica.trust.knows(world.id("bob"))
     node.offer(world.grant("ann", "bob", "mirror"))
-    assert node.replica.trust.knows(world.id("bob"))
+    assert not node.replica.trust.knows(world.id("bob"), "munki")
+    assert node.offer(entry) is Admission.STRANGER, "what a mirror says is kept by nobody"
+    node.offer(world.grant("ann", "bob", "publisher"))
+    assert [node.replica.trust.knows(world.id("bob"), share) for share in ("munki", "")] == [True, False]
     assert node.offer(entry) is Admission.NEW
+    assert node.offer(world.policy("bob", "munki")) is Admission.STRANGER, "nor what somebody who is no admin says about the network"
+    node.offer(world.grant("ann", "bob", "admin"))
+    assert node.replica.trust.knows(world.id("bob"), "")
 
 
 def test_admins_admit_admins_down_the_tree() -> None:
@@ -731,12 +736,14 @@ def test_why_not_names_the_reason() -> None:
     world = World().founded()
     early = world.entry("bob", at=500)
     world.grant("ann", "bob", "publisher", shares=("munki", "jamf"), stages=("prod", "dev"), paths=("a",), until=Stamp.of(9000))
-    world.grant("bob", "eve", "publisher")
+    world.grant("ann", "cid", "admin")
+    world.cut("ann", "cid")
+    world.grant("cid", "eve", "publisher")
     good = world.entry("bob")
     reasons = {
         early: "early",
         good: "",
-        world.policy("bob", "x"): "role",
+        world.entry("network"): "role",
         world.entry("bob", share="other"): "share",
         world.entry("bob", stage="test"): "stage",
         world.entry("bob", "b"): "path",
@@ -777,7 +784,8 @@ def test_take_changed_names_those_concerned() -> None:
 
 def test_grants_of_a_key_include_those_that_do_not_count() -> None:
     world = network_of("bob")
-    world.grant("ann", "cid", "mirror")
+    world.grant("ann", "cid", "admin")
+    world.cut("ann", "cid")
     made = [world.grant("cid", "eve", "admin"), world.grant("bob", "eve", "mirror")]
     trust = node_with(world).replica.trust
     assert trust.grants_of(world.id("eve")) == [record.body for record in made]

@@ -164,7 +164,7 @@ def test_may_tells_what_will_count(world: World, name: str, share: str, path: st
     after = next((record for record in node.stored if tip and record.id == tip.last_id), None)
     entry = world.entry(name, path, share=share, stage=stage, after=after, incarnation=100)
     allowed = node.replica.trust.may(world.id(name), share=share, path_key=path, stage=stage, role=Role.PUBLISHER, at=entry.header.hlc)
-    if node.replica.trust.knows(world.id(name)):
+    if node.replica.trust.knows(world.id(name), share):
         node.deliver([entry])
         assert node.counts(entry) == allowed
     else:

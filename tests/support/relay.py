@@ -1,11 +1,11 @@
-"""A TCP relay in front of a door: counts what passes, slows it down, or cuts it off. It runs in a thread of its own, on loopback only."""
+"""A TCP relay in front of a door: counts what passes, slows it down, cuts it off, or loses connections in the middle. It runs in a thread of its own, on loopback only."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from support.network import free_port
 from support.waiting import until
@@ -15,12 +15,18 @@ START_S = 30.0
 
 
 class Relay:
-    """Listens on ``port`` and passes everything on to ``target_port``. ``received`` counts bytes that the target sent back. ``rate`` bounds those in bytes per second (None: no bound)."""
+    """Listens on ``port`` and passes everything on to ``target_port``. ``received`` counts bytes that the target sent back. ``rate`` bounds those in bytes per second (None: no bound).
+
+    ``life_bytes`` says after how many bytes, both ways together, the next connection is aborted; None: it is not.
+    """
 
     def __init__(self, target_port: int, *, rate: float | None = None) -> None:
         self.port = free_port()
         self.received = 0
         self.rate = rate
+        self.life_bytes: Callable[[], int] | None = None
+        self.lost = 0
+        """Connections aborted so far because their bytes were used up."""
         self._target = target_port
         self._due_s = 0.0
         self._open = True
@@ -80,8 +86,12 @@ class Relay:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target, limit=PIECE_BYTES)
         self._writers.add(far_writer)
+        life = [self.life_bytes() if self.life_bytes else None]
         try:
-            ways = [asyncio.ensure_future(self._copy(reader, far_writer, counted=False)), asyncio.ensure_future(self._copy(far_reader, writer, counted=True))]
+            ways = [
+                asyncio.ensure_future(self._copy(reader, far_writer, life, counted=False)),
+                asyncio.ensure_future(self._copy(far_reader, writer, life, counted=True)),
+            ]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in ways:
                 way.cancel()
@@ -90,8 +100,13 @@ class Relay:
             far_writer.transport.abort()
             self._writers.discard(far_writer)
 
-    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, counted: bool) -> None:
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, life: list[int | None], *, counted: bool) -> None:
         while piece := await source.read(PIECE_BYTES):
+            if life[0] is not None:
+                life[0] -= len(piece)
+                if life[0] < 0:
+                    self.lost += 1
+                    return
             if counted:
                 self.received += len(piece)
                 await self._pace(len(piece))

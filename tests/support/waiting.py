@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,6 +26,16 @@ async def until(look: Callable[[], T], *, what: str, deadline_s: float = DEADLIN
     """The same inside the event loop: lets other tasks run between two looks."""
     end = time.monotonic() + deadline_s
     while not (found := look()):
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {deadline_s:g} s in vain for {what}; last seen: {found!r}")
+        await asyncio.sleep(LOOK_S / 10)
+    return found
+
+
+async def eventually(look: Callable[[], Awaitable[T]], *, what: str, deadline_s: float = DEADLINE_S) -> T:
+    """The same for a ``look`` that must be awaited."""
+    end = time.monotonic() + deadline_s
+    while not (found := await look()):
         if time.monotonic() > end:
             raise AssertionError(f"waited {deadline_s:g} s in vain for {what}; last seen: {found!r}")
         await asyncio.sleep(LOOK_S / 10)

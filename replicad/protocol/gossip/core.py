@@ -207,7 +207,9 @@ class Gossip:
         elif event.gaps:
             self._exchange.compare(store.node, self._rights.shares_with(store.node), now.monotonic_ms, out)
         else:
-            self._routes.arrived(store.node, fresh=event.fresh, repeated={envelope.key for envelope in store.envelopes} - event.fresh, out=out)
+            members = self._rights.members
+            repeated = {envelope.key for envelope in store.envelopes if envelope.key in members} - event.fresh
+            self._routes.arrived(store.node, fresh=event.fresh, repeated=repeated, out=out)
 
     def _rights_changed(self, now: Now, out: list[Effect]) -> None:
         self._announce.rights_changed()

@@ -113,7 +113,7 @@ def peek(envelope: Envelope) -> Head:
         raise PeerError(f"an envelope of type {envelope.type!r} among heads", code="bad-head")
     try:
         head = _DECODER.decode(envelope.payload)
-    except (msgspec.DecodeError, InputError, ValueError) as error:
+    except (msgspec.DecodeError, InputError, ValueError, RecursionError) as error:
         raise PeerError(f"head does not decode: {error}", code="bad-head") from None
     if head.node != envelope.key:
         raise PeerError("head signed by another node", code="bad-head")
@@ -124,7 +124,7 @@ def order(envelope: Envelope) -> tuple[str, tuple[int, int]]:
     """Share and order of what claims to be a head, at a tenth of the price of ``peek``: most heads that arrive are no news. Raises PeerError("bad-head")."""
     try:
         found = _ORDER.decode(envelope.payload)
-    except (msgspec.DecodeError, InputError, ValueError) as error:
+    except (msgspec.DecodeError, InputError, ValueError, RecursionError) as error:
         raise PeerError(f"head does not decode: {error}", code="bad-head") from None
     return found.share, (found.incarnation, found.counter)
 

@@ -78,7 +78,7 @@ class Pulls:
     def want(self, node: NodeId, share: str, lines: Mapping[NodeId, tuple[End, ...]]) -> bool:
         """Note which chains the peer's lines show to be longer than ours; True if any. Chains of strangers are ignored."""
         side = self._sides[node]
-        known = {origin: ends for origin, ends in lines.items() if self._replica.trust.knows(origin)}
+        known = {origin: ends for origin, ends in lines.items() if self._replica.trust.knows(origin, share)}
         lacking = self._lacking(share, known)
         for origin in lacking:
             _take(side.parked, share, origin)

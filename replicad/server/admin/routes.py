@@ -63,7 +63,7 @@ class Route(Generic[A]):
         body = await read_bounded(request, self.body_bytes_max)
         try:
             return msgspec.json.decode(body or b"{}", type=self.asks)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(f"request body: {error}") from None
 
 

@@ -14,7 +14,7 @@ from replicad.net.client import BATCH_PATH
 from replicad.net.tls import abort
 from replicad.protocol.fetch import batch
 from replicad.server.peers.blobs import take
-from replicad.server.peers.requests import Answer, authenticated, transfer_of
+from replicad.server.peers.requests import Answer, authenticated, next_piece, transfer_of
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ class Batches:
         """Send those that are here. A blob that fails on the way cuts the connection."""
         if (request.content_length or 0) > batch.QUESTION_BYTES_MAX:
             raise PeerError("the question is too long", code="bad-request")
-        question = await request.read()
+        question = b""
+        while len(question) <= batch.QUESTION_BYTES_MAX and (piece := await next_piece(request)):
+            question += piece
         if hashlib.sha256(question).hexdigest() != request.query.get("sha256"):
             raise PeerError("the question is not the one that was authenticated", code="bad-request")
         contents = batch.asked(question)

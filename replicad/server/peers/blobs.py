@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from replicad.errors import NotFoundError, PeerError, ReplicadError
+from replicad.errors import NotFoundError, PeerError
 from replicad.model.ids import Digest
 from replicad.net.client import BLOBS_PATH
 from replicad.protocol.fetch.events import Target
-from replicad.server.peers.requests import Answer, FileAnswer, authenticated, transfer_of
+from replicad.server.peers.requests import Answer, FileAnswer, authenticated, next_piece, transfer_of
 
 if TYPE_CHECKING:
     from replicad.net.link import Link
@@ -61,11 +61,11 @@ async def take(request: web.Request, expected: Expectation) -> Answer:
         raise PeerError("a body of a known length expected", code="bad-request")
     expected.begin(length)
     try:
-        while piece := await request.content.readany():
+        while piece := await next_piece(request):
             if not expected.put(piece):
                 raise NotFoundError("nobody waits for it any more")
         expected.end(None if expected.received == length else PeerError("the body ended early", code="cut-body"))
-    except ReplicadError:
+    except NotFoundError:
         raise
     except BaseException:
         expected.end(PeerError("the body ended early", code="cut-body"))

@@ -5,6 +5,7 @@ Every request is authenticated by the link's session before anything else is loo
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 log = get(__name__)
 
 TRANSFER_DIGITS_MAX = 19
+BODY_STALL_S = 15.0
+"""As the client's ``stall_s``: whoever sends nothing of a body for so long is given up."""
 Answer = web.StreamResponse
 
 
@@ -55,6 +58,15 @@ def refusal(status: int, code: str) -> web.Response:
     if status == 429:
         response.headers["Retry-After"] = "1"
     return response
+
+
+async def next_piece(request: web.Request) -> bytes:
+    """What came of a request's body, empty at its end. Raises PeerError("stalled")."""
+    try:
+        async with asyncio.timeout(BODY_STALL_S):
+            return await request.content.readany()
+    except TimeoutError:
+        raise PeerError(f"nothing of the body came for {BODY_STALL_S:.0f} s", code="stalled") from None
 
 
 def transfer_of(request: web.Request) -> int:

@@ -163,9 +163,11 @@ class Fetch:
                 for link in self._links.all():
                     self._tell(PeerUp(link.node))
                 self._refresh.set()
-                await self._listen()
+                try:
+                    await self._listen()
+                finally:
+                    self._group = None  # a group that ends takes no more tasks, and links still end after it
         finally:
-            self._group = None
             if self._timer is not None:
                 self._timer.cancel()
             await self._partials.close_all()

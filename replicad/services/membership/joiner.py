@@ -159,7 +159,7 @@ class Joiner:
             return joining.read_answer(content, body)
         try:
             problem = msgspec.json.decode(content, type=_Problem)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             raise PeerError(f"{url} is no peer door: it answers {status} to a request to join", code="bad-join") from None
         raise refusal(status, problem.code, problem.title, problem.hint)
 
