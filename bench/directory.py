@@ -25,29 +25,33 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(folder: Path, *, files: int, rounds: int) -> None:
-    """Each round publishes new contents under new names."""
-    network = Network(folder / "net", python=[sys.executable])
-    try:
-        publisher, *others = network.three()
-        publisher.cli("share", "create", "bench", "--public")
-        network.wait_linked()
-        for number in range(rounds):
-            source = folder / f"round-{number}"
-            source.mkdir()
-            for index in range(files):
-                (source / f"{index:05}.pkg").write_bytes(os.urandom(FILE_BYTES))
-            begun = time.perf_counter()
-            publisher.cli("publish", str(source), "--as", f"round-{number}", deadline_s=600)
-            published = time.perf_counter() - begun
-            slowest = watch(publisher, others, total=(number + 1) * files)
-            print(
-                f"published {published:5.2f} s   on all nodes {time.perf_counter() - begun:5.2f} s   slowest meanwhile: "
-                + ", ".join(f"{verb} {took:.2f} s" for verb, took in slowest.items()),
-                flush=True,
-            )
-    finally:
-        for _ in network.close():
-            pass
+    """Each round is a new network."""
+    for number in range(rounds):
+        network = Network(folder / f"net-{number}", python=[sys.executable])
+        try:
+            measure_once(network, folder / f"source-{number}", files=files)
+        finally:
+            for _ in network.close():
+                pass
+
+
+def measure_once(network: Network, source: Path, *, files: int) -> None:
+    """One publication, watched until everybody holds it."""
+    publisher, *others = network.three()
+    publisher.cli("share", "create", "bench", "--public")
+    network.wait_linked()
+    source.mkdir()
+    for index in range(files):
+        (source / f"{index:05}.pkg").write_bytes(os.urandom(FILE_BYTES))
+    begun = time.perf_counter()
+    publisher.cli("publish", str(source), deadline_s=600)
+    published = time.perf_counter() - begun
+    slowest = watch(publisher, others, total=files)
+    print(
+        f"published {published:5.2f} s   on all nodes {time.perf_counter() - begun:5.2f} s   slowest meanwhile: "
+        + ", ".join(f"{verb} {took:.2f} s" for verb, took in slowest.items()),
+        flush=True,
+    )
 
 
 def watch(publisher: Node, others: list[Node], *, total: int) -> dict[str, float]:

@@ -6,14 +6,14 @@ The pieces that services need of each other are handed over as functions, so tha
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import secrets
-import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from replicad.model.members import Member
 from replicad.net.dialer import Dialer
 from replicad.net.links import LinkTable
 from replicad.net.tls import server_context
+from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.heads import Presence
 from replicad.protocol.gossip.standing import Standing
 from replicad.protocol.handshake import Identity
@@ -44,12 +45,13 @@ from replicad.services.gossip import GossipService
 from replicad.services.hub import Hub
 from replicad.services.ingest import Ingest
 from replicad.services.links import Links
-from replicad.services.membership import Local, Membership
+from replicad.services.membership import Local, Membership, finish, next_key_path
 from replicad.services.reconcile import reconcile
 from replicad.services.supervisor import Supervisor
 from replicad.store.blobs import BlobStore
 from replicad.telemetry import log as logs
 from replicad.telemetry.metrics import Metrics
+from replicad.telemetry.priority import step_back
 
 if TYPE_CHECKING:
     import ssl
@@ -58,7 +60,6 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-STORE_NICENESS = 5
 STORE_THREADS = 4
 """Both hashes of a stream, its writing, and one more so that another file need not wait (measured by bench/publish.py)."""
 
@@ -69,10 +70,16 @@ class Node:
 
     config: Config
     supervisor: Supervisor
+    renewal: asyncio.Event
+    """Set when everything must be built anew."""
 
-    async def run(self) -> None:
-        """Run every service until cancelled."""
-        await self.supervisor.run()
+    async def run(self) -> bool:
+        """Run every service until cancelled, or (True) until everything must be built anew."""
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(self.supervisor.run())
+            await self.renewal.wait()
+            running.cancel()
+        return True
 
     async def reload(self) -> None:
         """Apply what can change while running (logging), say what needs a restart. Raises ConfigurationError; then nothing has changed."""
@@ -136,19 +143,33 @@ async def build(config: Config) -> AsyncIterator[Node]:
         await open_socket(stack, admin_runner(admin_door.make(services, token=None)), config.admin_socket)
         if (listen := config.admin.listen) is not None:
             await open_tcp(stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen")
-        running = {"links": services.dialing.run, "gossip": gossip.run, "fetch": services.fetch.run}
-        yield Node(config, Supervisor(running, metrics=Metrics()))
+        running = {"links": services.dialing.run, "gossip": gossip.run, "fetch": services.fetch.run, "membership": services.membership.run}
+        yield Node(config, Supervisor(running, metrics=Metrics()), services.renewal)
 
 
 async def _ground(stack: AsyncExitStack, config: Config, certificate: Digest | None) -> _Ground:
-    key = SigningKey.load(config.node_key)
+    key = await _node_key(config)
     hub = Hub()
-    executor = stack.enter_context(ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store", initializer=_step_back))
-    catalog = await stack.enter_async_context(Catalog.open(config.catalog, node=key, clock_ms=clock_ms, random16=lambda: secrets.randbelow(1 << 16)))
+    executor = stack.enter_context(ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store", initializer=step_back))
+    catalog = await stack.enter_async_context(_catalog(config, key))
     catalog.on_event = hub.publish
     store = await stack.enter_async_context(BlobStore.open(config.node.data, config=config.storage, executor=executor))
     await reconcile(catalog, store)
     return _Ground(config, key, certificate, catalog, store, hub)
+
+
+def _catalog(config: Config, key: SigningKey) -> AbstractAsyncContextManager[Catalog]:
+    return Catalog.open(config.catalog, node=key, clock_ms=clock_ms, random16=lambda: secrets.randbelow(1 << 16))
+
+
+async def _node_key(config: Config) -> SigningKey:
+    """This node's key; the new one if the process ended while it was being replaced."""
+    key = SigningKey.load(config.node_key)
+    if not next_key_path(config.node_key).exists():
+        return key
+    async with _catalog(config, key) as catalog:
+        members = catalog.replica.trust.members(clock_ms())
+    return finish(config.node_key, key, members)
 
 
 async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, GossipService]:
@@ -167,6 +188,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         connect=config.peers.connect,
         own_urls=(config.peers_url,),
     )
+    catalog.check_clock = lambda: check_may_author(links.skews().values())
     fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch, clock_ms=clock_ms))
     gossip = GossipService(
         catalog=catalog,
@@ -192,6 +214,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         hub=hub,
         clock_ms=clock_ms,
         network_key=config.network_key,
+        node_key=config.node_key,
     )
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url),
@@ -206,15 +229,9 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         hub=hub,
         clock_ms=clock_ms,
         monotonic_ms=monotonic_ms,
+        renewal=asyncio.Event(),
     )
     return services, gossip
-
-
-def _step_back() -> None:
-    """Let the store's threads give way to the event loop (on Linux the priority is a thread's own): hashing must not keep a small answer waiting. Measured on two busy cores: the 99th
-    percentile of a 1-byte answer while receiving falls from 50 to 30 ms at the same rate.
-    """
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), STORE_NICENESS)
 
 
 def clock_ms() -> int:

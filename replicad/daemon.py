@@ -8,6 +8,7 @@
 | second SIGINT               | the process ends at once, exit code 130                                                                               |
 | SIGHUP                      | ``reload`` of the running object; a refused configuration is logged and the old one stays                             |
 | stopping takes over stop_s  | the process ends at once, exit code 1: everything acknowledged is already durable, so this costs nothing but tidiness |
+| the node asks for it        | it is unwound and built anew in the same process, under the same lock: a new key needs that                           |
 | starting fails              | one ReplicadError for the command line to print; no thread, socket or child is left                                   |
 
 systemd hears READY, RELOADING, STOPPING and WATCHDOG (sd_notify(3)); the watchdog's beat comes from the event loop itself, so a stuck loop is a missing beat.
@@ -23,7 +24,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from replicad.errors import ConfigurationError, ReplicadError
 from replicad.telemetry import notify
@@ -47,8 +48,8 @@ log = get(__name__)
 class Runnable(Protocol):
     """What ``build`` yields once every listener is bound."""
 
-    async def run(self) -> None:
-        """Work until cancelled. Returning or raising ends the daemon."""
+    async def run(self) -> bool:
+        """Work until cancelled. Raising ends the daemon; returning ends it, too, or (True) has it built anew."""
 
     async def reload(self) -> None:
         """Apply what can change while running; ReplicadError if the new configuration is refused."""
@@ -97,34 +98,49 @@ def locked(data: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What the event loop cannot tell anybody else is logged as an error, except that uvloop still tries to answer on a TLS connection whose peer reset it a moment ago (0.23): that is life."""
+    error = context.get("exception")
+    if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
+        log.debug("a connection was lost while it was written to", detail=str(error))
+    else:
+        loop.default_exception_handler(context)
+
+
 async def _live(build: Callable[[], AbstractAsyncContextManager[Runnable]], deadline: _Deadline) -> None:
+    asyncio.get_running_loop().set_exception_handler(complain)
     signals = _Signals(deadline)
     with signals.handled():
+        again = True
         try:
-            async with build() as node:
-                try:
-                    notify.send("READY=1")
-                    log.info("ready", pid=os.getpid(), loop=type(asyncio.get_running_loop()).__module__.split(".")[0])
-                    await _run_with_companions(node, signals.reload)
-                finally:
-                    notify.send("STOPPING=1")
-                    deadline.start()
+            while again:
+                again = False
+                async with build() as node:
+                    try:
+                        notify.send("READY=1")
+                        log.info("ready", pid=os.getpid(), loop=type(asyncio.get_running_loop()).__module__.split(".")[0])
+                        again = await _run_with_companions(node, signals.reload)
+                    finally:
+                        notify.send("RELOADING=1" if again else "STOPPING=1")
+                        if not again:
+                            deadline.start()
         except asyncio.CancelledError:
             if not signals.stopping:
                 raise
     log.info("stopped")
 
 
-async def _run_with_companions(node: Runnable, reload: asyncio.Event) -> None:
+async def _run_with_companions(node: Runnable, reload: asyncio.Event) -> bool:
     """The node, and beside it what answers SIGHUP and the watchdog."""
     try:
         async with asyncio.TaskGroup() as group:
             companions = [group.create_task(_reload_when_asked(node, reload)), group.create_task(_beat())]
-            await node.run()
+            again = await node.run()
             for task in companions:
                 task.cancel()
     except BaseExceptionGroup as errors:
         raise _first(errors) from errors
+    return again
 
 
 async def _reload_when_asked(node: Runnable, asked: asyncio.Event) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,9 +61,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+class PatientLoop(asyncio.SelectorEventLoop):
+    """asyncio's own loop. Before it closes, what both ends have left alone gets the time to notice: a TLS handshake that ended after its door was closed ends with the client's goodbye."""
+
+    def close(self) -> None:
+        """Close; at most two seconds later than asked."""
+        end_s = time.monotonic() + 2
+        while not self.is_closed() and time.monotonic() < end_s and any(not transport.is_closing() for transport in list(self._transports.values())):  # type: ignore[attr-defined]
+            self.run_until_complete(asyncio.sleep(0.001))
+        super().close()
+
+
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], AbstractEventLoop]]:
     """Tests marked ``sockets`` run once on each loop, every other asynchronous test on asyncio's own."""
-    factories: dict[str, Callable[[], AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    factories: dict[str, Callable[[], AbstractEventLoop]] = {"asyncio": PatientLoop}
     if item.get_closest_marker("sockets") is not None:
         factories["uvloop"] = uvloop.new_event_loop
     return factories

@@ -29,6 +29,14 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Voided:
+    """What of a key's records a revocation takes the effect from: how many, and how many names they decide now."""
+
+    records: int
+    names: int
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What a new entry of one name would meet. ``listed`` is the register's winner, ``live`` what the new entry must supersede, ``collides`` a live file that is a parent or child of the name."""
 

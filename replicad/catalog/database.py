@@ -29,6 +29,7 @@ import aiosqlite
 from replicad.catalog.migrations import migrate, scripts, version_of
 from replicad.errors import ConfigurationError, NoSpaceError, StorageError
 from replicad.telemetry.log import get
+from replicad.telemetry.priority import step_back
 
 T = TypeVar("T")
 Unit = Callable[[sqlite3.Connection], T]
@@ -200,6 +201,8 @@ async def opened(path: Path, *, create: bool) -> AsyncIterator[Database]:
             readers = [await stack.enter_async_context(_connected(path)) for _ in range(3)]
             for connection in readers:
                 await _hop(connection, _prepare_reader)
+            for connection in (writer, readers[2]):
+                await _hop(connection, lambda _: step_back())
         yield Database(path, writer, reader=readers[0], scanner=readers[1], checker=readers[2])
 
 

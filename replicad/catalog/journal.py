@@ -1,60 +1,76 @@
 """How records get in and out: the write path of everything that is signed.
 
-``receive`` verifies in a reader's thread (a batch costs 80 microseconds a record, most of it with the interpreter lock released), then hands verified records to the ledger in one transaction. What
+``receive`` verifies in a reader's thread (80 microseconds a record, most of it with the interpreter lock released), and hands what is verified to the ledger meanwhile. What
 is stored already is recognised by its id before that: a signature is checked once in a node's life.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from replicad.catalog import contents, rows
-from replicad.catalog.answers import Received, Refusal
+from replicad.catalog.answers import Received, Refusal, Voided
 from replicad.catalog.ledger import Outcome
 from replicad.catalog.state import State
 from replicad.crypto.envelope import record_id
 from replicad.crypto.keys import SigningKey
 from replicad.errors import DistrustError
-from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId, Stamp
+from replicad.model.ids import NETWORK_SHARE, STAMP_MAX, NodeId, RecordId, Stamp
 from replicad.model.manifest import Manifest
-from replicad.model.records import Body, Envelope, Record
+from replicad.model.records import Body, Cut, Envelope, Reason, Record
 from replicad.protocol import records as formats
 from replicad.protocol.replica import Replica
+from replicad.protocol.runs import Fork, Place
 from replicad.protocol.wire import RECORDS_PER_MESSAGE_MAX
 
-RECEIVE_MAX = 4096
-"""Envelopes in one transaction; a longer batch is received in several, in order."""
-CUT_ENDS_NAMED = 384
-"""With the longest share names for each, a cut of so many ends is 52 KiB: it fits into a record. An honest node has one end in each share, and one more for each restored backup."""
+RECEIVE_PART = 256
+"""Envelopes in one transaction; a longer batch is received in several, in order. Small, so that two threads are busy with one answer to a pull: verifying a part, writing the one before."""
+WITNESSES_MAX = 8
+PAGE_BYTES = 4 << 20
 
 
 class Journal(State):
     """Part of ``Catalog``."""
 
     async def receive(self, envelopes: Sequence[Envelope], *, source: NodeId | None, by_right: bool = False) -> Received:
-        """Verify, judge, store and merge; up to 4096 envelopes in one transaction, any order. Idempotent: what is here already is a duplicate.
+        """Verify, judge, store and merge, RECEIVE_PART envelopes in one transaction, in any order among themselves. Idempotent: what is here already is a duplicate.
 
-        ``by_right``: only of shares that exist and that both ``source`` and this node are granted. Records that do not count are stored and relayed without effect. Refused and too early ones (``gaps``) leave no trace. Publishes RecordsCommitted, TrustChanged and EntriesChanged after
-        the commit. Raises StorageError or NoSpaceError with nothing applied of the transaction that failed.
+        ``by_right``: only of shares that exist and that both ``source`` and this node are granted. Records that do not count are stored and relayed without effect. Refused and too early ones
+        (``gaps``) leave no trace. Publishes RecordsCommitted, TrustChanged and EntriesChanged after the commit. Raises StorageError or NoSpaceError with nothing applied of the transaction that failed.
         """
+        try:
+            async with asyncio.TaskGroup() as group:
+                received = await self._receive(group, envelopes, source=source, by_right=by_right)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        await self._settle()
+        return received
+
+    async def _receive(self, group: asyncio.TaskGroup, envelopes: Sequence[Envelope], *, source: NodeId | None, by_right: bool) -> Received:
+        """One part is verified while the one before it is written."""
+        network = self.network
+        parts = (envelopes[start : start + RECEIVE_PART] for start in range(0, len(envelopes), RECEIVE_PART))
+        checks = (group.create_task(self._database.check(partial(_check, envelopes=part, network=network))) for part in parts)
         received = Received((), 0, (), 0)
-        for start in range(0, len(envelopes), RECEIVE_MAX):
-            network = self.network
-            checked = await self._database.check(partial(_check, envelopes=envelopes[start : start + RECEIVE_MAX], network=network))
+        ahead = next(checks, None)
+        while ahead is not None:
+            checked = await ahead
+            ahead = next(checks, None)
             outcome = Outcome()
             if checked.records:
                 unit = partial(self._ledger.receive, records=checked.records, network=network, source=source, by_right=by_right)
                 outcome = await self._database.write(unit, after=self._committed)
             received = _sum(received, checked, outcome)
-        await self._settle()
         return received
 
     async def author(self, share: str, bodies: Sequence[Body], *, held: Sequence[Manifest] = ()) -> tuple[Record, ...]:
         """Sign and store one record per body, all or none, and mark the contents of ``held`` as held in the same transaction; durable on return.
 
-        Raises NotAllowedError if this node's grants do not cover one of them, RecordError if a body breaks a rule of the format. Concurrent callers share commits.
+        Raises NotAllowedError if this node's grants do not cover one of them, RecordError if a body breaks a rule of the format, and what ``check_clock`` raises unless they are all cuts: ending
+        rights must never wait for a clock, and a liar who makes this node's look wrong can be ended. Concurrent callers share commits.
         """
         return await self._author(share, bodies, key=self._key, held=held)
 
@@ -62,14 +78,41 @@ class Journal(State):
         """The same in the share "" under another key: the network key's own grants and cuts."""
         return await self._author(NETWORK_SHARE, bodies, key=key, held=())
 
+    async def author_cut(
+        self,
+        subject: NodeId,
+        *,
+        reason: Reason,
+        before: Stamp = Stamp(STAMP_MAX),  # noqa: B008 - immutable
+        then: Sequence[Body] = (),
+        key: SigningKey | None = None,
+    ) -> tuple[Record, ...]:
+        """A cut that keeps everything said so far, or only what was said ``before`` a time: it names the last such records of each chain, before any fork, as they are in this transaction.
+
+        ``then``: further bodies for the share "", signed with it. ``key``: the network's, instead of this node's. Raises as ``author``.
+        """
+        unit = partial(self._ledger.cut, subject=subject, reason=reason, before=before, then=then, key=key or self._key)
+        if then:
+            self.check_clock()
+        outcome = await self._database.write(unit, durable=True, after=self._own_committed)
+        await self._settle()
+        return tuple(outcome.records)
+
+    def _own_committed(self, outcome: Outcome) -> None:
+        self._authored.update((record.header.share, record.header.incarnation) for record in outcome.records)
+        self._committed(outcome)
+
     async def _author(self, share: str, bodies: Sequence[Body], *, key: SigningKey, held: Sequence[Manifest]) -> tuple[Record, ...]:
+        if not all(isinstance(body, Cut) for body in bodies):
+            self.check_clock()
+
         def unit(connection: sqlite3.Connection) -> tuple[Outcome, Sequence[Manifest]]:
             newly = contents.hold(connection, manifests=held)
             return self._ledger.author(connection, share, bodies, key=key), newly
 
         def after(result: tuple[Outcome, Sequence[Manifest]]) -> None:
             self._now_held(result[1])
-            self._committed(result[0])
+            self._own_committed(result[0])
 
         outcome, _ = await self._database.write(unit, durable=True, after=after)
         await self._settle()
@@ -103,26 +146,43 @@ class Journal(State):
 
         return await self._database.scan(unit)
 
-    async def cut_ends(self, subject: NodeId) -> dict[str, tuple[RecordId, ...]]:
-        """What a cut of ``subject`` names, share by share, if it is to keep everything said so far: the last records of its chains, before any fork.
-
-        At most ``CUT_ENDS_NAMED``, those of the runs that this node saw first: somebody who branches without end must not become too long to be cut, nor push out what was said before.
-        """
+    def signed_elsewhere(self, since_ms: int) -> list[str]:
+        """The shares in which a record was made with this node's key since then, but not by this process: the disk was cloned, or the key stolen. What came back after a restore is older."""
         chains = self.replica.chains
-        ends = [(share, end) for share in chains.shares_of(subject) for end in chains.sound_ends(subject, share)]
-        first = sorted(ends, key=lambda end: end[1].run)[:CUT_ENDS_NAMED]
+        ends = {share: chains.leaves(self.node, share) for share in chains.shares_of(self.node)}
+        return [share for share, runs in ends.items() if any(run.last_hlc.ms >= since_ms and (share, run.incarnation) not in self._authored for run in runs)]
 
-        def unit(connection: sqlite3.Connection) -> dict[str, tuple[RecordId, ...]]:
-            named: dict[str, tuple[RecordId, ...]] = {}
-            for share, end in first:
-                named[share] = (*named.get(share, ()), rows.record_at(connection, end.run, end.last_seq))
-            return named
+    async def witnesses(self, fork: Fork) -> tuple[RecordId, ...]:
+        """The records that prove it."""
+
+        def unit(connection: sqlite3.Connection) -> tuple[RecordId, ...]:
+            found = (rows.last_before(connection, [segment], Stamp(STAMP_MAX)) for segment in fork.witnesses[:WITNESSES_MAX])
+            return tuple(record for record in found if record)
 
         return await self._database.read(unit)
+
+    async def said_since(self, origin: NodeId, since: Stamp) -> Voided:
+        """How much a key has said from that time on, as far as it is here."""
+        return Voided(*await self._database.scan(partial(rows.said_since, origin=origin, since=since)))
 
     async def record(self, record: RecordId) -> Record | None:
         """A stored record by id, whether or not it counts."""
         return await self._database.read(partial(rows.find_record, record=record))
+
+    async def records_in_time(self, after: tuple[Stamp, bytes] | None, *, limit: int) -> tuple[list[tuple[Record, Place]], bool]:
+        """A page of all stored records in order of (hlc, id), behind ``after``; True if more follow. At most ``limit``, and payloads of at most 4 MiB, but at least one if there is any."""
+
+        def unit(connection: sqlite3.Connection) -> tuple[list[tuple[Record, Place]], bool]:
+            page: list[tuple[Record, Place]] = []
+            size_bytes = 0
+            for record, place in rows.in_time(connection, after or (Stamp(0), b""), limit=limit + 1):
+                size_bytes += len(record.envelope.payload)
+                if page and (size_bytes > PAGE_BYTES or len(page) == limit):
+                    return page, True
+                page.append((record, place))
+            return page, False
+
+        return await self._database.scan(unit)
 
     async def known(self, ids: Iterable[RecordId]) -> set[RecordId]:
         """Which of these records are stored."""
@@ -140,8 +200,10 @@ class _Checked:
 
 def _check(connection: sqlite3.Connection, *, envelopes: Sequence[Envelope], network: NodeId) -> _Checked:
     checked = _Checked()
-    for envelope in envelopes:
-        if connection.execute(rows.PLACE, (record_id(network, envelope.type, envelope.payload),)).fetchone() is not None:
+    ids = [record_id(network, envelope.type, envelope.payload) for envelope in envelopes]
+    stored = rows.find_places(connection, ids)
+    for envelope, known in zip(envelopes, ids, strict=True):
+        if known in stored:
             checked.duplicates += 1
             continue
         try:

@@ -18,13 +18,15 @@ from replicad.crypto.keys import SigningKey
 from replicad.errors import NotAllowedError
 from replicad.model import paths
 from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId, Stamp
-from replicad.model.records import Body, Cut, Entry, Header, Record, Role, Tombstone
+from replicad.model.records import Body, Cut, Entry, Header, Reason, Record, Role, Tombstone
 from replicad.protocol import records as formats
 from replicad.protocol.replica import Admission, Replica, mentions
 from replicad.protocol.runs import Place, Run
 
 RECOUNT_BATCH = 2_000
 """Records judged again in one transaction: about 0.1 s, so that other writers wait no longer than that."""
+STORE_PART = 1_000
+"""Records merged at once."""
 PASSES_MAX = 4
 """How often a batch is gone through for records that became acceptable by later ones of the same batch. In order of time, one pass is enough for honest clocks."""
 
@@ -106,6 +108,11 @@ class Ledger:
         self._store(connection, replica, outcome, known, runs)
         return outcome
 
+    def cut(self, connection: sqlite3.Connection, *, subject: NodeId, reason: Reason, before: Stamp, then: Sequence[Body], key: SigningKey) -> Outcome:
+        """Sign and store a cut that keeps what the subject said before that time, and ``then`` more. Raises as ``author``."""
+        ends = rows.cut_ends(connection, self._replica(connection).chains, subject, before=before)
+        return self.author(connection, NETWORK_SHARE, [Cut(subject, ends, reason), *then], key=key)
+
     def move(self, connection: sqlite3.Connection, records: Sequence[Record], *, network: NodeId) -> Outcome:
         """Forget the network and take up another one with these records. The outcome is to be followed by an empty replica of it."""
         outcome = Outcome(None, self._clock_ms(), rights_changed=True)
@@ -178,15 +185,17 @@ class Ledger:
         return replica.judge(record, outcome.now_ms, known)
 
     def _store(self, connection: sqlite3.Connection, replica: Replica, outcome: Outcome, known: Mapping[RecordId, Place], runs: Mapping[int, Run]) -> None:
-        """The accepted records into the tables, then whatever follows."""
-        numbers = rows.add_records(connection, [(record, known[record.id]) for record in outcome.records])
+        """The accepted records into the tables, a part at a time (what merging needs of a whole publication would be tens of MB), then whatever follows."""
+        for start in range(0, len(outcome.records), STORE_PART):
+            part = outcome.records[start : start + STORE_PART]
+            numbers = rows.add_records(connection, [(record, known[record.id]) for record in part])
+            changes = [
+                registers.add(connection, number, record, counts=replica.trust.counts(record, known[record.id]))
+                for number, record in zip(numbers, part, strict=True)
+                if isinstance(record.body, Entry | Tombstone)
+            ]
+            self._apply(connection, replica, changes, outcome)
         rows.put_runs(connection, runs.values())
-        changes = [
-            registers.add(connection, number, record, counts=replica.trust.counts(record, known[record.id]))
-            for number, record in zip(numbers, outcome.records, strict=True)
-            if isinstance(record.body, Entry | Tombstone)
-        ]
-        self._apply(connection, replica, changes, outcome)
         disturbed = replica.trust.take_changed()
         if disturbed or any(record.header.share == NETWORK_SHARE for record in outcome.records):
             self._follow_rights(connection, replica, disturbed, outcome)

@@ -17,7 +17,7 @@ from replicad.model.ids import Digest, RecordId, Stamp
 from replicad.model.records import Entry, Record, Tombstone
 from replicad.protocol.merge import RegisterRow, resolve
 
-REGISTER_MAKE = "INSERT INTO register (share, key, stage) VALUES (?, ?, ?) RETURNING register"
+REGISTER_MAKE = "INSERT INTO register (share, key, stage) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING register"
 REGISTER_FIND = "SELECT register FROM register WHERE share = ? AND key = ? AND stage = ?"
 ENTRY_ADD = """
 INSERT INTO entry (record, register, share, stage, path, publisher, content, size_bytes, manifest, modified_s, counts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -124,7 +124,7 @@ def _mark_winners(connection: sqlite3.Connection, won: Sequence[int], lost: Sequ
 
 
 def _register(connection: sqlite3.Connection, share: str, key: str, stage: str) -> int:
-    row = connection.execute(REGISTER_FIND, (share, key, stage)).fetchone() or connection.execute(REGISTER_MAKE, (share, key, stage)).fetchone()
+    row = connection.execute(REGISTER_MAKE, (share, key, stage)).fetchone() or connection.execute(REGISTER_FIND, (share, key, stage)).fetchone()
     return int(row[0])
 
 

@@ -10,12 +10,26 @@ from replicad.errors import ConfigurationError
 from replicad.model.ids import NodeId, RecordId, Stamp
 from replicad.model.records import Cut, Envelope, Record
 from replicad.protocol import records as formats
+from replicad.protocol.chains import Chains
 from replicad.protocol.replica import Replica, mentions
 from replicad.protocol.runs import Place, Run, Segment
 
-PLACE = "SELECT run, seq, hlc FROM record WHERE id = ?"
+PLACES = "SELECT id, run, seq, hlc FROM record WHERE id IN (?)"
+PLACES_AT_ONCE = 256
+"""Ids in one query: each statement costs the interpreter lock twice, which other threads want."""
+CUT_ENDS_NAMED = 384
+"""With the longest share names for each, a cut of so many ends is 52 KiB: it fits into a record. An honest node has one end in each share, and one more for each restored backup."""
 RECORD = "SELECT record.id, record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.id = ?"
 SEGMENT = "SELECT record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.run = ? AND record.seq BETWEEN ? AND ? ORDER BY record.seq"
+LAST_BEFORE = "SELECT id FROM record WHERE run = ? AND seq BETWEEN ? AND ? AND hlc < ? ORDER BY seq DESC LIMIT 1"
+SAID_SINCE = """
+SELECT count(*), coalesce(sum(entry.wins), 0) FROM run CROSS JOIN record ON record.run = run.run LEFT JOIN entry ON entry.record = record.record
+WHERE run.origin = ? AND record.hlc >= ?
+"""
+IN_TIME = """
+SELECT record.id, record.type, record.payload, run.origin, record.signature, record.run, record.seq, record.hlc
+FROM record CROSS JOIN run ON run.run = record.run WHERE (record.hlc, record.id) > (?, ?) ORDER BY record.hlc, record.id LIMIT ?
+"""
 # CROSS JOIN: the runs first, which are few; SQLite would begin with all records.
 NETWORK_RECORDS = """
 SELECT record.id, record.type, record.payload, run.origin, record.signature, record.run, record.seq, record.hlc
@@ -31,11 +45,12 @@ FORGOTTEN = ("record", "run", "register", "entry", "supersedes", "recount", "car
 
 def find_places(connection: sqlite3.Connection, ids: Iterable[RecordId]) -> dict[RecordId, Place]:
     """Where these records stand, of those that are stored."""
+    wanted = list(ids)
     found = {}
-    for record in ids:
-        row = connection.execute(PLACE, (record,)).fetchone()
-        if row is not None:
-            found[record] = Place(row[0], row[1], Stamp(row[2]))
+    for start in range(0, len(wanted), PLACES_AT_ONCE):
+        part = wanted[start : start + PLACES_AT_ONCE]
+        for record, run, seq, hlc in connection.execute(PLACES.replace("?", ",".join("?" * len(part))), part):
+            found[RecordId(record)] = Place(run, seq, Stamp(hlc))
     return found
 
 
@@ -45,9 +60,32 @@ def find_record(connection: sqlite3.Connection, record: RecordId) -> Record | No
     return None if row is None else restore(row)
 
 
-def record_at(connection: sqlite3.Connection, run: int, seq: int) -> RecordId:
-    """The id of the record at a place that is taken."""
-    return RecordId(connection.execute("SELECT id FROM record WHERE run = ? AND seq = ?", (run, seq)).fetchone()[0])
+def cut_ends(connection: sqlite3.Connection, chains: Chains, subject: NodeId, *, before: Stamp) -> dict[str, tuple[RecordId, ...]]:
+    """What a cut names, share by share, to keep what the subject said before that time: the last such records of its chains, before any fork.
+
+    At most ``CUT_ENDS_NAMED``, those of the runs that this node saw first: somebody who branches without end must not become too long to be cut, nor push out what was said before.
+    """
+    ends = sorted(((share, end) for share in chains.shares_of(subject) for end in chains.sound_ends(subject, share)), key=lambda found: found[1].run)
+    named: dict[str, set[RecordId]] = {}
+    for share, end in ends[:CUT_ENDS_NAMED]:
+        if last := last_before(connection, chains.line(end), before):
+            named.setdefault(share, set()).add(last)
+    return {share: tuple(sorted(found)) for share, found in named.items()}
+
+
+def last_before(connection: sqlite3.Connection, line: Iterable[Segment], before: Stamp) -> RecordId | None:
+    """The id of the last record with a smaller hlc in a line of a chain (its segments, the newest first); None if there is none. The clock grows along a line."""
+    for segment in line:
+        row = connection.execute(LAST_BEFORE, (*segment, before)).fetchone()
+        if row is not None:
+            return RecordId(row[0])
+    return None
+
+
+def said_since(connection: sqlite3.Connection, *, origin: NodeId, since: Stamp) -> tuple[int, int]:
+    """How many records of that origin are not older than ``since``, and how many names these decide."""
+    records, names = connection.execute(SAID_SINCE, (origin, since)).fetchone()
+    return records, names
 
 
 def restore(row: Sequence[Any]) -> Record:
@@ -106,6 +144,12 @@ def forget_network(connection: sqlite3.Connection) -> None:
     for table in FORGOTTEN:
         connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constants only
     connection.execute("DELETE FROM tally WHERE kind <> 'held'")
+
+
+def in_time(connection: sqlite3.Connection, after: tuple[Stamp, bytes], *, limit: int) -> Iterator[tuple[Record, Place]]:
+    """Stored records in order of (hlc, id), read as they are asked for."""
+    for row in connection.execute(IN_TIME, (*after, limit)):
+        yield restore(row[:5]), Place(row[5], row[6], Stamp(row[7]))
 
 
 def envelopes(connection: sqlite3.Connection, segments: Iterable[Segment]) -> Iterator[Envelope]:

@@ -16,7 +16,7 @@ from replicad.catalog.ledger import Ledger, Outcome
 from replicad.catalog.memory import HeldSet, Shown
 from replicad.crypto.keys import SigningKey
 from replicad.model.events import ContentHeld, EntriesChanged, Event, RecordsCommitted, TrustChanged
-from replicad.model.ids import NodeId
+from replicad.model.ids import NodeId, Stamp
 from replicad.model.manifest import Manifest
 from replicad.protocol.replica import Replica
 
@@ -35,6 +35,8 @@ class State:
         self.node: NodeId = key.id
         self.replica = replica
         self.on_event: Callable[[Event], None] = lambda _: None
+        self.check_clock: Callable[[], None] = lambda: None
+        self._authored: set[tuple[str, Stamp]] = set()
         self._database = database
         self._ledger = ledger
         self._held = held

@@ -25,6 +25,8 @@ CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
 """Most verbs answer in milliseconds; a daemon that is busy with a large transaction may take seconds. A guess."""
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
+PAGE_ITEMS = 5000
+"""Rows of one page of a list: as many as the API gives, so that a directory of a few thousand files is one question."""
 PREFIX = "/api/v1"
 
 T = TypeVar("T")

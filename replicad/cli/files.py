@@ -17,7 +17,7 @@ import click
 from msgspec import Struct
 
 from replicad.cli import output, values
-from replicad.cli.client import ANSWER_BYTES_MAX, Client, error_of, path_of, problem_of
+from replicad.cli.client import ANSWER_BYTES_MAX, PAGE_ITEMS, Client, error_of, path_of, problem_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import clean, moment, size
 from replicad.cli.progress import Progress
@@ -41,7 +41,7 @@ def all_entries(client: Client, *, share: str | None, prefix: str) -> nouns.Entr
     entries: list[nouns.Entry] = []
     after: str | None = None
     while True:
-        page = client.ask("GET", path_of("entries"), answer=nouns.Entries, query={"share": share, "prefix": prefix, "after": after})
+        page = client.ask("GET", path_of("entries"), answer=nouns.Entries, query={"share": share, "prefix": prefix, "after": after, "limit": PAGE_ITEMS})
         entries += page.entries
         if page.next is None:
             return nouns.Entries(entries=entries, next=None)

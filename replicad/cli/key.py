@@ -1,15 +1,24 @@
-"""key: the network's key and this node's. Works on the key files, so it needs their owner's rights and no daemon."""
+"""key: the network's key and this node's. Showing and exporting work on the key files, so they need their owner's rights and no daemon."""
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 
 import click
 from msgspec import Struct
 
+from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
 from replicad.crypto.keys import SigningKey
-from replicad.errors import NotFoundError, ReplicadError
+from replicad.errors import NotFoundError, ReplicadError, UnreachableError
+from replicad.server.admin import bodies, nouns
+
+TOKEN_CHARS_MAX = 8192
+ROTATE_S = 120.0
+RESTART_S = 30.0
+LOOK_S = 0.1
 
 
 class Keys(Struct, frozen=True):
@@ -70,3 +79,31 @@ def export(invocation: Invocation, *, file: Path, move: bool, yes: bool) -> None
     else:
         invocation.out.talk(f"It still lies on this node as well; once {file} is safe elsewhere: rm {place}")
     invocation.out.data(Exported(str(file), str(found.id), move), f"exported the key of network {found.id} to {file}")
+
+
+@key.command()
+@click.argument("token", metavar="[TOKEN|-]", required=False)
+@pass_invocation
+def rotate(invocation: Invocation, *, token: str | None) -> None:
+    """Give this node a new key; the old one is ended everywhere, what it has said counts. An admin's node does it by itself, others with a token of "peer invite --replace" ("-": from standard input)."""
+    if token == "-":  # noqa: S105 - no password
+        token = sys.stdin.read(TOKEN_CHARS_MAX + 1).strip()
+    client = invocation.client()
+    answer = client.ask("POST", path_of("node", "rotate"), answer=nouns.Rotated, body=bodies.Rotate(token or None), timeout_s=ROTATE_S)
+    _wait_for(client, answer.id)
+    invocation.out.data(answer, f"this node is {answer.id} now; {answer.former} has ended")
+
+
+def _wait_for(client: Client, node: str) -> None:
+    """Until the daemon answers under its new key."""
+    end_s = time.monotonic() + RESTART_S
+    while True:
+        try:
+            if client.ask("GET", path_of("node"), answer=nouns.NodeAnswer).node.id == node:
+                return
+            trouble = UnreachableError("the key is replaced, but the daemon still runs with the former", hint="restart it")
+        except UnreachableError as error:
+            trouble = error
+        if time.monotonic() > end_s:
+            raise trouble
+        time.sleep(LOOK_S)

@@ -29,6 +29,7 @@ PLACES = {
     "demo": "replicad.cli.demo:demo",
     "key": "replicad.cli.key:key",
     "peer": "replicad.cli.peer:peer",
+    "audit": "replicad.cli.audit:audit",
     "share": "replicad.cli.share:share",
     "publish": "replicad.cli.publish:publish",
     "ls": "replicad.cli.files:ls",

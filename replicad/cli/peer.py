@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -18,6 +22,79 @@ from replicad.server.admin import bodies, nouns
 
 ROLES = click.Choice([role.value for role in Role])
 TOKEN_CHARS_MAX = 8192
+KEY_CHARS_MAX = 256
+EVERYTHING = "*"
+ALL = object()
+"""Given, and no limit: null for the API."""
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def _rights(wording: str) -> Callable[[Decorated], Decorated]:
+    """The options that say what a member may do and gets; ``wording`` ends the help of those that leave something out."""
+    options = [
+        click.option("--role", type=ROLES, help="What the node may do; each includes the ones before it."),
+        click.option("--share", "shares", multiple=True, metavar="SHARE", help=f"A share it gets (repeatable; {wording})."),
+        click.option("--stage", "stages", multiple=True, metavar="STAGE", help=f"A stage it carries (repeatable; {wording})."),
+        click.option("--path", "paths", multiple=True, metavar="PREFIX", help=f"A directory below which a publisher may publish (repeatable; {wording})."),
+        click.option("--site", metavar="SITE", help="Where it stands; links inside a site are cheap."),
+        click.option(
+            "--life",
+            callback=values.life,
+            metavar="DURATION",
+            help="How long its grant lasts; renewed by the admin that gives it while the node is linked ['*': without end].",
+        ),
+    ]
+
+    def decorate(verb: Decorated) -> Decorated:
+        for option in reversed(options):
+            verb = option(verb)
+        return verb
+
+    return decorate
+
+
+NETWORK_KEY = click.option(
+    "--network-key",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE|-",
+    help="Sign with the network's exported key (\"-\" reads it from standard input) instead of this node's: it replaces a lost or stolen admin.",
+)
+
+
+def _wishes(
+    *, role: str | None, shares: Sequence[str], stages: Sequence[str], paths: Sequence[str], site: str | None, life: float | str | None
+) -> dict[str, Any]:
+    """The fields of ``bodies.Rights`` that were given."""
+    given = {
+        "role": None if role is None else Role(role),
+        "shares": _chosen(shares),
+        "stages": _chosen(stages),
+        "paths": _chosen(paths),
+        "site": site,
+        "life_s": ALL if life == EVERYTHING else life,
+    }
+    return {name: None if value is ALL else value for name, value in given.items() if value is not None}
+
+
+def _chosen(names: Sequence[str]) -> list[str] | object | None:
+    if not names:
+        return None
+    return ALL if EVERYTHING in names else list(names)
+
+
+def _key_text(invocation: Invocation, file: Path | None) -> str | None:
+    """The network's key as the daemon is told it, over the Unix socket only."""
+    if file is None:
+        return None
+    if invocation.url is not None:
+        raise click.UsageError("--network-key works on the node itself, not with --url: the key must not travel")
+    if str(file) == "-":
+        return sys.stdin.read(KEY_CHARS_MAX)
+    from replicad.crypto.keys import SigningKey  # noqa: PLC0415 - brings libsodium
+
+    SigningKey.load(file)
+    return file.read_text("ascii")
 
 
 @click.group(cls=Verbs)
@@ -26,17 +103,16 @@ def peer() -> None:
 
 
 @peer.command()
-@click.option("--role", type=ROLES, default="mirror", show_default=True, help="What the node may do; each includes the ones before it.")
-@click.option("--share", "shares", multiple=True, metavar="SHARE", help="A share it gets (repeatable; none: all).")
-@click.option("--site", default="", metavar="SITE", help="Where it stands; links inside a site are cheap.")
-@click.option("--stage", "stages", multiple=True, metavar="STAGE", help="A stage it carries (repeatable; none: all).")
+@_rights("none: all")
 @click.option("--expires", callback=values.duration, default="24h", show_default=True, metavar="DURATION", help="How long the token is good, at most 24h.")
+@click.option("--replace", metavar="NODE", help='Not a new node but a new key for this member: it runs "replicad key rotate TOKEN".')
 @pass_invocation
-def invite(invocation: Invocation, *, role: str, shares: tuple[str, ...], site: str, stages: tuple[str, ...], expires: float) -> None:
-    """Make a token that admits one node; it is the last line of the output."""
-    body = bodies.Invite(role=Role(role), shares=list(shares) or None, stages=list(stages) or None, site=site, expires_s=int(expires))
+def invite(invocation: Invocation, /, *, expires: float, replace: str | None, **rights: Any) -> None:
+    """Make a token that admits one node, as a mirror unless told otherwise; it is the last line of the output."""
+    body = bodies.Invite(expires_s=int(expires), replaces=replace, **_wishes(**rights))
     answer = invocation.client().ask("POST", path_of("invites"), answer=nouns.Invited, body=body)
-    invocation.out.talk(f"Run on the new node, before {moment(answer.expires)}:  replicad peer add TOKEN   (one node, once)")
+    run = "on the new node, before {}:  replicad peer add TOKEN   (one node, once)" if replace is None else "there, before {}:  replicad key rotate TOKEN"
+    invocation.out.talk(f"Run {run.format(moment(answer.expires))}")
     invocation.out.data(answer, answer.token)
 
 
@@ -125,6 +201,8 @@ def render_detail(answer: nouns.PeerDetail) -> str:
         ("site", one.site or "-"),
         ("shares", _names(one.shares)),
         ("stages", _names(one.stages)),
+        ("paths", _names(one.paths)),
+        ("until", "without end" if one.until is None else moment(one.until)),
         ("state", f"{state} {since(one.since) if one.since else ''}".rstrip()),
         ("delay", "-" if one.rtt_ms is None else f"{one.rtt_ms:.1f} ms"),
         ("holds", "not known" if one.percent is None else f"{one.percent} %"),
@@ -133,6 +211,9 @@ def render_detail(answer: nouns.PeerDetail) -> str:
         ("door", reachable),
     ]
     lines = [f"{name:<8} {clean(value)}" for name, value in facts]
+    lines += [
+        f"forked   {fork.share or 'the network'}, place {fork.seq}: signed {' and '.join(record[:12] for record in fork.records)}" for fork in answer.forks
+    ]
     lines += [f"blamed   {moment(blame.when)} {clean(blame.offence)}: {clean(blame.detail)}" for blame in answer.blames]
     return "\n".join(lines)
 
@@ -148,41 +229,27 @@ def show(invocation: Invocation, *, node: str) -> None:
 
 @peer.command(name="set")
 @click.argument("node", metavar="NODE")
-@click.option("--role", type=ROLES, help="Its new role.")
-@click.option("--share", "shares", multiple=True, metavar="SHARE", help="Its shares from now on (repeatable; '*': all).")
-@click.option("--stage", "stages", multiple=True, metavar="STAGE", help="Its stages from now on (repeatable; '*': all).")
-@click.option("--site", metavar="SITE", help="Where it stands.")
+@_rights("'*': all")
+@NETWORK_KEY
 @pass_invocation
-def set_(invocation: Invocation, *, node: str, role: str | None, shares: tuple[str, ...], stages: tuple[str, ...], site: str | None) -> None:
+def set_(invocation: Invocation, /, *, node: str, network_key: Path | None, **rights: Any) -> None:
     """Change what a member may do and what it gets. What is not named stays."""
-    if role is None and not shares and not stages and site is None:
-        raise click.UsageError("nothing to change: give --role, --share, --stage or --site")
-    body = bodies.MemberChange(
-        role=msgspec.UNSET if role is None else Role(role),
-        shares=_chosen(shares),
-        stages=_chosen(stages),
-        site=msgspec.UNSET if site is None else site,
-    )
+    wishes = _wishes(**rights)
+    if not wishes:
+        raise click.UsageError("nothing to change: give --role, --share, --stage, --path, --site or --life")
+    body = bodies.MemberChange(network_key=_key_text(invocation, network_key), **wishes)
     answer = invocation.client().ask("PATCH", path_of("members", node), answer=nouns.Changed, body=body)
     invocation.out.data(answer, f"changed {clean(answer.name)} ({answer.id})")
 
 
-def _chosen(names: tuple[str, ...]) -> list[str] | msgspec.UnsetType | None:
-    if not names:
-        return msgspec.UNSET
-    return None if "*" in names else list(names)
-
-
 @peer.command()
 @click.argument("node", metavar="NODE")
-@click.option("--role", type=ROLES, default="mirror", show_default=True, help="What the node may do.")
-@click.option("--share", "shares", multiple=True, metavar="SHARE", help="A share it gets (repeatable; none: all).")
-@click.option("--stage", "stages", multiple=True, metavar="STAGE", help="A stage it carries (repeatable; none: all).")
-@click.option("--site", default="", metavar="SITE", help="Where it stands.")
+@_rights("none: all")
+@NETWORK_KEY
 @pass_invocation
-def approve(invocation: Invocation, *, node: str, role: str, shares: tuple[str, ...], stages: tuple[str, ...], site: str) -> None:
-    """Admit a node that asked to join (see "peer list"; compare the words with the other side first)."""
-    body = bodies.Approve(role=Role(role), shares=list(shares) or None, stages=list(stages) or None, site=site)
+def approve(invocation: Invocation, /, *, node: str, network_key: Path | None, **rights: Any) -> None:
+    """Admit a node that asked to join, as a mirror unless told otherwise (see "peer list"; compare the words with the other side first)."""
+    body = bodies.MemberChange(network_key=_key_text(invocation, network_key), **_wishes(**rights))
     answer = invocation.client().ask("POST", path_of("members", node, "approve"), answer=nouns.Changed, body=body)
     invocation.out.data(answer, f"admitted {clean(answer.name)} ({answer.id})")
 
@@ -202,6 +269,27 @@ def remove(invocation: Invocation, *, node: str, dry_run: bool, yes: bool) -> No
     out.confirm(f"Remove {clean(found.name)} ({found.id}) from the network?", yes=yes)
     answer = client.ask("DELETE", path_of("members", found.id), answer=nouns.Changed)
     out.data(answer, f"removed {clean(answer.name)} ({answer.id})")
+
+
+@peer.command()
+@click.argument("node", metavar="NODE")
+@click.option("--from", "since", callback=values.moment, metavar="TIME", help="When the key was stolen, as 2026-11-12T14:03 or with a zone [now].")
+@click.option("--dry-run", is_flag=True, help="Only say what would become void.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@NETWORK_KEY
+@pass_invocation
+def revoke(invocation: Invocation, *, node: str, since: datetime | None, dry_run: bool, yes: bool, network_key: Path | None) -> None:
+    """A node's key is stolen: end its membership, and take the effect from everything that the key signed from TIME on."""
+    client, out = invocation.client(), invocation.out
+    body = bodies.Revoke(since=since, dry_run=True, network_key=_key_text(invocation, network_key))
+    found = client.ask("POST", path_of("members", node, "revoke"), answer=nouns.Revoked, body=body)
+    what = f"{plural(found.records, 'record')} of it void, {plural(found.names, 'name')} among them"
+    if dry_run:
+        out.data(found, f"would revoke {clean(found.name)} ({found.id}): {what}")
+        return
+    out.confirm(f"Revoke {clean(found.name)} ({found.id})? That makes {what}.", yes=yes)
+    answer = client.ask("POST", path_of("members", found.id, "revoke"), answer=nouns.Revoked, body=msgspec.structs.replace(body, dry_run=False))
+    out.data(answer, f"revoked {clean(answer.name)} ({answer.id}): {what}")
 
 
 @peer.command()

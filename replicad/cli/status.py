@@ -7,7 +7,7 @@ import time
 import click
 
 from replicad.cli import output
-from replicad.cli.client import Client, path_of
+from replicad.cli.client import PAGE_ITEMS, Client, path_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import Output, clean, duration, plural, since, size
 from replicad.server.admin import nouns
@@ -82,7 +82,7 @@ def all_rows(client: Client, *, share: str | None, incomplete: bool) -> nouns.Ma
     rows: list[nouns.Row] = []
     after: str | None = None
     while True:
-        page = client.ask("GET", path_of("matrix"), answer=nouns.Matrix, query={"share": share, "incomplete": incomplete, "after": after})
+        page = client.ask("GET", path_of("matrix"), answer=nouns.Matrix, query={"share": share, "incomplete": incomplete, "after": after, "limit": PAGE_ITEMS})
         rows += page.rows
         if page.next is None:
             return nouns.Matrix(nodes=page.nodes, rows=rows, next=None)

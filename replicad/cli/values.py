@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 import click
 
@@ -23,6 +24,22 @@ def duration(_context: click.Context, _parameter: click.Parameter, value: str | 
     if not found or found[2] not in _UNITS_S:
         raise click.BadParameter(f"{value!r} is not a duration; write for example 90s, 10m, 24h or 2d")
     return float(found[1]) * _UNITS_S[found[2]]
+
+
+def life(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
+    """A duration in whole seconds, or ``*``."""
+    seconds = duration(context, parameter, value) if value != "*" else None
+    return value if seconds is None else int(seconds)
+
+
+def moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+    """A time in ISO 8601; without a zone it is this machine's."""
+    if value is None:
+        return None
+    try:
+        return datetime.fromisoformat(value.strip()).astimezone()
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{value!r} is not a time; write for example 2026-11-12T14:03 or 2026-11-12T14:03:00+01:00") from None
 
 
 def nodes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

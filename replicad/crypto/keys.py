@@ -58,7 +58,15 @@ class SigningKey:
             raise ConfigurationError(f"{path}: the key cannot be read: {error.strerror}") from None
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigurationError(f"{path}: others may read this key (mode {stat.S_IMODE(mode):04o})", hint=f"chmod 600 {path}")
-        return cls(_parse(path, text))
+        return cls.read(text, origin=path)
+
+    @classmethod
+    def read(cls, text: bytes, *, origin: Path | str) -> Self:
+        """From the text of a key file; ConfigurationError if it is none. ``origin``: what the error calls it."""
+        found = _KEY_FILE.fullmatch(text)
+        if not found:
+            raise ConfigurationError(f"{origin}: not a key file (one line, {_LABEL.decode()} and {2 * SIZE_BYTES} hexadecimal digits, expected)")
+        return cls(bytes.fromhex(found[1].decode()))
 
     def save(self, path: Path) -> None:
         """Make the key file with mode 0600, durable on return. ConflictError if it exists (it is never overwritten), ConfigurationError if it cannot be made."""
@@ -83,19 +91,21 @@ class SigningKey:
         return self._key.sign(message).signature
 
 
+def take_over(new: Path, place: Path) -> None:
+    """Put the key file ``new`` in the place of another, durably and at once: there is always one there, and the former is gone. ConfigurationError if the disk refuses."""
+    try:
+        new.replace(place)
+        _sync_directory(place.parent)
+    except OSError as error:
+        raise ConfigurationError(f"{place}: the key cannot be replaced: {error.strerror}") from None
+
+
 def verify(key: NodeId, message: bytes, signature: bytes) -> None:
     """Raise SignatureError unless this is the key's signature of the message. About 55 microseconds; the interpreter lock is released."""
     try:
         _NaclVerifyKey(bytes(key)).verify(message, signature)
     except (BadSignatureError, ValueError):
         raise SignatureError(f"the signature is not that of {key.short}") from None
-
-
-def _parse(path: Path, text: bytes) -> bytes:
-    found = _KEY_FILE.fullmatch(text)
-    if not found:
-        raise ConfigurationError(f"{path}: not a key file (one line, {_LABEL.decode()} and {2 * SIZE_BYTES} hexadecimal digits, expected)")
-    return bytes.fromhex(found[1].decode())
 
 
 def _sync_directory(directory: Path) -> None:

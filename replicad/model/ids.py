@@ -53,9 +53,13 @@ class _Id(bytes):
     @classmethod
     def parse(cls, text: str) -> Self:
         """From the text form; raises InputError."""
-        if len(text) != 2 * SIZE_BYTES or not set(text) <= set("0123456789abcdef"):
+        try:
+            value = bytes.fromhex(text)
+        except ValueError:
+            value = b""
+        if len(value) != SIZE_BYTES or value.hex() != text:
             raise InputError(f"{cls.__name__}: 64 lower-case hexadecimal digits expected, got {text[:80]!r}")
-        return cls(bytes.fromhex(text))
+        return cls(value)
 
 
 class Digest(_Id):
@@ -137,9 +141,13 @@ class Stamp(int):
     @classmethod
     def parse(cls, text: str) -> Self:
         """From the text form; raises InputError."""
-        if len(text) != 16 or not set(text) <= set("0123456789abcdef"):
+        try:
+            value = int.from_bytes(bytes.fromhex(text))
+        except ValueError:
+            value = -1
+        if f"{value:016x}" != text:
             raise InputError(f"a stamp is 16 lower-case hexadecimal digits, got {text[:40]!r}")
-        return cls.checked(int(text, 16))
+        return cls.checked(value)
 
 
 def check_share_name(name: str) -> str:

@@ -12,7 +12,7 @@ from replicad.model.records import Role
 class Member:
     """A node that holds at least one grant in force. ``role`` and ``shares`` are those of all its grants together; ``name``, ``site`` and ``stages`` (what it carries) those of the newest, made at ``admitted`` by ``admitted_by``.
 
-    ``shares`` and ``stages`` are None for "all".
+    ``shares``, ``stages`` and ``paths`` (collision keys below which it may publish) are None for "all". ``until`` is the last stamp of the longest life among its grants, None if one has no end.
     """
 
     id: NodeId
@@ -23,6 +23,14 @@ class Member:
     stages: frozenset[str] | None
     admitted: Stamp
     admitted_by: NodeId
+    paths: frozenset[str] | None = None
+    until: Stamp | None = None
+
+    def life_left(self, now_ms: int) -> float:
+        """Which part of its life is left, 1.0 to 0.0; 1.0 without end."""
+        if self.until is None:
+            return 1.0
+        return max(0.0, self.until.ms - now_ms) / max(1, self.until.ms - self.admitted.ms)
 
     def has_share(self, share: str) -> bool:
         """Whether records and content of that share may go to this member. The network's own chains may go to every member."""

@@ -20,6 +20,7 @@ PAYLOAD_BYTES_MAX = 64 * 1024
 SUPERSEDES_MAX = 256
 SHARES_MAX = 1024
 STAGES_MAX = 16
+PATHS_MAX = 256
 CUT_ENDS_MAX = 512
 NAME_MAX = 63
 LABEL_MAX = 255
@@ -36,7 +37,10 @@ class Role(StrEnum):
     @property
     def rank(self) -> int:
         """0 mirror, 1 publisher, 2 admin."""
-        return list(Role).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -78,10 +82,13 @@ class Grant(msgspec.Struct, frozen=True):
     role: Role
     site: Annotated[str, msgspec.Meta(max_length=NAME_MAX)] = ""
     shares: _Shares | None = None
-    paths: Annotated[tuple[_Path, ...], msgspec.Meta(max_length=256)] | None = None
+    paths: Annotated[tuple[_Path, ...], msgspec.Meta(max_length=PATHS_MAX)] | None = None
     stages: _Stages | None = None
     until: Stamp | None = None
     invite: Digest | None = None
+
+
+Reason = Literal["remove", "revoke", "change", "rotate"]
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -91,7 +98,7 @@ class Cut(msgspec.Struct, frozen=True):
 
     subject: NodeId
     ends: dict[Annotated[str, msgspec.Meta(max_length=63)], Annotated[tuple[RecordId, ...], msgspec.Meta(max_length=CUT_ENDS_MAX)]]
-    reason: Literal["remove", "revoke", "change", "rotate"]
+    reason: Reason
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -207,7 +207,7 @@ class Link:
             while frame := await self._frames.receive():
                 self._heard_s = time.monotonic()
                 message = decode(self.session.unprotect(frame) if self.protected else frame)
-                if not self._own(message) and (working := dispatch(self, message)) is not None:
+                if message is not None and not self._own(message) and (working := dispatch(self, message)) is not None:
                     self._handling = True
                     await working
                     self._handling = False

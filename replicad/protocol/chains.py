@@ -17,14 +17,14 @@ import msgspec
 from replicad.crypto.hashing import sha256
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp, to_binary
 from replicad.model.records import Cut, Header, Record
-from replicad.protocol.runs import ENDS_MAX, Place, Run, Segment, Tree
+from replicad.protocol.runs import ENDS_MAX, Fork, Place, Run, Segment, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, MutableMapping
 
     from replicad.protocol.wire import End
 
-__all__ = ["ENDS_MAX", "Admission", "Chains", "Place", "Run", "Segment", "mentions"]
+__all__ = ["ENDS_MAX", "Admission", "Chains", "Fork", "Place", "Run", "Segment", "mentions"]
 
 RUNS_MAX = 4096
 """Runs of one chain that are kept (3 MiB of memory): a node starts so many times in eleven years of daily restarts; only a stolen key makes more."""
@@ -180,10 +180,21 @@ class Chains:
         run = self._runs[place.run]
         return self._trees[run.share][run.origin].is_void(place.run, place.seq)
 
+    def forks(self, origin: NodeId) -> list[Fork]:
+        """The proofs that this key is used twice, of all shares."""
+        return [fork for share in self.shares_of(origin) for fork in self._trees[share][origin].forks()]
+
     def sound_ends(self, origin: NodeId, share: str) -> list[Segment]:
         """What a cut that keeps everything must name: the last record (``last_seq``) of each of these segments."""
         tree = self._tree(origin, share)
         return [Segment(number, tree.runs[number].first_seq, seq) for number, seq in tree.sound_ends()] if tree else []
+
+    def line(self, end: Segment) -> list[Segment]:
+        """That segment and all that stands before it in its chain, the newest first."""
+        found = [end]
+        while parent := self._runs[found[-1].run].parent:
+            found.append(Segment(parent[0], self._runs[parent[0]].first_seq, parent[1]))
+        return found
 
     def anchor(self, ids: Iterable[RecordId], places: Mapping[RecordId, Place]) -> None:
         """Remember where these records stand, now or once they come: a cut names them."""

@@ -52,13 +52,28 @@ def parse(envelope: Envelope, network: NodeId) -> Record:
     """Verify and parse: the only way from a stranger's bytes to a ``Record``. SignatureError or RecordError. About 80 microseconds, nearly all of it the signature."""
     record_id = envelopes.verify(envelope, network)
     _check_size(envelope.payload)
-    fields = _canonical_object(envelope.payload)
-    record = restore(envelope, record_id)
+    record = _if_plain(envelope, record_id) or _if_canonical(envelope, record_id)
     if record.header.origin != envelope.key:
         raise RecordError("the origin is not the key that signed", code="bad-origin")
-    _check_spelling(fields, record)
     _check_header(record.header, envelope.type)
     _check_body(record.body)
+    return record
+
+
+def _if_plain(envelope: Envelope, record_id: RecordId) -> Record | None:
+    """The record if its payload is, byte for byte, what this version would write for these values: nearly all are, and then it is canonical. Saves a fifth of ``parse``."""
+    try:
+        record = restore(envelope, record_id)
+    except RecordError:
+        return None
+    return record if _CANONICAL.encode(_fields(record.header) | _fields(record.body)) == envelope.payload else None
+
+
+def _if_canonical(envelope: Envelope, record_id: RecordId) -> Record:
+    """The record if its payload is canonical, with fields that this version does not know or without optional ones. RecordError says what is wrong."""
+    fields = _canonical_object(envelope.payload)
+    record = restore(envelope, record_id)
+    _check_spelling(fields, record)
     return record
 
 

@@ -41,6 +41,16 @@ class Segment(NamedTuple):
     last_seq: int
 
 
+class Fork(NamedTuple):
+    """Proof that a key is used twice: an incarnation that is no line from ``seq`` on. ``witnesses`` are the last records of segments, one on each branch; ``last_hlc`` is the newest stamp behind it."""
+
+    share: str
+    incarnation: Stamp
+    seq: int
+    witnesses: tuple[Segment, ...]
+    last_hlc: Stamp
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """Consecutive records of one incarnation. ``number`` is this node's own name for it; ``parent`` is (run number, seq) of the first one's predecessor, None at the start of a chain."""
@@ -166,6 +176,15 @@ class Tree:
     def reaches(self, incarnation: Stamp, seq: int) -> bool:
         """Whether some record of that incarnation at or behind that seq is here."""
         return any(run.last_seq >= seq for run in self._incarnations.get(incarnation, ()))
+
+    def forks(self) -> list[Fork]:
+        """Every incarnation that was found forked, oldest first."""
+        found = []
+        for incarnation, seq in sorted(self._forks.items()):
+            branches = [run for run in self._incarnations[incarnation] if run.last_seq >= seq]
+            witnesses = tuple(Segment(run.number, run.first_seq, max(seq, run.first_seq)) for run in branches)
+            found.append(Fork(branches[0].share, incarnation, seq, witnesses, max(run.last_hlc for run in branches)))
+        return found
 
     def _opening(self, incarnation: Stamp) -> Run:
         return min(self._incarnations[incarnation], key=lambda run: run.first_seq)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from replicad.model import paths
-from replicad.model.ids import NETWORK_SHARE, NodeId, Stamp
+from replicad.model.ids import NETWORK_SHARE, STAMP_MAX, NodeId, Stamp
 from replicad.model.members import Member, Share
 from replicad.model.records import Cut, Entry, Grant, Policy, Record, Role, Tombstone, Unknown
 from replicad.protocol.tenures import Authority, Held, Tenure
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from replicad.model.ids import RecordId
     from replicad.protocol.chains import Chains
-    from replicad.protocol.runs import Place
+    from replicad.protocol.runs import Fork, Place
 
 REASONS = ("stranger", "no-grant", "unknown-type", "role", "share", "stage", "path", "early", "expired", "fork", "cut")
 """What ``why_not`` answers. "stranger": never had a grant; "no-grant": none of its grants counts; "early": older than the grant; "expired": after the grant's life; the others name what forbids it."""
@@ -83,6 +83,11 @@ class Trust:
         role = self._subjects.get(origin)
         return role is not None and role.rank >= (Role.ADMIN if share == NETWORK_SHARE else Role.PUBLISHER).rank
 
+    def named(self) -> dict[NodeId, str]:
+        """Every key that some grant names, counting or not, with its name in the newest of them: former members are still spoken of."""
+        grants = [(held.order, body) for held in self._grants if isinstance(body := held.record.body, Grant)]
+        return {body.subject: body.name for _, body in sorted(grants, key=lambda pair: pair[0])}
+
     def grants_of(self, subject: NodeId) -> list[Grant]:
         """Every grant that names the key, counting or not, in order of arrival."""
         return [body for held in self._grants if isinstance(body := held.record.body, Grant) and body.subject == subject]
@@ -129,10 +134,18 @@ class Trust:
             self._members_valid_ms = range(now_ms, min((Stamp(tenure.until).ms + 1 for tenures in alive.values() for tenure in tenures), default=_NEVER_MS))
         return self._members
 
-    def may_end(self, author: NodeId, subject: NodeId, at: Stamp) -> bool:
-        """Whether a cut that ``author`` makes now, with clock ``at``, would end every grant of ``subject`` that is in force. An admin ends mirrors, publishers, itself and the admins below it."""
-        in_force, offices = self._in_force(subject, at), [tenure for tenure in self._in_force(author, at) if tenure.is_admin]
-        return author == self._network or all(tenure.yields_to(author, offices) for tenure in in_force)
+    def may_end(self, author: NodeId, subject: NodeId, at: Stamp, *, past: bool = False) -> bool:
+        """Whether a cut that ``author`` makes now, with clock ``at``, would take effect on every grant of ``subject`` that is in force; with ``past`` also on those that are over, under which old
+        records count. An admin ends mirrors, publishers, itself and the admins below it.
+        """
+        subjects = self._settled().tenures.get(subject, []) if past else self._in_force(subject, at)
+        offices = [tenure for tenure in self._in_force(author, at) if tenure.is_admin]
+        return author == self._network or all(tenure.yields_to(author, offices) for tenure in subjects)
+
+    def forks(self, node: NodeId, at: Stamp) -> list[Fork]:
+        """The proofs of equivocation of a member that no admin has decided about: something under a grant in force is void for them."""
+        since = min((tenure.hlc for tenure in self._in_force(node, at)), default=at)
+        return [fork for fork in self._chains.forks(node) if fork.last_hlc > since]
 
     def shares(self) -> Mapping[str, Share]:
         """Every share that exists, by name; removed ones are absent."""
@@ -177,10 +190,24 @@ def _rights(tenures: Iterable[Tenure]) -> object:
 def _member(node: NodeId, tenures: list[Tenure]) -> Member:
     """What the grants in force add up to: the highest role, the shares of all of them; name, site and the stages it carries are those of the newest."""
     newest = tenures[-1]
+    below = [None if tenure.is_admin else tenure.grant.paths for tenure in tenures if tenure.grant.role is not Role.MIRROR]
+    paths = frozenset(path for prefixes in below for path in prefixes or ()) if below and None not in below else None
+    until = max(tenure.until for tenure in tenures)
     shares = None if any(tenure.shares is None or tenure.is_admin for tenure in tenures) else frozenset().union(*(tenure.shares or () for tenure in tenures))
     stages = None if newest.grant.stages is None else frozenset(newest.grant.stages)
     role = max((tenure.grant.role for tenure in tenures), key=lambda role: role.rank)
-    return Member(node, newest.grant.name, role, newest.grant.site, shares, stages, newest.hlc, newest.record.header.origin)
+    return Member(
+        node,
+        newest.grant.name,
+        role,
+        newest.grant.site,
+        shares,
+        stages,
+        newest.hlc,
+        newest.record.header.origin,
+        paths,
+        None if until == STAMP_MAX else Stamp(until),
+    )
 
 
 def _share(policies: list[Held]) -> Share | None:

@@ -1,12 +1,13 @@
 """The messages of a link: small frozen types, msgpack on the wire, bounded on decoding.
 
 One WebSocket binary frame carries one message, at most ``FRAME_BYTES_MAX``. The handshake (``ClientHello``, ``ServerHello``, ``Finish``) comes first; everything else only after it. A
-message that does not decode is the peer's fault: ``PeerError``. Specification: docs/protocol.md, "Link messages".
+message that does not decode is the peer's fault: ``PeerError``. Except for what a later version may add: items after the known ones, and messages of other names, are ignored. Specification:
+docs/protocol.md, "Messages"; tests/protocol/wire_version_1.json has one encoded frame of each.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -284,6 +285,8 @@ Message = (
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=to_binary)
 _HANDSHAKE: msgspec.msgpack.Decoder[Handshake] = msgspec.msgpack.Decoder(Handshake, dec_hook=from_wire)
 _MESSAGE: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message, dec_hook=from_wire)
+_ITEMS: msgspec.msgpack.Decoder[list[msgspec.Raw]] = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_NAMES = frozenset(kind.__struct_config__.tag for kind in get_args(Message))
 
 
 def encode(message: Handshake | Message) -> bytes:
@@ -296,9 +299,14 @@ def decode_handshake(frame: bytes) -> Handshake:
     return _decode(_HANDSHAKE, frame)
 
 
-def decode(frame: bytes) -> Message:
-    """A message of an established link, or PeerError("bad-frame")."""
-    return _decode(_MESSAGE, frame)
+def decode(frame: bytes) -> Message | None:
+    """A message of an established link; None for one whose name this version does not know, which is to be ignored. Anything else is PeerError("bad-frame")."""
+    try:
+        return _decode(_MESSAGE, frame)
+    except PeerError:
+        if _is_foreign(frame):
+            return None
+        raise
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[_T], frame: bytes) -> _T:
@@ -308,3 +316,14 @@ def _decode(decoder: msgspec.msgpack.Decoder[_T], frame: bytes) -> _T:
         return decoder.decode(frame)
     except (msgspec.DecodeError, InputError, ValueError, RecursionError) as error:
         raise PeerError(f"frame does not decode: {error}", code="bad-frame") from None
+
+
+def _is_foreign(frame: bytes) -> bool:
+    """Whether it has the form of a message - an array that begins with a name - and the name is none of ours."""
+    if len(frame) > FRAME_BYTES_MAX:
+        return False
+    try:
+        items = _ITEMS.decode(frame)
+        return bool(items) and msgspec.msgpack.decode(items[0], type=str) not in _NAMES
+    except (msgspec.DecodeError, ValueError):
+        return False

@@ -117,10 +117,10 @@ class Ingest:
     def _check_rights(self, where: _Where, items: Sequence[Item], keys: Sequence[str]) -> None:
         replica = self._catalog.replica
         at = Stamp(max(replica.clock.last + 1, Stamp.of(self._clock_ms())))
+        own = replica.trust.members(self._clock_ms()).get(self._catalog.node)
+        why = "no grant of it covers that" + (f"; it may publish below {', '.join(sorted(own.paths))}" if own and own.paths else "")
         _refuse(
-            NotAllowedError(
-                f"this node may not publish {where.share.name}/{item.path} at stage {where.stage}: no grant of it covers that", hint="replicad peer list"
-            )
+            NotAllowedError(f"this node may not publish {where.share.name}/{item.path} at stage {where.stage}: {why}", hint="replicad peer list")
             for item, key in zip(items, keys, strict=True)
             if not replica.trust.may(self._catalog.node, share=where.share.name, path_key=key, stage=where.stage, role=Role.PUBLISHER, at=at)
         )

@@ -1,6 +1,6 @@
 """Keeps links to the other members: dials whoever should be linked and is not, finds out whose peer door answers, closes links of nodes that are members no more.
 
-Up to ``FULL_MESH_MAX`` members everybody links with everybody; beyond, ``LINKS_NEAR`` at the site and ``LINKS_FAR`` outside, chosen by rendezvous so that the choice is stable and spread. Addresses
+Up to ``FULL_MESH_MAX`` members everybody links with everybody; beyond, ``LINKS_NEAR`` at the site and ``LINKS_FAR`` outside (``neighbours``), and others instead of those that cannot be reached. Addresses
 come from the members' own heads and from the configuration (``connect``). Whoever cannot be reached is tried again after a pause that doubles up to ``RetryConfig.pause_max_s``; a new address, a
 link from the other side or a change of members forgets the pause.
 
@@ -97,6 +97,7 @@ class Links:
     _probes: dict[NodeId, _Probe] = field(default_factory=dict)
     _seeds: dict[str, _Attempt] = field(default_factory=dict)
     _skews: dict[NodeId, int] = field(default_factory=dict)
+    _chosen: tuple[Mapping[NodeId, Member], frozenset[NodeId]] = field(default_factory=lambda: ({}, frozenset()))
     _group: asyncio.TaskGroup | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -163,8 +164,17 @@ class Links:
         own = self.table.own
         others = members.keys() - {own}
         if len(others) >= FULL_MESH_MAX and own in members:
-            others = set(neighbours(own, members))
+            if self._chosen[0] is not members:
+                self._chosen = members, frozenset(neighbours(own, members))
+            others = set(self._chosen[1])
+            if len(self.table.all()) < LINKS_NEAR + LINKS_FAR:
+                others |= set(neighbours(own, {node: member for node, member in members.items() if node == own or self._may_answer(node)}))
         return {node for node in others if self.table.get(node) is None}
+
+    def _may_answer(self, node: NodeId) -> bool:
+        """Whether a member is linked or could be: it has an address, and the last attempt did not fail."""
+        attempt = self._attempts.get(node)
+        return self.table.get(node) is not None or (bool(self._door(node)) and not (attempt and attempt.error))
 
     def _members_changed(self) -> None:
         members = self.members()
@@ -301,13 +311,17 @@ class Links:
 
 
 def neighbours(own: NodeId, members: Mapping[NodeId, Member]) -> list[NodeId]:
-    """Whom a node of a large network dials: the members of its site, and of the others, with whom it has the greatest rendezvous weight (the same from both sides)."""
+    """Whom a node of a large network dials: of its site and of the others whoever follows it in the order of ids, and then those with whom it has the greatest rendezvous weight (the same from
+    both sides). The first makes a ring through all members, so that the links connect the network whatever the weights are; the second make it wide.
+    """
+    others = members.keys() - {own}
+    following = min((node for node in others if node > own), default=min(others, default=own))
 
-    def weight(node: NodeId) -> bytes:
-        return hashlib.sha256(bytes(min(own, node)) + bytes(max(own, node))).digest()
+    def weight(node: NodeId) -> tuple[bool, bytes]:
+        return node == following, hashlib.sha256(bytes(min(own, node)) + bytes(max(own, node))).digest()
 
-    others = sorted(members.keys() - {own}, key=weight, reverse=True)
-    near = [node for node in others if members[node].site == members[own].site][:LINKS_NEAR]
-    far = [node for node in others if members[node].site != members[own].site][:LINKS_FAR]
-    rest = [node for node in others if node not in near and node not in far]
+    ranked = sorted(others, key=weight, reverse=True)
+    near = [node for node in ranked if members[node].site == members[own].site][:LINKS_NEAR]
+    far = [node for node in ranked if members[node].site != members[own].site][:LINKS_FAR]
+    rest = [node for node in ranked if node not in near and node not in far]
     return near + far + rest[: LINKS_NEAR + LINKS_FAR - len(near) - len(far)]

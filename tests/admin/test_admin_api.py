@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 
+from replicad.model.ids import Digest, Stamp
+from replicad.protocol.gossip.heads import HeadEnd
 from support.admin_door import TOKEN, Door
 
 pytestmark = pytest.mark.sockets
@@ -33,7 +36,7 @@ async def test_a_problem_is_a_document_with_code_and_hint(door: Door) -> None:
         ("POST", "/shares", b"{", "request body"),
         ("POST", "/shares", b"\xff\xfe", "request body"),
         ("GET", "/entries?limit=0", None, "limit"),
-        ("GET", "/entries?limit=1001", None, "limit"),
+        ("GET", "/entries?limit=5001", None, "limit"),
         ("GET", "/entries?colour=red", None, "colour"),
         ("GET", "/entries?limit=1&limit=2", None, "twice"),
         ("GET", "/entries?after=nonsense", None, "after"),
@@ -206,6 +209,30 @@ async def test_status_tells_how_it_is(door: Door) -> None:
             "node": str(other.key.id),
         }
     ]
+
+
+async def test_what_heads_show_to_be_wrong_is_said_with_the_next_command(door: Door) -> None:
+    other = await door.admit("nyc2")
+    behind: dict[str, Any] = {
+        "missing_count": 3,
+        "missing_bytes": 4 << 20,
+        "ends": (HeadEnd(other.key.id, Stamp(1), 7, Stamp(7)),),
+        "frontier": Digest(bytes(32)),
+    }
+    for age_ms in range(700_000, 0, -60_000):
+        other.says("munki", age_ms=age_ms, **behind)
+    other.says("munki", **behind | {"ends": ()})
+    status = (await door.ask("GET", "/status")).json
+    told = {one["code"]: one for one in status["problems"] if one["code"] != "peer-offline"}
+    assert status["node"]["state"] == "degraded"
+    assert told.keys() == {"peer-lags", "peer-frozen", "peer-went-back"}
+    assert told["peer-lags"]["message"].startswith("nyc2 lags by 3 files, 4.0 MiB, since 20")
+    assert told["peer-lags"]["hint"] == "replicad matrix --incomplete"
+    assert told["peer-frozen"]["message"].startswith("nyc2 is there but has taken nothing new of share munki since 20")
+    assert told["peer-frozen"]["hint"] == "replicad peer check nyc2"
+    assert {one["node"] for one in told.values()} == {str(other.key.id)}
+    findings = [one["message"] for one in (await door.ask("GET", "/doctor")).json["findings"] if one["check"] == "heads"]
+    assert findings == [one["message"] for one in told.values()]
 
 
 async def test_the_doctor_warns_of_the_network_key(door: Door) -> None:

@@ -16,6 +16,7 @@ from catalog_world import SHARE, World, audit, content_of, copy, entry, key, row
 
 from replicad.catalog import database as database_module
 from replicad.catalog.memory import HeldSet
+from replicad.catalog.migrations import scripts
 from replicad.errors import ConfigurationError
 from replicad.model.ids import NodeId
 from replicad.model.records import Grant, Role
@@ -85,7 +86,7 @@ async def test_a_newer_catalog_is_refused(world: World) -> None:
     connection = sqlite3.connect(world.path("ann"))
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    await expect_refusal(world, world.path("ann"), "has schema 99, this program knows up to 1")
+    await expect_refusal(world, world.path("ann"), f"has schema 99, this program knows up to {len(scripts())}")
 
 
 async def test_somebody_elses_database_is_refused(world: World) -> None:

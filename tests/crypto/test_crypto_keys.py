@@ -156,6 +156,31 @@ def test_the_equation_is_cofactorless() -> None:
         assert is_valid(key, message, signature) is (residue == 0)
 
 
+def test_small_components_of_key_and_r_must_cancel() -> None:
+    """R with a small component, by an honest key (0 of 8) or one with such a component itself: cofactored everything holds, ours only where the components add up to nothing."""
+    secret, nonce = 31337, 99
+    for in_key, in_r in ((0, 1), (0, 7), (0, 0), (1, 1), (1, 5), (3, 2)):
+        key = reference.encode(reference.add(reference.times(secret, reference.BASE), reference.times(in_key, reference.TORSION)))
+        r = reference.encode(reference.add(reference.times(nonce, reference.BASE), reference.times(in_r, reference.TORSION)))
+        for residue in range(8) if in_key else (3,):
+            message = message_where(lambda challenge, residue=residue: challenge % 8 == residue, r, key)
+            signature = r + scalar((nonce + reference.challenge(r, key, message) * secret) % reference.ORDER)
+            assert reference.lenient(key, message, signature)
+            assert is_valid(key, message, signature) is ((in_r + residue * in_key) % 8 == 0 if in_key else in_r == 0)
+
+
+@pytest.mark.parametrize(
+    "spelling", [reference.P, reference.P + 1, 1 | 1 << 255, reference.P - 1 | 1 << 255], ids=["p for 0", "p + 1 for 1", "1, sign", "-1, sign"]
+)
+def test_r_in_a_second_spelling_is_refused(spelling: int) -> None:
+    secret, r = 4711, scalar(spelling)
+    key = reference.encode(reference.times(secret, reference.BASE))
+    signature = r + scalar(reference.challenge(r, key, b"m") * secret % reference.ORDER)
+    assert reference.encode(reference.decode(r)) != r
+    assert reference.lenient(key, b"m", signature)
+    assert not is_valid(key, b"m", signature)
+
+
 def test_key_file_round_trip(tmp_path: Path) -> None:
     key, path = SigningKey.generate(), tmp_path / "node.key"
     key.save(path)

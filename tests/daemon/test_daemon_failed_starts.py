@@ -64,7 +64,7 @@ def test_a_start_that_must_fail(network: Network, tmp_path: Path, spoil: Spoil, 
     node = network.node("ams1")
     spoil(node, tmp_path)
     process = node.launch()
-    assert process.wait(deadline_s=15) == code, process.output()
+    assert process.wait(deadline_s=60) == code, process.output()
     said = [line for line in process.output().splitlines() if not re.match(r"\d{4}-\d\d-\d\dT", line)]
     assert re.search(words, said[0]), said
     assert said[0].startswith("error: ")
@@ -77,7 +77,7 @@ def test_a_taken_port(network: Network, door: str) -> None:
     port = {"downloads": node.downloads_port, "admin": node.admin_port}[door]
     with socket.create_server(("127.0.0.1", port)):
         process = node.launch()
-        assert process.wait(deadline_s=15) == 1, process.output()
+        assert process.wait(deadline_s=60) == 1, process.output()
     assert re.search(rf"error: cannot listen on {door}\.listen = 127\.0\.0\.1:{port}: Address already in use", process.output())
     assert "Traceback" not in process.output()
     node.start()
@@ -88,7 +88,7 @@ def test_a_second_daemon_on_the_same_data(network: Network) -> None:
     first = node.process
     assert first is not None
     second = node.launch()
-    assert second.wait(deadline_s=15) == 1
+    assert second.wait(deadline_s=60) == 1
     assert f"in use by another daemon (process {first.pid})" in second.output()
     assert node.cli("status").code == 0
     assert first.stop() == 0

@@ -219,6 +219,7 @@ class Network:
         self.parsed: dict[bytes, Record] = {}
         self.heard: list[tuple[NodeId, NodeId, Message]] = []
         self.spy: Callable[[Node, NodeId, Message], bool] | None = None
+        self.dialect: Callable[[Node, bytes], Iterable[bytes]] = lambda _sender, frame: (frame,)
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._last_arrival: dict[tuple[NodeId, NodeId], int] = defaultdict(int)
@@ -292,11 +293,12 @@ class Network:
             if not self.wire.reorder:
                 arrival = max(arrival, self._last_arrival[sender.id, to])
                 self._last_arrival[sender.id, to] = arrival
-            self.at_ms(arrival, lambda: self._deliver(sender.id, to, frame, generation))
+            for piece in self.dialect(sender, frame):
+                self.at_ms(arrival, lambda piece=piece: self._deliver(sender.id, to, piece, generation))
 
     def _deliver(self, sender: NodeId, to: NodeId, frame: bytes, generation: int) -> None:
-        if self.links.get(frozenset((sender, to))) == generation:
-            self.nodes[to].handle(Heard(sender, decode(frame)))
+        if self.links.get(frozenset((sender, to))) == generation and (message := decode(frame)) is not None:
+            self.nodes[to].handle(Heard(sender, message))
 
     # -- time ---------------------------------------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+import msgspec
 import pytest
 from gossip_network import Network, Node, Wire, entry
 
@@ -68,6 +69,28 @@ def test_a_healed_partition_agrees_when_the_links_are_back(dice: random.Random) 
     net.mesh()
     assert net.run(10 * ROUND_S, until=net.agree) < 2
     assert net.agree()
+
+
+def test_a_network_with_a_node_of_a_later_version_agrees(dice: random.Random) -> None:
+    """It adds items to every message and says things that the others have never heard of."""
+    net = network(dice, 5)
+    nodes = list(net.nodes.values())
+    later = nodes[2]
+
+    def speak(sender: Node, frame: bytes) -> list[bytes]:
+        if sender is not later:
+            return [frame]
+        return [msgspec.msgpack.encode(["later", {"x": 1}]), msgspec.msgpack.encode([*msgspec.msgpack.decode(frame, strict=False), "more", None])]
+
+    net.dialect = speak
+    for first, second in itertools.pairwise(nodes):
+        net.link(first, second)
+    for node in nodes:
+        node.publish("munki", 2)
+    net.run(60, until=net.agree)
+    assert net.agree()
+    assert len(nodes[0].replica.chains.frontier("munki")) == len(nodes)
+    assert not any(node.accused for node in nodes)
 
 
 def test_links_that_come_and_go_do_not_matter(dice: random.Random) -> None:

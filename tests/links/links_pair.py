@@ -13,7 +13,7 @@ from replicad.net.link import Frames, Link, LinkConfig
 from replicad.net.links import LinkTable
 from replicad.net.memory import pipe
 from replicad.protocol.handshake import Identity
-from replicad.protocol.wire import Message, Pull
+from replicad.protocol.wire import PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Message, Pull
 from support.waiting import until
 
 NETWORK = SigningKey(bytes([1] * 32)).id
@@ -31,10 +31,11 @@ class End:
     heard: list[Message] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    versions: tuple[int, int] = (PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX)
 
     @property
     def identity(self) -> Identity:
-        return Identity(self.key, NETWORK, None)
+        return Identity(self.key, NETWORK, None, self.versions)
 
     def serve(self, link: Link) -> None:
         self.group.create_task(self._serve(link))

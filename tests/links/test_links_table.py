@@ -6,7 +6,9 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 import pytest
 from links_pair import KEYS, NETWORK, connect, ends, linked, pull
 
@@ -19,7 +21,7 @@ from replicad.net.link import Link, LinkConfig
 from replicad.net.links import SIMULTANEOUS_S, supersedes
 from replicad.net.memory import PIPE_FRAMES_MAX, MemoryFrames, pipe
 from replicad.protocol.handshake import Identity
-from replicad.protocol.wire import Compare, Heads, Message, Records, Renew, encode
+from replicad.protocol.wire import PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Compare, Heads, Message, Records, Renew, encode
 from support.waiting import until
 
 
@@ -33,6 +35,37 @@ async def test_messages_arrive_in_order_in_both_directions() -> None:
         assert [message.number for message in two.heard] == list(range(1, 500))
         assert one.heard == two.heard
         assert (one.events, two.events) == ([f"up {two.key.id.short}"], [f"up {one.key.id.short}"])
+
+
+class Later(msgspec.Struct, array_like=True, tag="later"):
+    """A message of a version that does not exist yet."""
+
+    what: str
+
+
+@pytest.mark.parametrize("newer_opens", [True, False])
+async def test_a_node_of_the_version_before_links_with_one_of_the_next(newer_opens: bool) -> None:
+    """They speak the older version, and what only the newer one knows is ignored."""
+    async with ends() as (older, newer):
+        newer.versions = (PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX + 1)
+        pair = await linked(newer, older) if newer_opens else await linked(older, newer)
+        at_newer = pair[0] if newer_opens else pair[1]
+        unknown: Any = Later("something new")
+        for number in (1, 2):
+            at_newer.send(unknown)
+            at_newer.send(pull(number))
+        await until(lambda: len(older.heard) == 2, what="what both versions know")
+        assert not any(link.closed for link in pair)
+
+
+async def test_nodes_without_a_common_version_refuse_each_other_and_say_why() -> None:
+    async with ends() as (older, newer):
+        newer.versions = (PROTOCOL_VERSION_MAX + 1, PROTOCOL_VERSION_MAX + 2)
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await connect(newer, older)
+        codes = {error.error_code: error.message for error in caught.value.exceptions if isinstance(error, PeerError)}
+        assert codes.keys() == {"version"}
+        assert "2 to 3 offered, 1 to 1 spoken here" in codes["version"]
 
 
 async def test_round_trip_is_measured() -> None:
@@ -262,6 +295,18 @@ async def test_two_nodes_that_dial_each_other_keep_the_same_link(first_opener: i
         at_one.send(pull(1))
         at_two.send(pull(1))
         await until(lambda: one.heard and two.heard, what="messages over the link that stayed")
+
+
+async def test_the_end_of_the_last_link_with_a_member_is_remembered() -> None:
+    async with ends() as (one, two):
+        assert one.table.parted_s(two.key.id) is None
+        await linked(two, one)
+        assert one.table.parted_s(two.key.id) is None
+        two.table.close_all("bye")
+        await until(lambda: one.ended, what="the end of the link")
+        parted_s = one.table.parted_s(two.key.id)
+        assert parted_s is not None
+        assert 0 <= parted_s < 60
 
 
 async def test_a_node_that_dials_again_has_lost_the_old_link() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replicad.errors import ConflictError
 from replicad.model.ids import Stamp
-from replicad.protocol.clock import FUTURE_MAX_MS, HybridClock, is_future
+from replicad.protocol.clock import FUTURE_MAX_MS, HybridClock, check_may_author, contradiction_ms, is_future
 
 TIMES_MS = st.integers(0, 2**47 - 1 - FUTURE_MAX_MS)
 
@@ -36,6 +38,33 @@ def test_is_later_than_what_it_observed() -> None:
 def test_ten_minutes_are_not_the_future() -> None:
     assert not is_future(Stamp.of(1000 + FUTURE_MAX_MS, 0xFFFF), 1000)
     assert is_future(Stamp.of(1001 + FUTURE_MAX_MS), 1000)
+
+
+@pytest.mark.parametrize(
+    ("skews_s", "apart_s"),
+    [
+        ([], 0),
+        ([400], 400),
+        ([-400], 400),
+        ([0, 900], 0),
+        ([400, -500], 400),
+        ([1, 2, 900], 2),
+        ([1, 900, -900], 900),
+        ([0, 0, 900, 900], 0),
+    ],
+)
+def test_what_most_peers_say_about_the_clock_decides_whether_a_node_signs(skews_s: list[int], apart_s: int) -> None:
+    skews_ms = [1000 * skew for skew in skews_s]
+    assert contradiction_ms(skews_ms) == 1000 * apart_s
+    if apart_s >= 300:
+        with pytest.raises(ConflictError) as refused:
+            check_may_author(skews_ms)
+        assert refused.value.error_code == "clock-skew"
+    else:
+        check_may_author(skews_ms)
+    check_may_author([299_999])
+    with pytest.raises(ConflictError):
+        check_may_author([-300_000])
 
 
 @given(st.lists(st.tuples(st.booleans(), TIMES_MS), max_size=30))

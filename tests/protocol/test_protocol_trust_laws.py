@@ -193,6 +193,34 @@ def test_cutting_all_of_the_sound_ends_takes_nothing_back(world: World) -> None:
 
 
 @LAWS
+@given(worlds(), st.sampled_from(NAMES[1:]), st.floats(0, 1))
+def test_a_cut_at_a_time_takes_back_what_is_not_before_it_and_nothing_else(world: World, name: str, part: float) -> None:
+    """What `peer revoke --from` signs: in every line of the chains, the last record before the time."""
+    node = node_with(world)
+    subject, chains = world.id(name), node.replica.chains
+    stamps = sorted({record.header.hlc for record in world.said})
+    before = stamps[int(part * (len(stamps) - 1))]
+    stored = {(place.run, place.seq): record for record in node.stored for place in [node.places[record.id]]}
+    ends: dict[str, list[Record]] = {}
+    for share in chains.shares_of(subject):
+        lines = [
+            [stored[piece.run, seq] for piece in chains.line(end) for seq in range(piece.last_seq, 0, -1) if seq >= piece.first_seq]
+            for end in chains.sound_ends(subject, share)
+        ]
+        last = (next((record for record in line if record.header.hlc < before), None) for line in lines)
+        ends[share] = list({record.id: record for record in last if record}.values())
+    counted = {record.id for record in node.stored if record.header.origin == subject and node.counts(record)}
+    voided = any(chains.is_void(node.places[record.id]) for record in node.stored if record.header.origin == subject)
+    world.time = max(world.time, *(record.header.hlc.ms for record in world.said))
+    node.deliver([world.cut("network", name, ends)])
+    still = {record.id for record in node.stored if record.header.origin == subject and node.counts(record)}
+    assert {record.id for record in node.stored if record.id in still and record.header.hlc >= before} == set()
+    ordained = {record.id for record in node.stored if record.header.origin == subject and record.header.share == "" and record.id in counted}
+    if not voided and not ordained:
+        assert still == {record.id for record in node.stored if record.id in counted and record.header.hlc < before}
+
+
+@LAWS
 @given(worlds())
 def test_nobody_can_expel_its_senior(world: World) -> None:
     """Take away every cut by the network key and by ann, who founded: ann stays, whatever the others do."""

@@ -22,6 +22,7 @@ from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, Stamp
 from replicad.model.records import Grant, Policy, Role
 from replicad.net.links import LinkTable
+from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.heads import Head, Missing, sign
 from replicad.protocol.gossip.standing import Kept, Standing
 from replicad.server.admin import application
@@ -37,6 +38,9 @@ TOKEN = "a-token-for-tests"
 class Idle:
     """A fetcher and a dialler with nothing to do: this node's own progress is the catalog's, and there are no sockets between nodes here."""
 
+    def __init__(self) -> None:
+        self.clocks: dict[NodeId, int] = {}
+
     def percent(self, _content: Digest) -> int:
         return 0
 
@@ -47,7 +51,7 @@ class Idle:
         return "connection refused at 10.4.0.9:8440; next try in 4 min"
 
     def skews(self) -> dict[NodeId, int]:
-        return {}
+        return self.clocks
 
 
 @dataclass(frozen=True)
@@ -174,21 +178,23 @@ async def opened(data: Path) -> AsyncIterator[Door]:
         store = await stack.enter_async_context(BlobStore.open(data, config=StoreConfig(), executor=executor))
         hub = Hub()
         catalog.on_event = hub.publish
+        idle = Idle()
+        catalog.check_clock = lambda: check_may_author(idle.clocks.values())
         await catalog.author_as(network, [Grant(node.id, "ams1", Role.ADMIN)])
         await catalog.author("", [Policy("munki", public=True), Policy("jamf", public=True, immutable=True)])
-        idle: Any = Idle()
         services = Services(
             facts=Facts("ams1", "", data, data / "network.key", clock_ms(), ""),
             catalog=catalog,
             store=store,
             ingest=Ingest(catalog, store),
-            fetch=idle,
-            membership=idle,
+            fetch=idle,  # type: ignore[arg-type]
+            membership=idle,  # type: ignore[arg-type]
             links=LinkTable(node.id),
-            dialing=idle,
+            dialing=idle,  # type: ignore[arg-type]
             standing=Standing(lambda: catalog.replica.chains),
             hub=hub,
             clock_ms=clock_ms,
+            renewal=asyncio.Event(),
             monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
         )
         unix = web.AppRunner(application.make(services, token=None), **application.RUNNER)

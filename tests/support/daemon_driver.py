@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -21,8 +22,16 @@ class Node:
         self.behaviour = behaviour
         self.reloads = 0
 
-    async def run(self) -> None:
-        await getattr(self, self.behaviour, self.serve)()
+    async def run(self) -> bool:
+        return bool(await getattr(self, self.behaviour, self.serve)())
+
+    async def again(self) -> bool:
+        """Wants to be built anew once."""
+        if "BUILT_BEFORE" in os.environ:
+            print("built anew", flush=True)
+            await self.serve()
+        os.environ["BUILT_BEFORE"] = ""
+        return True
 
     async def serve(self) -> None:
         await asyncio.Event().wait()

@@ -27,7 +27,7 @@ from support.waiting import wait_for
 
 FIRST_PORT, LAST_PORT = 12_000, 32_000
 """Below Linux's ephemeral ports, so that no outgoing connection takes one of them between two looks."""
-START_S = 20.0
+START_S = 60.0
 CLI_S = 60.0
 _ports = itertools.cycle(range(FIRST_PORT + os.getpid() * 61 % (LAST_PORT - FIRST_PORT), LAST_PORT))
 

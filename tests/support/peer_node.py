@@ -182,6 +182,7 @@ async def peer_node(
                 hub=hub,
                 clock_ms=clock,
                 network_key=data / "network.key",
+                node_key=data / "node.key",
             )
         )
         if door_open:
@@ -200,7 +201,7 @@ async def peer_node(
 @asynccontextmanager
 async def _running(node: PeerNode) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
-        node.tasks = [group.create_task(node.links.run()), group.create_task(node.gossip.run())]
+        node.tasks = [group.create_task(node.links.run()), group.create_task(node.gossip.run()), group.create_task(node.membership.run())]
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from support.network import free_port
 from support.waiting import until
 
 PIECE_BYTES = 256 << 10
-START_S = 10.0
+START_S = 30.0
 
 
 class Relay:

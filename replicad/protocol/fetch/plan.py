@@ -208,7 +208,15 @@ class Plan:
         if event.fault is Fault.LOCAL:
             self._halted_until = max(self._halted_until, self._now + OVERDUE_S_MIN)
         self._roster.answered(request, event, received=received, now=self._now)
+        if not (request.units or event.fault or event.bad):
+            self._named(job)
         self._clear_up(job, request)
+
+    def _named(self, job: Job) -> None:
+        """The manifest is here; ``Opened`` follows. It is asked for no more."""
+        if isinstance(job, ContentJob) and job.state is State.NAMELESS:
+            self._cancel_all(job)
+            job.state = State.OPENING
 
     def _clear_up(self, job: Job, request: Request) -> None:
         """What this request brought need not be brought by others."""

@@ -98,9 +98,8 @@ class Announce:
             del self._own[gone]
         for share in shares:
             self._own.setdefault(share, _Own())
-        members = self._rights.members
-        for node in {kept.head.node for kept in self._standing.kept()} - members.keys():
-            self._standing.forget(node)
+        for head in [kept.head for kept in self._standing.kept() if not self._rights.may_share(kept.head.node, kept.head.share)]:
+            self._standing.forget(head.node, head.share)
 
     def due(self, now: Now, out: list[Effect]) -> None:
         """Begin own heads whose time has come, and pass on what was collected."""
@@ -170,7 +169,7 @@ class Announce:
     def tell_all(self, node: NodeId, now: Now, out: list[Effect]) -> None:
         """Every head that the peer may know, in bounded messages; also its own, should it have forgotten how far it was."""
         outbox = self._outboxes[node]
-        outbox.kept = {(kept.head.node, kept.head.share): kept for kept in self._standing.kept() if self._may_tell(node, kept.head)}
+        outbox.kept = {(kept.head.node, kept.head.share): kept for kept in self._standing.kept()}
         self._flush(node, outbox, now, out)
 
     # -- own heads ----------------------------------------------------------------------------------------------------------------------------------
@@ -221,17 +220,19 @@ class Announce:
 
     def _pass_on(self, kept: Kept, source: NodeId | None, now: Now, out: list[Effect]) -> None:
         for node, outbox in self._outboxes.items():
-            if node != source and self._may_tell(node, kept.head) and self._routes.wants(node, kept.head.node):
+            if node != source and self._routes.wants(node, kept.head.node):
                 outbox.kept[kept.head.node, kept.head.share] = kept
                 if source is None or now.monotonic_ms - outbox.sent_ms >= RELAY_MS:
                     self._flush(node, outbox, now, out)
 
-    @staticmethod
-    def _flush(node: NodeId, outbox: _Outbox, now: Now, out: list[Effect]) -> None:
+    def _flush(self, node: NodeId, outbox: _Outbox, now: Now, out: list[Effect]) -> None:
+        """Send what the peer may know: rights may have changed while it waited."""
         envelopes: list[Envelope] = []
         ages_s: list[int] = []
         size = 0
         for kept in outbox.kept.values():
+            if not self._may_tell(node, kept.head):
+                continue
             if envelopes and (len(envelopes) >= HEADS_PER_MESSAGE_MAX or size + len(kept.envelope.payload) > MESSAGE_BYTES):
                 out.append(Tell(node, Heads(tuple(envelopes), tuple(ages_s))))
                 envelopes, ages_s, size = [], [], 0

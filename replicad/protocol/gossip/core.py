@@ -165,7 +165,7 @@ class Gossip:
         match message:
             case Records():
                 pull = message.pull if self._pulls.awaits(node, message.pull) else 0
-                out.append(Store(node, message.envelopes, pull, message.more))
+                out.append(Store(node, self._rights.receivable(node, message.envelopes), pull, message.more))
             case Heads():
                 for head in self._announce.heard(node, message, now, out):
                     if head.node == node:

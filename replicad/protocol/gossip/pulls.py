@@ -116,7 +116,8 @@ class Pulls:
         active = side.active.pop(number, None) if side else None
         if side is None or active is None:
             return
-        if self._lacking(active.share, {active.origin: active.ends}) and active.step_back < STEP_BACK_MAX:
+        more_there = self._rights.may_share(node, active.share) and self._lacking(active.share, {active.origin: active.ends})
+        if more_there and active.step_back < STEP_BACK_MAX:
             again = more or gaps > 0 if fresh else not more
             active.step_back = 0 if fresh and not gaps else max(1, active.step_back * 2)
             if again:

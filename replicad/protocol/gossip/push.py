@@ -1,4 +1,4 @@
-"""Push: new records go to every linked peer that may have and wants them, at once, in small batches."""
+"""Push: new records go to every linked peer that may have and wants them, at once, in small batches. Whether it may is asked when a batch leaves: rights may have changed while it waited."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from replicad.model.ids import NodeId
-    from replicad.model.records import Envelope, Record
+    from replicad.model.records import Record
     from replicad.protocol.gossip.rights import Rights
     from replicad.protocol.gossip.routes import Routes
 
@@ -25,7 +25,7 @@ ENVELOPE_OVERHEAD = 160
 
 @dataclass
 class _Batch:
-    envelopes: list[Envelope] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     size_bytes: int = 0
     sent_ms: int = -BATCH_MS
 
@@ -51,31 +51,32 @@ class Push:
         for node, batch in self._batches.items():
             if node == source:
                 continue
-            allowed = {share for share in {record.header.share for record in records} if self._rights.may_share(node, share)}
             for record in records:
-                if record.header.share in allowed and self._routes.wants(node, record.header.origin):
-                    self._add(node, batch, record.envelope, now_ms, out)
+                if self._routes.wants(node, record.header.origin):
+                    self._add(node, batch, record, now_ms, out)
         self.due(now_ms, out)
 
     def due(self, now_ms: int, out: list[Effect]) -> None:
         """Send what has waited long enough."""
         for node, batch in self._batches.items():
-            if batch.envelopes and now_ms - batch.sent_ms >= BATCH_MS:
-                _flush(node, batch, now_ms, out)
+            if batch.records and now_ms - batch.sent_ms >= BATCH_MS:
+                self._flush(node, batch, now_ms, out)
 
     def deadline_ms(self) -> int | None:
         """When ``due`` has something to do."""
-        return min((batch.sent_ms + BATCH_MS for batch in self._batches.values() if batch.envelopes), default=None)
+        return min((batch.sent_ms + BATCH_MS for batch in self._batches.values() if batch.records), default=None)
 
-    def _add(self, node: NodeId, batch: _Batch, envelope: Envelope, now_ms: int, out: list[Effect]) -> None:
-        batch.envelopes.append(envelope)
-        batch.size_bytes += len(envelope.payload) + ENVELOPE_OVERHEAD
-        if batch.size_bytes >= BATCH_BYTES or len(batch.envelopes) >= RECORDS_PER_MESSAGE_MAX:
-            _flush(node, batch, now_ms, out)
+    def _add(self, node: NodeId, batch: _Batch, record: Record, now_ms: int, out: list[Effect]) -> None:
+        batch.records.append(record)
+        batch.size_bytes += len(record.envelope.payload) + ENVELOPE_OVERHEAD
+        if batch.size_bytes >= BATCH_BYTES or len(batch.records) >= RECORDS_PER_MESSAGE_MAX:
+            self._flush(node, batch, now_ms, out)
 
-
-def _flush(node: NodeId, batch: _Batch, now_ms: int, out: list[Effect]) -> None:
-    out.append(Tell(node, Records(tuple(batch.envelopes))))
-    batch.envelopes.clear()
-    batch.size_bytes = 0
-    batch.sent_ms = now_ms
+    def _flush(self, node: NodeId, batch: _Batch, now_ms: int, out: list[Effect]) -> None:
+        allowed = {share for share in {record.header.share for record in batch.records} if self._rights.may_share(node, share)}
+        envelopes = tuple(record.envelope for record in batch.records if record.header.share in allowed)
+        if envelopes:
+            out.append(Tell(node, Records(envelopes)))
+            batch.sent_ms = now_ms
+        batch.records.clear()
+        batch.size_bytes = 0

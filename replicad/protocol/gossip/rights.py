@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from replicad.model.ids import NETWORK_SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from replicad.model.ids import NodeId
     from replicad.model.members import Member
+    from replicad.model.records import Envelope
     from replicad.protocol.replica import Replica
+
+
+class _Placed(msgspec.Struct, frozen=True):
+    """The part of a record's payload that tells whose business it is."""
+
+    share: str
+
+
+_PLACED = msgspec.json.Decoder(_Placed)
 
 
 class Rights:
@@ -52,6 +64,10 @@ class Rights:
             return False
         return share == NETWORK_SHARE or (member.has_share(share) and own is not None and own.has_share(share) and share in self._replica.trust.shares())
 
+    def receivable(self, node: NodeId, envelopes: Iterable[Envelope]) -> tuple[Envelope, ...]:
+        """Those of a peer's records that are, as they claim, of shares that both sides are granted. Whether the claim is signed, storing finds out; what names no share is left to it, too."""
+        return tuple(envelope for envelope in envelopes if (share := _share(envelope)) is None or self.may_share(node, share))
+
     def same_site(self, node: NodeId) -> bool:
         """Whether the other member stands at this node's site."""
         member, own = self.members.get(node), self.members.get(self.own)
@@ -61,3 +77,10 @@ class Rights:
         if member is None:
             return (NETWORK_SHARE,)
         return NETWORK_SHARE, *(share for share in self._replica.trust.shares() if member.has_share(share))
+
+
+def _share(envelope: Envelope) -> str | None:
+    try:
+        return _PLACED.decode(envelope.payload).share
+    except (msgspec.DecodeError, ValueError):
+        return None

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from replicad.model.entries import Listed
-from replicad.model.ids import Digest, NodeId
+from replicad.model.ids import NETWORK_SHARE, Digest, NodeId, Stamp
 from replicad.model.records import Envelope
+from replicad.protocol.gossip.alarms import FROZEN_MS, LAG_MS, LINKED_INTERVALS, Alarm, Trends
 from replicad.protocol.gossip.heads import Head, Presence
 from replicad.protocol.wire import End
 
-LINKED_INTERVALS = 3
-"""A member counts as linked while its newest head is younger than this many of its intervals (protocol.md section 5)."""
 HEADS_MAX = 65_536
 HINTS_MAX = 64
 
@@ -30,6 +29,9 @@ class Frontiers(Protocol):
 
     def ends(self, origin: NodeId, share: str) -> tuple[End, ...]:
         """The ends of one origin's chain here."""
+
+    def have(self, origin: NodeId, share: str) -> dict[Stamp, int]:
+        """Incarnation to last seq of one origin's chain here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,48 +51,65 @@ class Kept:
     envelope: Envelope
     made_at_ms: int
 
+    def is_fresh(self, now_ms: int) -> bool:
+        """Whether its author is alive as far as it tells."""
+        return now_ms - self.made_at_ms < LINKED_INTERVALS * self.head.interval_ms
+
 
 @dataclass
 class Standing:
     """The newest head of every (node, share). Times are this node's monotonic clock in milliseconds. ``chains`` is asked afresh each time: joining a network replaces them."""
 
     chains: Callable[[], Frontiers]
-    _heads: dict[tuple[NodeId, str], Kept] = field(default_factory=dict)
+    _heads: dict[NodeId, dict[str, Kept]] = field(default_factory=dict)
+    _count: int = 0
     _hints: dict[NodeId, tuple[tuple[str, ...], Digest | None]] = field(default_factory=dict)
+    _trends: Trends = field(default_factory=Trends)
 
     def head(self, node: NodeId, share: str = "") -> Head | None:
         """The newest head of that node for that share."""
-        kept = self._heads.get((node, share))
+        kept = self.find(node, share)
         return kept.head if kept else None
 
     def kept(self) -> list[Kept]:
         """Everything known, for relaying and saving."""
-        return list(self._heads.values())
+        return [kept for of_node in self._heads.values() for kept in of_node.values()]
 
     def find(self, node: NodeId, share: str) -> Kept | None:
         """The newest head with its envelope and age."""
-        return self._heads.get((node, share))
+        return self._heads.get(node, {}).get(share)
 
     def add(self, kept: Kept) -> bool:
         """Keep a verified head if it is newer than what is known; True when it was."""
-        place = (kept.head.node, kept.head.share)
-        known = self._heads.get(place)
+        node, share = kept.head.node, kept.head.share
+        known = self.find(node, share)
         if known is not None and known.head.order >= kept.head.order:
             return False
-        if known is None and len(self._heads) >= HEADS_MAX:
+        if known is None and self._count >= HEADS_MAX:
             return False
-        self._heads[place] = kept
+        self._heads.setdefault(node, {})[share] = kept
+        self._count += known is None
+        self._trends.note(
+            known.head if known else None,
+            kept.head,
+            made_at_ms=kept.made_at_ms,
+            paused=known is not None and not known.is_fresh(kept.made_at_ms),
+            equal=kept.head.frontier == self.chains().frontier_hash(share),
+        )
         return True
 
-    def forget(self, node: NodeId) -> None:
-        """Drop the heads of a node that is no member any more."""
-        for place in [place for place in self._heads if place[0] == node]:
-            del self._heads[place]
+    def forget(self, node: NodeId, share: str) -> None:
+        """Drop the head of a node that has no right to the share any more."""
+        del self._heads[node][share]
+        self._count -= 1
+        self._trends.forget(node, share)
 
     def clear(self) -> None:
         """Drop everything: this node moves to another network."""
         self._heads.clear()
+        self._count = 0
         self._hints.clear()
+        self._trends = Trends()
 
     def percent(self, node: NodeId, listed: Listed) -> int | None:
         """How much of the entry's content the member holds: 100 held (verified), 0 to 99 on its way, None not known. An entry that has not reached the member yet counts as 0."""
@@ -111,17 +130,17 @@ class Standing:
 
     def linked(self, node: NodeId, now_ms: int) -> bool:
         """Whether the member is alive as far as heads tell."""
-        kept = self._heads.get((node, ""))
-        return kept is not None and now_ms - kept.made_at_ms < LINKED_INTERVALS * kept.head.interval_ms
+        kept = self.find(node, NETWORK_SHARE)
+        return kept is not None and kept.is_fresh(now_ms)
 
     def seen_ms_ago(self, node: NodeId, now_ms: int) -> int | None:
         """Milliseconds since the member's newest head was made; None when none is known."""
-        kept = self._heads.get((node, ""))
+        kept = self.find(node, NETWORK_SHARE)
         return None if kept is None else max(0, now_ms - kept.made_at_ms)
 
     def lag(self, node: NodeId) -> Lag:
         """What the member still misses. Entries that it has not even heard of are not counted."""
-        heads = [kept.head for (owner, _), kept in self._heads.items() if owner == node]
+        heads = [kept.head for kept in self._heads.get(node, {}).values()]
         since = min((head.missing_since.ms for head in heads if head.missing_since is not None), default=None)
         return Lag(sum(head.missing_count for head in heads), sum(head.missing_bytes for head in heads), since)
 
@@ -129,6 +148,21 @@ class Standing:
         """Whether the member's newest head shows the same records as this node has now."""
         head = self.head(node, share)
         return head is not None and head.frontier == self.chains().frontier_hash(share)
+
+    def alarms(self, node: NodeId, now_ms: int) -> list[Alarm]:
+        """What is wrong with the member as far as its heads tell; "lags" at most once."""
+        kept = list(self._heads.get(node, {}).values())
+        behind_ms = max((self._trends.behind_ms(one.head, now_ms) for one in kept), default=0)
+        found = [Alarm("lags", "", behind_ms)] if behind_ms >= LAG_MS else []
+        for one in kept:
+            head = one.head
+            went_back_ms = self._trends.went_back_ms(head, now_ms)
+            if went_back_ms is not None:
+                found.append(Alarm("went-back", head.share, went_back_ms))
+            still_ms = self._trends.still_ms(head, one.made_at_ms)
+            if still_ms >= max(FROZEN_MS, LINKED_INTERVALS * head.interval_ms) and one.is_fresh(now_ms) and not self.in_sync(node, head.share):
+                found.append(Alarm("withholds" if self._claims_more(head) else "frozen", head.share, still_ms))
+        return found
 
     def presence(self, node: NodeId) -> Presence | None:
         """What the member says about itself."""
@@ -148,6 +182,10 @@ class Standing:
         self._hints[node] = (urls, certificate)
         while len(self._hints) > HINTS_MAX:
             del self._hints[next(iter(self._hints))]
+
+    def _claims_more(self, head: Head) -> bool:
+        """Whether the head names records that are not here."""
+        return any(self.chains().have(end.origin, head.share).get(end.incarnation, 0) < end.seq for end in head.ends)
 
     def _includes(self, head: Head, listed: Listed) -> bool | None:
         """Whether the head's frontier includes the entry; None when it does not tell."""

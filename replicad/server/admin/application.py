@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from replicad.errors import NotFoundError, ReplicadError
-from replicad.server.admin import bodies, content, entries, matrix, members, shares, status, ui, waiting
+from replicad.server.admin import audit, bodies, content, entries, matrix, members, shares, status, ui, waiting
 from replicad.server.admin.nouns import Problem
 from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
 from replicad.server.admin.services import Services
@@ -30,15 +30,18 @@ PROBLEM = "application/problem+json"
 ROUTES: tuple[Route[Any], ...] = (
     Route("GET", "/status", status.status, bodies.Nothing),
     Route("GET", "/node", status.node, bodies.Nothing),
+    Route("POST", "/node/rotate", status.rotate, bodies.Rotate),
     Route("GET", "/doctor", status.doctor, bodies.Nothing),
     Route("GET", "/members", members.list_, bodies.Nothing),
     Route("POST", "/members/join", members.join, bodies.Join),
     Route("GET", "/members/{id}", members.show, bodies.Nothing),
     Route("PATCH", "/members/{id}", members.change, bodies.MemberChange),
     Route("DELETE", "/members/{id}", members.remove, bodies.Nothing),
-    Route("POST", "/members/{id}/approve", members.approve, bodies.Approve),
+    Route("POST", "/members/{id}/approve", members.approve, bodies.MemberChange),
+    Route("POST", "/members/{id}/revoke", members.revoke, bodies.Revoke),
     Route("POST", "/members/{id}/check", members.check, bodies.Nothing),
     Route("POST", "/invites", members.invite, bodies.Invite),
+    Route("GET", "/audit", audit.audit, bodies.AuditQuery),
     Route("GET", "/shares", shares.list_, bodies.Nothing),
     Route("POST", "/shares", shares.create, bodies.NewShare),
     Route("GET", "/shares/{share}", shares.show, bodies.Nothing),

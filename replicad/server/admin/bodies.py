@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from replicad.model.records import LABEL_MAX, NAME_MAX, SHARES_MAX, STAGES_MAX, Role
+from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
 
-ANSWER_ITEMS_MAX = 1000
-"""Most items of one page of a list."""
-ENTRIES_PER_CALL_MAX = 50_000
-"""Files of one publication: they become visible in one transaction. A guess: a whole Munki repository; measure by publishing one."""
+ANSWER_ITEMS = 1000
+ANSWER_ITEMS_MAX = 5000
+"""Items of one page of a list: unless asked otherwise, and at most."""
+ENTRIES_PER_CALL_MAX = 25_000
+"""Files of one publication: they become visible in one transaction, which takes 4 kB of memory for each (measured by bench/catchup.py), and a daemon should stay below 200 MiB."""
 WAIT_ENTRIES_MAX = ENTRIES_PER_CALL_MAX
 LONG_POLL_S_MAX = 10.0
 INVITE_EXPIRES_S_MAX = 24 * 3600
@@ -24,6 +26,8 @@ _StageName = Annotated[str, Meta(min_length=1, max_length=32)]
 _Stages = Annotated[list[_StageName], Meta(min_length=1, max_length=STAGES_MAX)]
 _Path = Annotated[str, Meta(min_length=1, max_length=1024)]
 _Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+_Paths = Annotated[list[_Path], Meta(min_length=1, max_length=PATHS_MAX)]
+_KeyText = Annotated[str, Meta(max_length=256)]
 _Site = Annotated[str, Meta(max_length=NAME_MAX)]
 _Limit = Annotated[int, Meta(ge=1, le=ANSWER_ITEMS_MAX)]
 _Cursor = Annotated[str, Meta(max_length=8192)]
@@ -34,13 +38,21 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
     """No parameters."""
 
 
-class Invite(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /invites. ``shares`` and ``stages`` null: all."""
+class Rights(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a member may do and gets. Absent: as it is, for a newcomer a mirror with everything, without end. Null: all, or without end. ``paths``: prefixes below which a publisher may publish."""
 
-    role: Role = Role.MIRROR
-    shares: _Shares | None = None
-    stages: _Stages | None = None
-    site: _Site = ""
+    role: Role | UnsetType = UNSET
+    shares: _Shares | UnsetType | None = UNSET
+    stages: _Stages | UnsetType | None = UNSET
+    paths: _Paths | UnsetType | None = UNSET
+    site: _Site | UnsetType = UNSET
+    life_s: int | UnsetType | None = UNSET
+
+
+class Invite(Rights, frozen=True, forbid_unknown_fields=True):
+    """POST /invites. ``replaces``: a member that gets a new key with this token, and the rights it has (then none may be given)."""
+
+    replaces: Annotated[str, Meta(max_length=80)] | None = None
     expires_s: Annotated[int, Meta(ge=1, le=INVITE_EXPIRES_S_MAX)] = INVITE_EXPIRES_S_MAX
 
 
@@ -53,22 +65,32 @@ class Join(Struct, frozen=True, forbid_unknown_fields=True):
     merge: bool = False
 
 
-class Approve(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /members/{id}/approve: what the pending node is granted."""
+class MemberChange(Rights, frozen=True, forbid_unknown_fields=True):
+    """PATCH /members/{id} and POST /members/{id}/approve. ``network_key``: the text of the network's key file, to be signed with that instead of this node's key; it is not kept."""
 
-    role: Role = Role.MIRROR
-    shares: _Shares | None = None
-    stages: _Stages | None = None
-    site: _Site = ""
+    network_key: _KeyText | None = None
 
 
-class MemberChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """PATCH /members/{id}: what is absent stays, null means all."""
+class Rotate(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /node/rotate. ``token``: of an admin, to replace this node's key; an admin's node needs none."""
 
-    role: Role | UnsetType = UNSET
-    shares: _Shares | UnsetType | None = UNSET
-    stages: _Stages | UnsetType | None = UNSET
-    site: _Site | UnsetType = UNSET
+    token: Annotated[str, Meta(max_length=8192)] | None = None
+
+
+class Revoke(Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "from"}):
+    """POST /members/{id}/revoke. ``from``: what the key said from then on is void; null: from now on."""
+
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    dry_run: bool = False
+    network_key: _KeyText | None = None
+
+
+class AuditQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """GET /audit: records made at or after ``since``."""
+
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    after: _Cursor | None = None
+    limit: _Limit = ANSWER_ITEMS_MAX
 
 
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,7 +115,7 @@ class EntriesQuery(Struct, frozen=True, forbid_unknown_fields=True):
     share: _ShareName | None = None
     prefix: Annotated[str, Meta(max_length=1024)] = ""
     after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS_MAX
+    limit: _Limit = ANSWER_ITEMS
 
 
 class MatrixQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,7 +124,7 @@ class MatrixQuery(Struct, frozen=True, forbid_unknown_fields=True):
     share: _ShareName | None = None
     incomplete: bool = False
     after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS_MAX
+    limit: _Limit = ANSWER_ITEMS
 
 
 class NewEntry(Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,30 +7,47 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
+from replicad.errors import ConflictError
+from replicad.model.ids import Stamp
+from replicad.model.members import Member
+from replicad.protocol.clock import check_may_author
+from replicad.protocol.gossip.alarms import Alarm
 from replicad.server.admin import nouns, views
 from replicad.server.admin.services import Services
 from replicad.services.links import FULL_MESH_MAX
 
 SKEW_WARN_MS = 2_000
 """protocol.md section 3: warn at 2 s against peers."""
+LIFE_WARN_PART = 1 / 6
+"""Of a grant's life: half of the time in which it should have been renewed is over."""
 UNREACHABLE_SHOWN_MAX = 20
 
 
 def troubles(services: Services) -> list[nouns.Trouble]:
     """Everything that makes this node degraded."""
-    return [*_membership(services), *_disk(services), *_clock(services), *_peers(services)]
+    return [*_membership(services), *_keys(services), *_disk(services), *_clock(services), *_peers(services), *_alarms(services)]
 
 
 def findings(services: Services) -> list[nouns.Finding]:
     """One line for each thing that was looked at."""
     found = [_network_key(services)]
-    looked = {"membership": _membership(services), "disk": _disk(services), "clock": _clock(services), "peers": _peers(services)}
+    looked = {
+        "membership": _membership(services),
+        "keys": _keys(services),
+        "disk": _disk(services),
+        "clock": _clock(services),
+        "peers": _peers(services),
+        "heads": _alarms(services),
+    }
     well = {
         "membership": "this node is a member of its network",
+        "keys": "no key is used twice",
         "disk": "there is room",
         "clock": "no difference beyond 2 s from any peer",
         "peers": "every member is linked",
+        "heads": "no member lags, stands still or went back",
     }
     for check, wrong in looked.items():
         found += [nouns.Finding(check, "failed", one.message, one.hint) for one in wrong] or [nouns.Finding(check, "ok", well[check])]
@@ -51,6 +68,26 @@ def _membership(services: Services) -> Iterator[nouns.Trouble]:
             "not-a-member", "this node holds no grant that is in force: it gets and gives nothing", "replicad peer add TOKEN", str(services.node)
         )
 
+    for member in views.members_now(services).values():
+        if member.until is not None and member.life_left(services.clock_ms()) < LIFE_WARN_PART:
+            words = f"the membership of {member.name} ends at {nouns.date(member.until.ms)}, and the admin that gave it has not renewed it"
+            yield nouns.Trouble("expires", words, f"replicad peer set {member.name} --life 90d", str(member.id))
+
+
+def _keys(services: Services) -> Iterator[nouns.Trouble]:
+    """Keys that two processes sign with: ours by a clone or a thief, anybody's by equivocation."""
+    own, replica = str(services.node), services.catalog.replica
+    if shares := services.catalog.signed_elsewhere(services.facts.started_ms):
+        words = f"another process signs with this node's key (in {', '.join(share or 'the network' for share in shares)}): its disk was cloned, or the key is stolen"
+        yield nouns.Trouble(
+            "key-in-use", words, f"end the copy, or on an admin's node: replicad peer revoke {views.label(views.members_now(services), services.node)}", own
+        )
+    at = Stamp.of(services.clock_ms())
+    for member in views.members_now(services).values():
+        for fork in replica.trust.forks(member.id, at):
+            words = f"{member.name} signed different records at place {fork.seq} in {fork.share or 'the network'}; what follows is void until an admin decides"
+            yield nouns.Trouble("equivocation", words, f"replicad peer show {member.name}; replicad peer revoke {member.name}", str(member.id))
+
 
 def _disk(services: Services) -> Iterator[nouns.Trouble]:
     if services.store.free_bytes() <= 0:
@@ -61,6 +98,10 @@ def _disk(services: Services) -> Iterator[nouns.Trouble]:
 
 def _clock(services: Services) -> Iterator[nouns.Trouble]:
     members = views.members_now(services)
+    try:
+        check_may_author(services.dialing.skews().values())
+    except ConflictError as refusal:
+        yield nouns.Trouble(refusal.error_code, refusal.message, refusal.hint, str(services.node))
     for node, skew_ms in services.dialing.skews().items():
         if abs(skew_ms) >= SKEW_WARN_MS and node in members:
             words = f"the clock of {members[node].name} is {abs(skew_ms) / 1000:.1f} s {'ahead of' if skew_ms > 0 else 'behind'} this node's"
@@ -73,6 +114,32 @@ def _peers(services: Services) -> Iterator[nouns.Trouble]:
         if member.id not in linked:
             why = services.dialing.trouble(member.id)
             yield nouns.Trouble("peer-offline", f"{member.name}: {why or 'offline'}", f"replicad peer check {member.name}", str(member.id))
+
+
+def _alarms(services: Services) -> Iterator[nouns.Trouble]:
+    """What the heads of the others show."""
+    now_ms = services.monotonic_ms()
+    for member in sorted(views.members_now(services).values(), key=lambda one: (one.name, one.id)):
+        if member.id != services.node:
+            yield from (_alarm(services, member, alarm) for alarm in services.standing.alarms(member.id, now_ms))
+
+
+def _alarm(services: Services, member: Member, alarm: Alarm) -> nouns.Trouble:
+    since = datetime.fromtimestamp((services.clock_ms() - alarm.for_ms) / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    where = f"share {alarm.share}" if alarm.share else "the network's own records"
+    hint = f"replicad peer check {member.name}"
+    match alarm.kind:
+        case "lags":
+            lag = services.standing.lag(member.id)
+            words, hint = f"{member.name} lags by {lag.files} files, {lag.bytes / (1 << 20):.1f} MiB, since {since}", "replicad matrix --incomplete"
+        case "frozen":
+            words = f"{member.name} is there but has taken nothing new of {where} since {since}"
+        case "withholds":
+            words = f"{member.name} claims to have more of {where} than it passes on, since {since}"
+        case "went-back":
+            words = f"{member.name} went back to an earlier state of {where} at {since}: a restored backup, or its disk lost something"
+            hint = f"replicad doctor, on {member.name}"
+    return nouns.Trouble(f"peer-{alarm.kind}", words, hint, str(member.id))
 
 
 def _unreachable_pairs(services: Services) -> Iterator[nouns.Finding]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from msgspec import UnsetType
+from typing import cast
 
-from replicad.errors import ConflictError, InputError, NotFoundError
-from replicad.model.ids import NodeId, check_share_name, check_stage_name
+from msgspec import UNSET
+
+from replicad.crypto.keys import SigningKey
+from replicad.errors import ConfigurationError, ConflictError, InputError, NotFoundError
+from replicad.model.ids import NodeId, Stamp, check_share_name, check_stage_name
 from replicad.server.admin import bodies, nouns, views
 from replicad.server.admin.routes import Call
+from replicad.services.membership import Wishes
 
 BLAMES_SHOWN_MAX = 20
 LINK_STEP = "link"
@@ -43,6 +47,10 @@ async def show(call: Call[bodies.Nothing]) -> nouns.PeerDetail:
         admitted=nouns.date(member.admitted.ms),
         admitted_by=str(member.admitted_by),
         admitted_by_name="the network key" if member.admitted_by == services.catalog.network else views.label(members, member.admitted_by),
+        forks=[
+            nouns.Fork(fork.share, fork.seq, [str(record) for record in await services.catalog.witnesses(fork)])
+            for fork in services.catalog.replica.chains.forks(member.id)
+        ],
         blames=[nouns.Blame(one.offence, one.detail, nouns.date(one.at_ms)) for one in blames[:BLAMES_SHOWN_MAX]],
     )
 
@@ -50,8 +58,11 @@ async def show(call: Call[bodies.Nothing]) -> nouns.PeerDetail:
 async def invite(call: Call[bodies.Invite]) -> nouns.Invited:
     """POST /invites."""
     asked = call.asked
-    _check_names(asked.shares, asked.stages)
-    token = await call.services.membership.invite(role=asked.role, shares=asked.shares, stages=asked.stages, site=asked.site, expires_s=asked.expires_s)
+    wishes = _wishes(asked)
+    if asked.replaces is not None and wishes:
+        raise InputError(f"replaces: the new key gets the rights of {asked.replaces}, so {', '.join(sorted(wishes))} cannot be given")
+    replaces = None if asked.replaces is None else views.find_member(call.services, asked.replaces).id
+    token = await call.services.membership.invite(expires_s=asked.expires_s, replaces=replaces, **wishes)
     return nouns.Invited(token, nouns.date(call.services.clock_ms() + asked.expires_s * 1000))
 
 
@@ -68,22 +79,31 @@ async def join(call: Call[bodies.Join]) -> nouns.Joined:
     raise InputError("give either token, or url and key")
 
 
-async def approve(call: Call[bodies.Approve]) -> nouns.Changed:
+async def approve(call: Call[bodies.MemberChange]) -> nouns.Changed:
     """POST /members/{id}/approve: of a node that asked."""
     asked, services = call.asked, call.services
-    _check_names(asked.shares, asked.stages)
     node = await _pending(call, call.request.match_info["id"])
-    await services.membership.approve(node, role=asked.role, shares=asked.shares, stages=asked.stages, site=asked.site)
+    await services.membership.approve(node, network_key=_key(asked.network_key), **_wishes(asked))
     return nouns.Changed(str(node), views.label(views.members_now(services), node))
 
 
 async def change(call: Call[bodies.MemberChange]) -> nouns.Changed:
     """PATCH /members/{id}."""
     asked, services = call.asked, call.services
-    _check_names(asked.shares, asked.stages)
     member = views.find_member(services, call.request.match_info["id"])
-    await services.membership.set(member.id, role=asked.role, shares=asked.shares, stages=asked.stages, site=asked.site)
+    await services.membership.set(member.id, network_key=_key(asked.network_key), **_wishes(asked))
     return nouns.Changed(str(member.id), member.name)
+
+
+async def revoke(call: Call[bodies.Revoke]) -> nouns.Revoked:
+    """POST /members/{id}/revoke: its key is stolen. Former members, too; a name means the present member first."""
+    asked, services = call.asked, call.services
+    named, given = services.catalog.replica.trust.named(), call.request.match_info["id"]
+    present = {member: named[member] for member in views.members_now(services)}
+    node = views.find_node(present if given in present.values() else named, given)
+    since = None if asked.since is None else Stamp.of(max(0, int(asked.since.timestamp() * 1000)))
+    voided = await services.membership.revoke(node, since=since, dry_run=asked.dry_run, network_key=_key(asked.network_key))
+    return nouns.Revoked(str(node), named[node], voided.records, voided.names)
 
 
 async def remove(call: Call[bodies.Nothing]) -> nouns.Changed:
@@ -100,14 +120,24 @@ async def check(call: Call[bodies.Nothing]) -> nouns.Checked:
     return nouns.Checked(str(member.id), member.name, not any(step.ok is False and step.step != LINK_STEP for step in steps), steps)
 
 
-def _check_names(shares: list[str] | UnsetType | None, stages: list[str] | UnsetType | None) -> None:
-    for share in shares or ():
+def _wishes(asked: bodies.Rights) -> Wishes:
+    """What is asked for, without what is left as it is. InputError for a name that cannot be one."""
+    for share in asked.shares or ():
         check_share_name(share)
-    for stage in stages or ():
+    for stage in asked.stages or ():
         check_stage_name(stage)
+    given = {name: value for name in Wishes.__annotations__ if (value := getattr(asked, name)) is not UNSET}
+    return cast("Wishes", given)
 
 
-async def _pending(call: Call[bodies.Approve], named: str) -> NodeId:
+def _key(text: str | None) -> SigningKey | None:
+    try:
+        return None if text is None else SigningKey.read(text.encode(), origin="network_key")
+    except ConfigurationError as error:
+        raise InputError(error.message) from None
+
+
+async def _pending(call: Call[bodies.MemberChange], named: str) -> NodeId:
     """Who asked to join and is meant: by name, or by an unambiguous beginning of its id."""
     waiting = await call.services.membership.pending()
     plain = named.replace("-", "").upper()

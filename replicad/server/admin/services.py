@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """``clock_ms`` is wall clock time in milliseconds, ``monotonic_ms`` the clock of ``standing``."""
+    """``clock_ms`` is wall clock time in milliseconds, ``monotonic_ms`` the clock of ``standing``. Setting ``renewal`` has the daemon built anew."""
 
     facts: Facts
     catalog: Catalog
@@ -48,6 +49,7 @@ class Services:
     hub: Hub
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
+    renewal: asyncio.Event
 
     @property
     def node(self) -> NodeId:

@@ -36,6 +36,15 @@ async def node(call: Call[bodies.Nothing]) -> nouns.NodeAnswer:
     return nouns.NodeAnswer(_node(call.services, degraded=bool(troubles(call.services))))
 
 
+async def rotate(call: Call[bodies.Rotate]) -> nouns.Rotated:
+    """POST /node/rotate: answers when the new key is in place; the daemon starts anew with it right after."""
+    services = call.services
+    former = services.node
+    node = await services.membership.rotate(call.asked.token)
+    services.renewal.set()
+    return nouns.Rotated(str(node), str(former))
+
+
 async def doctor(call: Call[bodies.Nothing]) -> nouns.Examined:
     """GET /doctor."""
     return nouns.Examined(findings(call.services))

@@ -28,16 +28,20 @@ def label(members: Members, node: NodeId) -> str:
 
 
 def find_member(services: Services, named: str) -> Member:
-    """The member that a person means: by name, or by an unambiguous beginning of its id (dashes and case do not matter). NotFoundError, ConflictError."""
+    """The member that a person means. NotFoundError, ConflictError."""
     members = members_now(services)
-    by_name = [member for member in members.values() if member.name == named]
+    return members[find_node({member.id: member.name for member in members.values()}, named)]
+
+
+def find_node(names: Mapping[NodeId, str], named: str) -> NodeId:
+    """Which of these nodes a person means: by name, or by an unambiguous beginning of its id (dashes and case do not matter). NotFoundError, ConflictError."""
+    by_name = [node for node, name in names.items() if name == named]
     plain = named.replace("-", "").upper()
-    by_id = [member for member in members.values() if len(plain) >= PREFIX_CHARS_MIN and str(member.id).replace("-", "").startswith(plain)]
-    found = by_name or by_id
+    found = by_name or [node for node in names if len(plain) >= PREFIX_CHARS_MIN and str(node).replace("-", "").startswith(plain)]
     if not found:
         raise NotFoundError(f"no member is called {named[:80]!r}, and no id begins with it", hint="replicad peer list", code="no-such-node")
     if len(found) > 1:
-        listed = ", ".join(f"{member.name} ({member.id.short}...)" for member in found)
+        listed = ", ".join(f"{names[node]} ({node.short}...)" for node in found)
         raise ConflictError(f"{named!r} could be {listed}", hint="name it by the beginning of its id", code="ambiguous-node")
     return found[0]
 
@@ -107,6 +111,8 @@ def peer(services: Services, member: Member, *, linked: bool, total_bytes: int) 
         site=member.site,
         shares=None if member.shares is None else sorted(member.shares),
         stages=None if member.stages is None else sorted(member.stages),
+        paths=None if member.paths is None else sorted(member.paths),
+        until=None if member.until is None else nouns.date(member.until.ms),
         linked=linked,
         since=_since(services, member.id),
         rtt_ms=None if link is None or link.rtt_s is None else round(link.rtt_s * 1000, 3),

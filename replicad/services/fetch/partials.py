@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from replicad.errors import ReplicadError, StorageError
+from replicad.errors import NotFoundError, ReplicadError, StorageError
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.events import Target
 from replicad.telemetry.log import get
@@ -141,15 +141,20 @@ class Partials:
             await self._catalog.save_partials(unfinished)
 
     async def finish(self, target: Target) -> None:
-        """Make a complete partial a blob that is held. IntegrityError: its manifest lies, nothing is left of it. StorageError, NoSpaceError: look again at what is there."""
-        partial = self._open[target]
+        """Make a complete partial a blob that is held. IntegrityError: its manifest lies, nothing is left of it. NotFoundError: it is not open. StorageError, NoSpaceError: look again at
+        what is there.
+        """
+        partial = self._open.get(target)
+        if partial is None:
+            raise NotFoundError(f"content {target.content} is not being fetched any more")
         await partial.finish()
         await self._catalog.hold([partial.manifest])
         await self.close(target, discard=False)
 
     async def close(self, target: Target, *, discard: bool) -> None:
         """Fetch no more of it; keep what is safe, or nothing. Harmless if it is not open."""
-        if target in self._dirty and not discard and not self._open[target].finished:
+        known = self._open.get(target)
+        if known is not None and target in self._dirty and not discard and not known.finished:
             await self._commit_or_warn()
         partial = self._open.pop(target, None)
         self._release(self._dirty.pop(target, 0))

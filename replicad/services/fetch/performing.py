@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from replicad.errors import IntegrityError, ReplicadError, UnreachableError
+from replicad.errors import IntegrityError, NotFoundError, ReplicadError, UnreachableError
 from replicad.model.manifest import Manifest
 from replicad.protocol.fetch import batch
 from replicad.protocol.fetch.events import (
@@ -142,6 +142,8 @@ class Performing:
             )
             await self._partials.close(target, discard=True)
             self._report(Finished(target, sound=False))
+        except NotFoundError:
+            self._report(Unopened(target))
         except ReplicadError as error:
             log.seldom(target, "a content could not be finished and will be tried again", content=target.content.short, reason=error.message)
             self._report(Halt(FULL_S))

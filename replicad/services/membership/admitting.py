@@ -12,17 +12,18 @@ import msgspec
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError, PeerError, ReplicadError, UnreachableError
 from replicad.model.events import TrustChanged
 from replicad.model.ids import NETWORK_SHARE, NodeId, from_wire, to_text
-from replicad.model.records import Role
 from replicad.protocol import joining
 from replicad.protocol.joining import TOKEN_LIFE_S_MAX, TOKEN_MEMBERS_MAX, Answer, Asked, Door, Request, Token
 from replicad.protocol.wire import Relay, Relayed
 from replicad.services.membership import changes
-from replicad.services.membership.changes import Rights
+from replicad.services.membership.changes import NEWCOMER, Rights, Wishes
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable
 
+    from replicad.crypto.keys import SigningKey
+    from replicad.model.members import Member
     from replicad.net.link import Link
     from replicad.services.membership.local import Local
 
@@ -36,13 +37,11 @@ RELAYS_MAX = 64
 
 
 class InviteBody(msgspec.Struct, frozen=True):
-    """What this node keeps of a token that it made: everything but the secret. ``proof`` is the public half of the token's key."""
+    """What this node keeps of a token that it made: everything but the secret. ``proof`` is the public half of the token's key. Whoever uses it takes the place of ``replaces``."""
 
     proof: NodeId
-    role: Role
-    shares: tuple[str, ...] | None
-    stages: tuple[str, ...] | None
-    site: str
+    rights: Rights
+    replaces: NodeId | None = None
 
 
 class PendingBody(msgspec.Struct, frozen=True):
@@ -73,19 +72,21 @@ class Admitting:
         local.links.route(Relay, self._relay_asked)
         local.links.route(Relayed, self._relay_told)
 
-    async def invite(self, *, role: Role | str, shares: Sequence[str] | None, stages: Sequence[str] | None, site: str, expires_s: int) -> str:
-        """A token that admits one node. Raises NotAllowedError, NotFoundError (share), InputError."""
+    async def invite(self, *, expires_s: int, replaces: NodeId | None, wishes: Wishes) -> str:
+        """A token that admits one node; with ``replaces`` it gives that member's rights to another key and ends those of the present one. Raises NotAllowedError, NotFoundError (share, member), InputError."""
         local = self._local
         if not 1 <= expires_s <= TOKEN_LIFE_S_MAX:
             raise InputError(f"expiry {expires_s} s: 1 second to {TOKEN_LIFE_S_MAX // 3600} hours expected")
         local.check_admin("invite")
-        rights = changes.checked(role=role, shares=shares, stages=stages, site=site, existing=local.catalog.replica.trust.shares())
+        rights = changes.revised(NEWCOMER, wishes, existing=local.catalog.replica.trust.shares())
+        if replaces is not None:
+            rights = changes.of_member(self._replaceable(replaces))
         expires_ms = local.clock_ms() + 1000 * expires_s
         doors = (local.door(), *self._other_doors())[:TOKEN_MEMBERS_MAX]
         token = Token(
             local.catalog.network, doors, secrets.token_bytes(joining.SECRET_BYTES), rights.role, rights.shares, rights.stages, rights.site, expires_ms
         )
-        body = InviteBody(token.key.id, rights.role, rights.shares, rights.stages, rights.site)
+        body = InviteBody(token.key.id, rights, replaces)
         await local.catalog.add_invite(token.id, msgspec.json.encode(body, enc_hook=to_text), expires_ms)
         return joining.write_token(token)
 
@@ -115,16 +116,16 @@ class Admitting:
             found.append(PendingJoin(row.node, body.name, body.urls, row.asked_ms))
         return found
 
-    async def approve(self, node: NodeId, *, role: Role | str, shares: Sequence[str] | None, stages: Sequence[str] | None, site: str) -> None:
+    async def approve(self, node: NodeId, *, wishes: Wishes, network_key: SigningKey | None) -> None:
         """Admit a node that asked. Raises NotFoundError if it did not, NotAllowedError, ConflictError."""
         local = self._local
-        local.check_admin("approve")
+        local.check_admin("approve", network_key)
         waiting = next((one for one in await self.pending() if one.node == node), None)
         if waiting is None:
             raise NotFoundError(f"{node.short} did not ask to join", hint="replicad peer list", code="no-such-node")
-        rights = changes.checked(role=role, shares=shares, stages=stages, site=site, existing=local.catalog.replica.trust.shares())
+        rights = changes.revised(NEWCOMER, wishes, existing=local.catalog.replica.trust.shares())
         self._check_name(node, waiting.name)
-        await local.catalog.author(NETWORK_SHARE, [rights.grant(node, waiting.name)])
+        await local.author([rights.grant(node, waiting.name, at=local.now())], network_key)
         await local.catalog.drop_pending(node)
         log.info("node approved", peer=node.short, name=waiting.name, role=str(rights.role))
 
@@ -146,12 +147,23 @@ class Admitting:
             return
         if local.clock_ms() > row.expires_ms:
             raise NotAllowedError("this token has expired", code="invite-expired", hint="replicad peer invite")
-        self._check_name(asked.node, asked.name)
+        replaced = None if body.replaces is None else self._replaceable(body.replaces)
+        if replaced is None or asked.name != replaced.name:
+            self._check_name(asked.node, asked.name)
         if not await local.catalog.use_invite(asked.invite, asked.node):
             raise ConflictError("this token has admitted another node; each token admits one", code="invite-used", hint="replicad peer invite")
-        rights = Rights(body.role, body.shares, body.stages, body.site)
-        await local.catalog.author(NETWORK_SHARE, [rights.grant(asked.node, asked.name, invite=asked.invite)])
-        log.info("node admitted", peer=asked.node.short, name=asked.name, role=str(body.role))
+        grant = body.rights.grant(asked.node, asked.name, at=local.now(), invite=asked.invite)
+        if replaced is None:
+            await local.author([grant])
+        else:
+            await local.cut(replaced.id, reason="rotate", then=[grant])
+        log.info("node admitted", peer=asked.node.short, name=asked.name, role=str(body.rights.role))
+
+    def _replaceable(self, node: NodeId) -> Member:
+        """A member whose key this node may replace. NotFoundError, NotAllowedError."""
+        member = self._local.member(node)
+        changes.check_may_end(self._local.catalog.replica.trust, self._local.own, node, member.name, at=self._local.now())
+        return member
 
     def _check_name(self, node: NodeId, name: str) -> None:
         for member in self._local.members().values():

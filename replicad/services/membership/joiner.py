@@ -76,7 +76,7 @@ class Joiner:
         token = joining.read_token(text)
         async with self._moving:
             own = await self._what_moves(token.network, merge=merge)
-            await self._enter(await self._ask_members(token), token.network, own)
+            await self._enter(await self.ask_members(token), token.network, own)
 
     async def request(self, url: str, node: NodeId) -> str:
         """Ask a member, known by its address and id, without a token. "pending" until an admin approves there, then joins and returns "member". Repeat it; errors as in ``join``."""
@@ -133,7 +133,7 @@ class Joiner:
             return Asked(local.own, local.name, local.door(), None, None, None, nonce())
         return Asked(local.own, local.name, local.door(), token.network, token.members[0].node, token.id, nonce())
 
-    async def _ask_members(self, token: Token) -> Answer:
+    async def ask_members(self, token: Token) -> Answer:
         """The answer of the first listed member that gives one. What a member decides is final, except that it could not reach the one that made the token."""
         body = joining.make_request(self._local.key, self._asked(token), token)
         troubles = []

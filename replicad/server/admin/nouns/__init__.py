@@ -22,11 +22,14 @@ from replicad.server.admin.nouns.files import (
     Waited,
 )
 from replicad.server.admin.nouns.network import (
+    Audit,
+    Audited,
     Blame,
     Changed,
     Checked,
     Examined,
     Finding,
+    Fork,
     Invited,
     Joined,
     Lag,
@@ -37,6 +40,8 @@ from replicad.server.admin.nouns.network import (
     Peers,
     Pending,
     Problem,
+    Revoked,
+    Rotated,
     Share,
     ShareAnswer,
     Shares,
@@ -48,6 +53,8 @@ from replicad.server.admin.nouns.network import (
 )
 
 __all__ = [
+    "Audit",
+    "Audited",
     "Blame",
     "Blob",
     "Blobs",
@@ -59,6 +66,7 @@ __all__ = [
     "EntryAnswer",
     "Examined",
     "Finding",
+    "Fork",
     "Invited",
     "Joined",
     "Lag",
@@ -74,6 +82,8 @@ __all__ = [
     "Problem",
     "Publication",
     "Published",
+    "Revoked",
+    "Rotated",
     "Row",
     "Share",
     "ShareAnswer",

@@ -43,6 +43,13 @@ class NodeAnswer(Struct, frozen=True):
     node: Node
 
 
+class Rotated(Struct, frozen=True):
+    """POST /node/rotate: this node's new id, and the one it had."""
+
+    id: str
+    former: str
+
+
 class StoreUse(Struct, frozen=True):
     """Contents held here and the disk below them. ``wanted`` contents are named by this node's grant and not held yet."""
 
@@ -63,7 +70,10 @@ class Lag(Struct, frozen=True):
 
 
 class Peer(Struct, frozen=True):
-    """Another member. ``since``: how long it has been linked or not linked, ``percent`` of the bytes it should hold (null: it has not told us), ``lag`` null likewise."""
+    """Another member. ``since``: how long it has been linked or not linked, ``percent`` of the bytes it should hold (null: it has not told us), ``lag`` null likewise.
+
+    ``paths``: below which it may publish (null: everywhere), ``until``: the end of its membership (null: none).
+    """
 
     id: str
     name: str
@@ -71,6 +81,8 @@ class Peer(Struct, frozen=True):
     site: str
     shares: list[str] | None
     stages: list[str] | None
+    paths: list[str] | None
+    until: str | None
     linked: bool
     since: str | None
     rtt_ms: float | None
@@ -121,6 +133,14 @@ class Blame(Struct, frozen=True):
     when: str
 
 
+class Fork(Struct, frozen=True):
+    """Proof that a node's key is used twice: different signed ``records`` at one place of its chain in ``share``, from which on nothing counts until an admin decides."""
+
+    share: str
+    seq: int
+    records: list[str]
+
+
 class PeerDetail(Struct, frozen=True):
     """One member in full. ``reachable``: its peer door answers us. ``blames``: newest first."""
 
@@ -130,6 +150,7 @@ class PeerDetail(Struct, frozen=True):
     admitted: str
     admitted_by: str
     admitted_by_name: str
+    forks: list[Fork]
     blames: list[Blame]
 
 
@@ -153,6 +174,40 @@ class Changed(Struct, frozen=True):
 
     id: str
     name: str
+
+
+class Revoked(Struct, frozen=True):
+    """POST /members/{id}/revoke. ``records``: how many of its records are void, ``names``: how many names they decided."""
+
+    id: str
+    name: str
+    records: int
+    names: int
+
+
+class Audited(Struct, frozen=True):
+    """One signed record. ``share`` is empty for the network's own; ``subject`` is the node that a grant or cut is about, ``path`` and ``stage`` the file; ``reason`` says why it does not count."""
+
+    record: str
+    when: str
+    origin: str
+    origin_name: str
+    share: str
+    type: str
+    subject: str | None
+    subject_name: str | None
+    path: str | None
+    stage: str | None
+    detail: str
+    counts: bool
+    reason: str
+
+
+class Audit(Struct, frozen=True):
+    """GET /audit: oldest first. ``next`` is the cursor of the following page."""
+
+    records: list[Audited]
+    next: str | None
 
 
 class Step(Struct, frozen=True):

@@ -1,0 +1,111 @@
+"""Whom a node of a large network links with: few, stable, spread, and together they connect everybody."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from replicad.model.ids import NodeId, Stamp
+from replicad.model.members import Member
+from replicad.model.records import Role
+from replicad.net.links import LinkTable
+from replicad.services.hub import Hub
+from replicad.services.links import FULL_MESH_MAX, LINKS_FAR, LINKS_NEAR, Links, _Attempt, neighbours
+
+LINKS = LINKS_NEAR + LINKS_FAR
+
+
+def network(dice: random.Random, size: int, sites: int) -> dict[NodeId, Member]:
+    ids = [NodeId(dice.randbytes(32)) for _ in range(size)]
+    return {node: Member(node, "n", Role.MIRROR, f"site{dice.randrange(sites)}", None, None, Stamp(1), node) for node in ids}
+
+
+def reached(members: Mapping[NodeId, Member], dialled: Mapping[NodeId, list[NodeId]]) -> set[NodeId]:
+    """From any one of them, over links in both directions."""
+    links: dict[NodeId, set[NodeId]] = {node: set(dialled[node]) for node in members}
+    for node, others in dialled.items():
+        for other in others:
+            links[other].add(node)
+    found = {next(iter(members))}
+    waiting = list(found)
+    while waiting:
+        news = links[waiting.pop()] - found
+        found |= news
+        waiting += news
+    return found
+
+
+@pytest.mark.parametrize(("size", "sites"), [(33, 1), (33, 5), (33, 33), (100, 1), (100, 12), (1000, 40)])
+def test_few_links_connect_everybody(dice: random.Random, size: int, sites: int) -> None:
+    members = network(dice, size, sites)
+    dialled = {node: neighbours(node, members) for node in members}
+    assert reached(members, dialled) == members.keys()
+    for node, others in dialled.items():
+        assert len(others) == len(set(others)) == LINKS
+        assert node not in others
+        near = sum(members[other].site == members[node].site for other in members) - 1
+        assert sum(members[other].site != members[node].site for other in others) == max(min(size - 1 - near, LINKS_FAR), LINKS - near)
+
+
+def test_they_connect_whatever_the_weights_are(dice: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids can be chosen so that the greatest weights stay among a few: the ring holds it together."""
+    members = network(dice, 60, 1)
+    clique = set(sorted(members)[:30])
+
+    class Weight:
+        def __init__(self, pair: bytes) -> None:
+            self.together = (NodeId(pair[:32]) in clique) == (NodeId(pair[32:]) in clique)
+
+        def digest(self) -> bytes:
+            return bytes([self.together])
+
+    monkeypatch.setattr("replicad.services.links.hashlib.sha256", Weight)
+    dialled = {node: neighbours(node, members) for node in members}
+    assert reached(members, dialled) == members.keys()
+
+
+def test_a_member_more_or_less_changes_little(dice: random.Random) -> None:
+    members = network(dice, 200, 4)
+    gone = dice.choice(sorted(members))
+    fewer = {node: member for node, member in members.items() if node != gone}
+    changed = sum(neighbours(node, members) != neighbours(node, fewer) for node in fewer)
+    assert changed <= 40
+
+
+def made(members: Mapping[NodeId, Member], own: NodeId, doors: set[NodeId]) -> Links:
+    """The service with a table without links; the members in ``doors`` have addresses."""
+    nothing: Any = None
+    return Links(
+        table=LinkTable(own),
+        dialer=nothing,
+        hub=Hub(),
+        identity=nothing,
+        members=lambda: members,
+        address=lambda node: (("https://somewhere:8440",) if node in doors else (), None),
+        dice=lambda: 0.5,
+    )
+
+
+def test_up_to_the_bound_everybody_is_dialled(dice: random.Random) -> None:
+    members = network(dice, FULL_MESH_MAX, 3)
+    own = next(iter(members))
+    assert made(members, own, set(members))._targets() == members.keys() - {own}
+
+
+def test_others_take_the_place_of_those_that_cannot_be_reached(dice: random.Random) -> None:
+    """Of a hundred nodes behind firewalls two have a door: everybody finds them, and forgets nobody of its first choice."""
+    members = network(dice, 100, 5)
+    own, *others = members
+    doors = set(others[:2])
+    links = made(members, own, doors)
+    assert doors | set(neighbours(own, members)) == links._targets()
+    links = made(members, own, set(members))
+    failed: set[NodeId] = set()
+    while news := links._targets() - failed:
+        assert len(news) <= LINKS
+        failed |= news
+        links._attempts |= {node: _Attempt(("https://somewhere:8440",), error="refused") for node in news}
+    assert failed == members.keys() - {own}
