@@ -9,7 +9,10 @@ from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The winning entry of one register (share, collision key, stage), and whether this node holds its content verified. ``siblings`` counts losing live entries."""
+    """The winning entry of one register (share, collision key, stage), and whether this node holds its content verified and may serve it. ``siblings`` counts losing live entries.
+
+    ``taken_down``: a takedown stands on the content.
+    """
 
     record: RecordId
     origin: NodeId
@@ -24,6 +27,7 @@ class Listed:
     modified: int
     publisher: str
     available: bool
+    taken_down: bool = False
     siblings: int = 0
 
 

@@ -85,7 +85,7 @@ async def test_a_newer_catalog_is_refused(world: World) -> None:
     connection = sqlite3.connect(world.path("ann"))
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    await expect_refusal(world, world.path("ann"), "has schema 99, this program knows up to 1")
+    await expect_refusal(world, world.path("ann"), "has schema 99, this program knows up to 2")
 
 
 async def test_somebody_elses_database_is_refused(world: World) -> None:

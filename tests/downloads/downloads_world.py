@@ -88,7 +88,7 @@ class World:
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         return [(listed.share, listed.stage, True) for listed in self.names.values() if listed.content == content]
 
-    def is_held(self, content: Digest) -> bool:
+    def serves(self, content: Digest) -> bool:
         return content in self.held
 
     async def lose(self, content: Digest) -> None:
