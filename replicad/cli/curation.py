@@ -89,7 +89,7 @@ def rm(invocation: Invocation, *, names: tuple[str, list[str]], stage: str | Non
     if not dry_run and not yes and out.asks:
         seen = ask(preview=True)
         out.talk(_render_removed(seen, every_line=out.verbose))
-        out.confirm(f"Remove {plural(seen.names, 'file')} of {share}?", yes=False)
+        out.confirm(f"Remove {plural(seen.names, 'name')} of {share}?", yes=False)
     answer = ask(preview=dry_run)
     out.data(answer, _render_removed(answer, every_line=out.verbose))
 

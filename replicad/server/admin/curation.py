@@ -69,7 +69,8 @@ async def history(call: Call[bodies.HistoryQuery]) -> nouns.Revisions:
 
 
 def _cursor(last: Revision) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode([*last.record.order])).decode()
+    hlc, record = last.record.order
+    return base64.urlsafe_b64encode(msgspec.json.encode([int(hlc), bytes(record)])).decode()
 
 
 def _place(given: str | None) -> tuple[Stamp, bytes]:
