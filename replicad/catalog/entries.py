@@ -71,6 +71,10 @@ class Entries(State):
             return listed
         return replace(listed, available=True)
 
+    def carries(self, share: str, stage: str) -> bool:
+        """Whether this node carries that stage of that share: what it does not carry it does not show, whatever it holds."""
+        return stage in self._carried_now().get(share, ())
+
     async def entries(
         self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000, all_stages: bool = False
     ) -> list[Listed]:

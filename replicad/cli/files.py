@@ -93,6 +93,8 @@ def render_entry(answer: nouns.EntryAnswer) -> str:
         + clean(f"stage {other.stage}, sha256 {other.sha256}, {moment(other.published)} by {other.publisher} at {other.origin}, record {other.record[:12]}")
         for other in answer.others
     ]
+    if answer.collides is not None:
+        lines.append(f"conflict   {clean(f'{one.share}/{answer.collides}')} is a file, too: remove one of them")
     lines += [f"copy       {clean(copy.name)}: {_cell(copy)}" for copy in answer.copies]
     return "\n".join(lines)
 

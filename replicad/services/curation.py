@@ -256,7 +256,7 @@ def pick(history: Sequence[Revision], named: str, name: str) -> Revision:
     """The version that a record id or the beginning of one means: an entry that counts. InputError, NotFoundError, ConflictError."""
     if len(named) < RECORD_DIGITS_MIN or not set(named) <= set("0123456789abcdef"):
         raise InputError(f"record: at least {RECORD_DIGITS_MIN} lower-case hexadecimal digits of its id expected, got {named[:80]!r}")
-    found = [one for one in history if str(one.record.id).startswith(named) and isinstance(one.body, Entry) and one.state != "void"]
+    found = [one for one in _versions(history) if str(one.record.id).startswith(named)]
     if not found:
         raise NotFoundError(
             f"no version of {name} among its newest {HISTORY_MAX} records has an id that begins with {named}",
@@ -266,6 +266,11 @@ def pick(history: Sequence[Revision], named: str, name: str) -> Revision:
     if len(found) > 1:
         raise ConflictError(f"{named} could be {' or '.join(str(one.record.id)[:16] for one in found)}", hint="write more of it", code="ambiguous-record")
     return found[0]
+
+
+def _versions(history: Sequence[Revision]) -> list[Revision]:
+    """The entries that count, newest first."""
+    return [one for one in history if isinstance(one.body, Entry) and one.state != "void"]
 
 
 def _stage(share: Share, stage: str) -> str:
@@ -290,11 +295,9 @@ def _only(share: str, path: str, standings: dict[str, Standing]) -> Listed:
 
 
 def _previous(history: Sequence[Revision], current: Listed) -> Revision:
-    """The newest version of the stage that was replaced before the current one came, with another content."""
-    for one in history:
-        body = one.body
-        is_older = isinstance(body, Entry) and body.content != current.content and one.record.order < (current.hlc, current.record)
-        if is_older and body.stage == current.stage and one.state == "superseded":
+    """The newest version of the stage before the current one, with another content: what it replaced, or what lost against it."""
+    for one in _versions(history):
+        if one.entry.stage == current.stage and one.entry.content != current.content and one.record.order < (current.hlc, current.record):
             return one
     raise NotFoundError(
         f"{current.share}/{current.path} has no older version at stage {current.stage}",
@@ -315,7 +318,7 @@ def _ended(history: Sequence[Revision], stages: Sequence[str], *, first: bool) -
     together = [one.body for one in graves if (one.record.header.origin, one.record.header.hlc.ms) == (removal.origin, removal.hlc.ms)]
     ended = []
     for grave in sorted(together, key=lambda body: stages.index(body.stage)):
-        files = [one for one in history if isinstance(one.body, Entry) and one.state != "void" and one.record.id in grave.supersedes]
+        files = [one for one in _versions(history) if one.record.id in grave.supersedes]
         if files:
             ended.append(files[-1] if first else files[0])
     return ended

@@ -157,6 +157,17 @@ async def test_a_takedown_is_kept_and_followed_at_once(world: World) -> None:
         await audit(bob)
 
 
+async def test_a_takedown_that_an_older_program_stored_without_knowing_it_takes_effect(world: World) -> None:
+    async with world.founded() as ann:
+        await put(ann, "a", "x")
+        await ann.author("", [Takedown(content_of("x").content)])
+        await ann._database.write(lambda connection: connection.execute("DELETE FROM taken_down").fetchall())
+    async with world.open("ann") as ann:
+        assert (await ann.visible(SHARE, "a") or pytest.fail("nothing")).taken_down
+        assert await ann.wanted() == []
+        await audit(ann)
+
+
 async def test_narrowing_this_node_narrows_what_it_shows_and_wants(world: World) -> None:
     async with world.founded() as ann, world.joined("bob", ann) as bob:
         for stage in ("dev", "prod"):

@@ -103,6 +103,16 @@ async def test_a_sibling_is_listed_and_retrieved(door: Door, terminal: Terminal,
     assert (code, error["code"], "ams1 published it" in error["message"]) == (5, "not-here", True)
 
 
+async def test_a_file_and_a_directory_of_one_name_are_a_conflict(door: Door, terminal: Terminal) -> None:
+    await door.publish("munki", "a", b"one")
+    won = await door.listed("munki", "a")
+    await door.services.catalog.author("munki", [Entry("A/b", "prod", won.content, won.size, won.manifest, won.modified)])
+    assert (await terminal.json("show", "munki/a"))["collides"] == "A/b"
+    assert "conflict   munki/a is a file, too: remove one of them" in (await terminal.run("show", "munki/a/b"))[1]
+    await terminal.json("rm", "munki/A/b")
+    assert (await terminal.json("show", "munki/a"))["collides"] is None
+
+
 async def test_a_takedown_shows_everywhere_and_is_lifted(door: Door, terminal: Terminal) -> None:
     for path, stage in (("a", "prod"), ("b", "prod"), ("c", "dev")):
         await door.publish("munki", path, b"bad", stage=stage)

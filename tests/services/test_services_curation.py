@@ -234,6 +234,18 @@ async def test_a_rollback_names_old_content_anew(tmp_path: Path) -> None:
         assert [one[1:3] for one in await told(node, "munki", "a")] == [("restore", "current"), ("restore", "superseded"), *[("publish", "superseded")] * 3]
 
 
+async def test_a_rollback_ends_a_conflict_too(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        await put(node, "a", V1)
+        await put(node, "a", V2)
+        [rival] = await node.upload(V3)
+        node.clock.now_ms += 1000
+        await node.catalog.author("munki", [Entry("a", "prod", rival.content, rival.size, rival.id, 1)])
+        assert [one.content for one in await node.catalog.register("munki", "a", "prod")] == [digest(V3), digest(V2)]
+        assert (await node.curation.rollback("munki", "a")).content == digest(V2)
+        assert len(await node.catalog.live_records("munki", "a", "prod")) == 1
+
+
 async def test_what_cannot_be_rolled_back(tmp_path: Path) -> None:
     async with running_node(tmp_path) as node:
         with pytest.raises(NotFoundError):
@@ -270,6 +282,9 @@ async def test_history_tells_what_has_no_effect_and_why(tmp_path: Path) -> None:
             ("prod", "publish", "voidimmutable", digest(V2)),
             ("prod", "publish", "current", digest(V1)),
         ]
+        void = (await node.catalog.history("sealed", "a"))[1].record.id
+        with pytest.raises(NotFoundError, match="has an id that begins"):
+            await node.curation.revision("sealed", "a", str(void))
         found = await node.catalog.history("sealed", "a", limit=2)
         rest = await node.catalog.history("sealed", "a", before=found[-1].record.order)  # type: ignore[arg-type]
         assert [one.record.id for one in [*found, *rest]] == [one.record.id for one in await node.catalog.history("sealed", "a")]

@@ -70,7 +70,7 @@ async def show(call: Call[bodies.Nothing]) -> nouns.EntryAnswer:
         if member.carries(shown.share, shown.stage) and not shown.taken_down
     ]
     others = [views.entry(listed, members) for listed in found if listed.record != shown.record]
-    return nouns.EntryAnswer(views.entry(shown, members), others, copies)
+    return nouns.EntryAnswer(views.entry(shown, members), others, copies, await services.catalog.collides(shown.share, shown.key))
 
 
 async def publish(call: Call[bodies.Publish]) -> nouns.Publication:

@@ -54,11 +54,14 @@ class Copy(Struct, frozen=True):
 
 
 class EntryAnswer(Struct, frozen=True):
-    """GET /shares/{share}/entries/{path}: the entry that clients of this node see, the other stages and conflicting siblings, and who of those that want it holds it."""
+    """GET /shares/{share}/entries/{path}: the entry that clients of this node see, the other stages and conflicting siblings, and who of those that want it holds it. ``collides``: another
+    file's path that is a directory of this one or lies below it, which two nodes can only have published at the same time.
+    """
 
     entry: Entry
     others: list[Entry]
     copies: list[Copy]
+    collides: str | None = None
 
 
 class Published(Struct, frozen=True):
