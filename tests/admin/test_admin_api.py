@@ -157,6 +157,7 @@ async def test_listing_pages_and_showing(door: Door) -> None:
         "available": True,
         "siblings": 0,
         "record": "",
+        "taken_down": False,
     }
     found, after = [], ""
     for _ in range(10):

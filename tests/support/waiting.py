@@ -24,12 +24,11 @@ def wait_for(look: Callable[[], T], *, what: str, deadline_s: float = DEADLINE_S
 
 async def until(look: Callable[[], T], *, what: str, deadline_s: float = DEADLINE_S) -> T:
     """The same inside the event loop: lets other tasks run between two looks."""
-    end = time.monotonic() + deadline_s
-    while not (found := look()):
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {deadline_s:g} s in vain for {what}; last seen: {found!r}")
-        await asyncio.sleep(LOOK_S / 10)
-    return found
+
+    async def look_now() -> T:
+        return look()
+
+    return await eventually(look_now, what=what, deadline_s=deadline_s)
 
 
 async def eventually(look: Callable[[], Awaitable[T]], *, what: str, deadline_s: float = DEADLINE_S) -> T:
