@@ -196,6 +196,8 @@ async def test_status_tells_how_it_is(door: Door) -> None:
         "site": "nyc",
         "shares": None,
         "stages": None,
+        "paths": None,
+        "until": None,
         "linked": False,
         "since": None,
         "rtt_ms": None,
