@@ -40,6 +40,7 @@ from replicad.server.downloads import application as downloads_door
 from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peers_runner
 from replicad.server.peers import application as peer_door
 from replicad.server.peers import data
+from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
 from replicad.services.hub import Hub
@@ -216,11 +217,13 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         network_key=config.network_key,
         node_key=config.node_key,
     )
+    ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url),
         catalog=catalog,
         store=ground.store,
-        ingest=Ingest(catalog, ground.store, clock_ms=clock_ms),
+        ingest=ingest,
+        curation=Curation(catalog, turn=ingest.turn, clock_ms=clock_ms),
         fetch=fetch,
         membership=Membership(local),
         links=table,

@@ -68,7 +68,7 @@ class PatientLoop(asyncio.SelectorEventLoop):
         """Close; at most two seconds later than asked."""
         end_s = time.monotonic() + 2
         while not self.is_closed() and time.monotonic() < end_s and any(not transport.is_closing() for transport in list(self._transports.values())):  # type: ignore[attr-defined]
-            self.run_until_complete(asyncio.sleep(0.001))
+            self.run_until_complete(asyncio.sleep(0))
         super().close()
 
 

@@ -12,6 +12,7 @@ from replicad.catalog import rows
 from replicad.catalog.contents import Contents
 from replicad.catalog.database import opened
 from replicad.catalog.entries import Entries
+from replicad.catalog.history import History
 from replicad.catalog.journal import Journal
 from replicad.catalog.ledger import Ledger
 from replicad.catalog.memory import HeldSet
@@ -21,7 +22,7 @@ from replicad.errors import ConfigurationError, ReplicadError
 from replicad.model.ids import NodeId
 
 
-class Catalog(Journal, Entries, Contents, Peers):
+class Catalog(Journal, Entries, History, Contents, Peers):
     """Everything this node knows. One per process, made by ``open``; every method is for the event loop's thread.
 
     ``replica`` is the committed state of clock, chains and trust: it never runs ahead of the disk and never falls behind. ``move`` replaces it, so read ``catalog.replica`` and ``catalog.network``

@@ -30,6 +30,10 @@ class Contents(State):
         """Whether the content is held, verified and durable. A look into memory, a few microseconds."""
         return content in self._held
 
+    def serves(self, content: Digest) -> bool:
+        """Whether the content is held and may be given away: no takedown stands on it. A look into memory, too."""
+        return content not in self.replica.trust.taken_down() and content in self._held
+
     async def hold(self, manifests: Sequence[Manifest], *, durable: bool = False) -> None:
         """These contents are on the disk, verified: drops what was kept of their fetching and publishes ContentHeld after the commit. Harmless when repeated.
 

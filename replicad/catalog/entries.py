@@ -24,9 +24,9 @@ SIBLINGS_MAX = 100
 _KEY, _STAGE = 4, 6
 _COLUMNS = """
 record.id, run.origin, record.hlc, register.share, register.key, entry.path, register.stage, entry.content, entry.size_bytes, entry.manifest, entry.modified_s, entry.publisher,
-held.content IS NOT NULL
+held.content IS NOT NULL AND taken_down.content IS NULL, taken_down.content IS NOT NULL
 """
-_JOINS = "JOIN record ON record.record = entry.record JOIN run ON run.run = record.run LEFT JOIN held ON held.content = entry.content"
+_JOINS = "JOIN record ON record.record = entry.record JOIN run ON run.run = record.run LEFT JOIN held ON held.content = entry.content LEFT JOIN taken_down ON taken_down.content = entry.content"
 _WINNERS = f"SELECT {_COLUMNS}, register.siblings FROM register JOIN entry ON entry.record = register.winner {_JOINS}"  # noqa: S608 - constants only
 _LIVE = "FROM register JOIN entry ON entry.register = register.register AND entry.live = 1"
 _REGISTER = "register.share = ? AND register.key = ? AND register.stage = ?"
@@ -67,9 +67,13 @@ class Entries(State):
             era = self._shown.era
             listed = await self._database.read(partial(_visible, share=share, key=key, stages=stages))
             self._shown.remember(share, key, listed, era=era)
-        if listed is None or listed.available or listed.content not in self._held:
+        if listed is None or listed.available or listed.taken_down or listed.content not in self._held:
             return listed
         return replace(listed, available=True)
+
+    def carries(self, share: str, stage: str) -> bool:
+        """Whether this node carries that stage of that share: what it does not carry it does not show, whatever it holds."""
+        return stage in self._carried_now().get(share, ())
 
     async def entries(
         self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000, all_stages: bool = False
@@ -128,7 +132,7 @@ class Entries(State):
 
 
 def _listed(row: Sequence[Any]) -> Listed:
-    record, origin, hlc, share, key, path, stage, content, size, manifest, modified, publisher, available, siblings = row
+    record, origin, hlc, share, key, path, stage, content, size, manifest, modified, publisher, available, taken_down, siblings = row
     return Listed(
         record=RecordId(record),
         origin=NodeId(origin),
@@ -143,6 +147,7 @@ def _listed(row: Sequence[Any]) -> Listed:
         modified=modified,
         publisher=publisher,
         available=bool(available),
+        taken_down=bool(taken_down),
         siblings=siblings,
     )
 

@@ -75,8 +75,8 @@ class Ledger:
             self._ahead = False
 
     def begin(self, connection: sqlite3.Connection) -> Replica:
-        """Read the tables; a replica for the event loop, equal to the working one."""
-        self._replica(connection)
+        """Read the tables; a replica for the event loop, equal to the working one. Takedowns that an earlier version of the program stored without knowing them take effect."""
+        supply.take_down(connection, self._replica(connection).trust.taken_down())
         return rows.load_replica(connection, own=self._key.id)
 
     def receive(self, connection: sqlite3.Connection, records: Sequence[Record], *, network: NodeId, source: NodeId | None) -> Outcome:
@@ -194,9 +194,10 @@ class Ledger:
         registers.apply(connection, changes, outcome.changed, immutable=immutable.__contains__)
 
     def _follow_rights(self, connection: sqlite3.Connection, replica: Replica, origins: Iterable[NodeId], outcome: Outcome) -> None:
-        """Rights, members or shares are different: what this node carries, and which stored records must be judged again."""
+        """Rights, members, shares or takedowns are different: what this node carries and must not serve, and which stored records must be judged again."""
         outcome.rights_changed = True
         outcome.changed.shares |= supply.carry(connection, supply.carried_places(replica, self._key.id, outcome.now_ms))
+        supply.take_down(connection, replica.trust.taken_down())
         recount.add_origins(connection, origins)
         recount.add_shares(connection, _immutable(replica) ^ self._immutable)
         self._immutable = _immutable(replica)
@@ -224,8 +225,11 @@ def _ends(body: Body) -> Iterable[RecordId]:
 def _check_right(replica: Replica, node: NodeId, share: str, body: Body, *, at: Stamp) -> None:
     """Nothing is signed that would not count."""
     if isinstance(body, Entry | Tombstone):
-        allowed = replica.trust.may(node, share=share, path_key=paths.key(body.path), stage=body.stage, role=Role.PUBLISHER, at=at)
-        what = f"publish {body.path!r} at stage {body.stage} in share {share}"
+        stage, *source = body.stages
+        allowed = replica.trust.may(
+            node, share=share, path_key=paths.key(body.path), stage=stage, source=source[0] if source else None, role=Role.PUBLISHER, at=at
+        )
+        what = f"{'publish' if isinstance(body, Entry) else 'remove'} {body.path!r} at stage {' from '.join(body.stages)} in share {share}"
     else:
         allowed = replica.trust.may(node, share=share, path_key=None, stage=None, role=Role.ADMIN, at=at)
         what = f"author a {formats.type_of(body)}"

@@ -20,10 +20,11 @@ from replicad.protocol.merge import RegisterRow, resolve
 REGISTER_MAKE = "INSERT INTO register (share, key, stage) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING register"
 REGISTER_FIND = "SELECT register FROM register WHERE share = ? AND key = ? AND stage = ?"
 ENTRY_ADD = """
-INSERT INTO entry (record, register, share, stage, path, publisher, content, size_bytes, manifest, modified_s, counts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO entry (record, register, share, stage, path, publisher, content, size_bytes, manifest, modified_s, source, counts)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 TARGET = """
-SELECT entry.record, entry.register FROM record JOIN entry ON entry.record = record.record JOIN register ON register.register = entry.register
+SELECT entry.record, entry.register, register.stage FROM record JOIN entry ON entry.record = record.record JOIN register ON register.register = entry.register
 WHERE record.id = ? AND register.share = ? AND register.key = ?
 """
 _ROW = "SELECT entry.record, record.id, record.hlc, entry.content, entry.counts, entry.live FROM entry JOIN record ON record.record = entry.record"
@@ -32,7 +33,7 @@ ROWS_LIVE = f"{_ROW} WHERE entry.register = ? AND entry.live = 1"
 ROWS_ALL = f"{_ROW} WHERE entry.register = ?"
 SUPERSEDERS = """
 SELECT supersedes.record FROM supersedes JOIN entry ON entry.record = supersedes.record JOIN register ON register.register = entry.register
-WHERE supersedes.target = ? AND entry.counts = 1 AND register.share = ? AND register.key = ? LIMIT ?
+WHERE supersedes.target = ?1 AND entry.counts = 1 AND register.share = ?2 AND register.key = ?3 AND ?4 IN (entry.stage, entry.source) LIMIT ?5
 """
 
 
@@ -51,6 +52,7 @@ class Change:
     number: int
     share: str
     key: str
+    stage: str
     register: int
     targets: Sequence[RecordId]
 
@@ -72,10 +74,10 @@ def add(connection: sqlite3.Connection, number: int, record: Record, *, counts: 
         raise TypeError(type(body))
     key = paths.key(body.path)
     register = _register(connection, share, key, body.stage)
-    content = (body.content, body.size, body.manifest, body.modified) if isinstance(body, Entry) else (None, None, None, None)
+    content = (body.content, body.size, body.manifest, body.modified, body.source or None) if isinstance(body, Entry) else (None,) * 5
     connection.execute(ENTRY_ADD, (number, register, share, body.stage, body.path, body.publisher, *content, counts))
     connection.executemany("INSERT INTO supersedes (target, record) VALUES (?, ?) ON CONFLICT DO NOTHING", ((target, number) for target in body.supersedes))
-    return Change(number, share, key, register, body.supersedes)
+    return Change(number, share, key, body.stage, register, body.supersedes)
 
 
 def recounted(connection: sqlite3.Connection, number: int, record: Record, *, counts: bool, everything: bool) -> Change | None:
@@ -87,26 +89,26 @@ def recounted(connection: sqlite3.Connection, number: int, record: Record, *, co
     if not changed and not everything:
         return None
     share, key = record.header.share, paths.key(body.path)
-    return Change(number, share, key, _register(connection, share, key, body.stage), body.supersedes)
+    return Change(number, share, key, body.stage, _register(connection, share, key, body.stage), body.supersedes)
 
 
 def apply(connection: sqlite3.Connection, changes: Iterable[Change], changed: Changed, *, immutable: Callable[[str], bool]) -> None:
     """Make every register right that these changes touch, and what is wanted with it. Registers that show something else now are added to ``changed``."""
     touched: dict[int, set[int]] = defaultdict(set)
-    names: dict[int, tuple[str, str]] = {}
+    names: dict[int, tuple[str, str, str]] = {}
     for change in changes:
         touched[change.register].add(change.number)
-        names[change.register] = (change.share, change.key)
+        names[change.register] = (change.share, change.key, change.stage)
         for target in change.targets:
             row = connection.execute(TARGET, (target, change.share, change.key)).fetchone()
             if row is not None:
                 touched[row[1]].add(row[0])
-                names[row[1]] = (change.share, change.key)
+                names[row[1]] = (change.share, change.key, row[2])
     won: list[int] = []
     lost: list[int] = []
     for register, numbers in touched.items():
-        share, key = names[register]
-        before, now = _settle(connection, register, numbers, name=(share, key), immutable=immutable(share))
+        share, key, _ = name = names[register]
+        before, now = _settle(connection, register, numbers, name=name, immutable=immutable(share))
         if before == now:
             continue
         changed.names[share].add(key)
@@ -132,7 +134,7 @@ State = tuple[int | None, int]
 """A register's (winner, siblings)."""
 
 
-def _settle(connection: sqlite3.Connection, register: int, numbers: Iterable[int], *, name: tuple[str, str], immutable: bool) -> tuple[State, State]:
+def _settle(connection: sqlite3.Connection, register: int, numbers: Iterable[int], *, name: tuple[str, str, str], immutable: bool) -> tuple[State, State]:
     """Resolve one register of which these records changed; its state before and now."""
     rows = _rows(connection, ROWS_ALL if immutable else ROWS_LIVE, register)
     for number in numbers:
@@ -156,9 +158,9 @@ def _rows(connection: sqlite3.Connection, sql: str, number: int) -> dict[int, _R
 
 
 def _supersessions(
-    connection: sqlite3.Connection, rows: Mapping[int, _Row], name: tuple[str, str], *, everyone: bool
+    connection: sqlite3.Connection, rows: Mapping[int, _Row], name: tuple[str, str, str], *, everyone: bool
 ) -> tuple[dict[int, set[RecordId]], set[RecordId]]:
-    """Which of these rows are superseded by something that counts, under the same name at any stage: by row, and by records that are not among the rows.
+    """Which of these rows are superseded by something that counts, under the same name at the same stage or promoted from it: by row, and by records that are not among the rows.
 
     ``everyone`` tells all superseders (an immutable register must know them); otherwise one is enough, and it is reported as foreign.
     """

@@ -39,7 +39,7 @@ RUN_PUT = """
 INSERT INTO run (run, origin, share, incarnation, first_seq, last_seq, last_id, last_hlc, parent_run, parent_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq, last_id = excluded.last_id, last_hlc = excluded.last_hlc
 """
-FORGOTTEN = ("record", "run", "register", "entry", "supersedes", "recount", "carried", "wanted", "head", "invite", "pending")
+FORGOTTEN = ("record", "run", "register", "entry", "supersedes", "recount", "carried", "taken_down", "wanted", "head", "invite", "pending")
 """Tables about one network. What is left (held, manifest, partial) is about content, which is the same everywhere."""
 
 

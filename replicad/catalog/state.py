@@ -72,6 +72,7 @@ class State:
         changed = outcome.changed
         if outcome.rights_changed:
             self._carried_at_ms = -CARRIED_FRESH_MS
+            self._shown.forget_all()
         for share, keys in changed.names.items():
             self._shown.forget(share, keys)
         if outcome.records:

@@ -1,6 +1,6 @@
 """Which content this node should hold and does not: the table ``wanted``, kept exact in the same transaction as whatever changes it.
 
-Content is wanted when a winner in a stage that this node carries names it. Functions of the writer's connection, called inside its transactions only.
+Content is wanted when a winner in a stage that this node carries names it and no takedown stands on it. Functions of the writer's connection, called inside its transactions only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ FROM entry JOIN record ON record.record = entry.record
 WHERE entry.record = ?
   AND EXISTS (SELECT 1 FROM carried WHERE carried.share = entry.share AND carried.stage = entry.stage)
   AND NOT EXISTS (SELECT 1 FROM held WHERE held.content = entry.content)
+  AND NOT EXISTS (SELECT 1 FROM taken_down WHERE taken_down.content = entry.content)
 """  # noqa: S608 - constants only
 UNWANT = "DELETE FROM wanted WHERE record = ? RETURNING content, share, in_share, in_all"
 HEIR_IN_SHARE = f"UPDATE wanted SET in_share = 1 WHERE record = ({_OTHERS.format(content='?')} AND other.share = ? LIMIT 1)"  # noqa: S608 - constants only
@@ -60,13 +61,24 @@ def unwant(connection: sqlite3.Connection, losers: Iterable[int]) -> None:
 
 
 def found(connection: sqlite3.Connection, contents: Iterable[Digest]) -> None:
-    """These contents are held now."""
+    """These contents are held now, or must not be."""
     connection.executemany(FOUND, ((content,) for content in contents))
 
 
 def lost(connection: sqlite3.Connection, content: Digest) -> None:
-    """This content is not held any more."""
+    """This content is not held any more, or may be served again."""
     want(connection, _numbers(connection, WINNERS_OF, content))
+
+
+def take_down(connection: sqlite3.Connection, contents: Iterable[Digest]) -> None:
+    """Takedowns stand on exactly these contents now."""
+    before = {Digest(content) for (content,) in connection.execute("SELECT content FROM taken_down")}
+    now = set(contents)
+    connection.executemany("DELETE FROM taken_down WHERE content = ?", ((content,) for content in before - now))
+    connection.executemany("INSERT INTO taken_down (content) VALUES (?)", ((content,) for content in now - before))
+    found(connection, now - before)
+    for content in before - now:
+        lost(connection, content)
 
 
 def carry(connection: sqlite3.Connection, places: Places) -> set[str]:

@@ -62,7 +62,7 @@ def ls(invocation: Invocation, *, place: tuple[str | None, str]) -> None:
             size(one.size),
             moment(one.published),
             one.publisher,
-            ("" if one.available else "not here yet") + (" conflict" if one.siblings else ""),
+            ("" if one.available else "taken down" if one.taken_down else "not here yet") + (" conflict" if one.siblings else ""),
         ]
         for one in answer.entries
     )
@@ -83,13 +83,18 @@ def render_entry(answer: nouns.EntryAnswer) -> str:
         ("size", f"{size(one.size)} ({one.size} bytes)"),
         ("sha256", one.sha256),
         ("published", f"{moment(one.published)} by {one.publisher or 'somebody'} at {one.origin}"),
-        ("here", "held and verified" if one.available else "not yet"),
+        ("here", "held and verified" if one.available else "taken down: no node serves it" if one.taken_down else "not yet"),
+        ("record", one.record),
     ]
     lines = [f"{name:<10} {clean(value)}" for name, value in facts]
+    winners = {one.stage: one.record} | {other.stage: other.record for other in reversed(answer.others) if other.stage != one.stage}
     lines += [
-        f"also       {clean(f'stage {other.stage}, sha256 {other.sha256}, {moment(other.published)} by {other.publisher} at {other.origin}')}"
+        f"{'also' if winners[other.stage] == other.record else 'sibling':<10} "
+        + clean(f"stage {other.stage}, sha256 {other.sha256}, {moment(other.published)} by {other.publisher} at {other.origin}, record {other.record[:12]}")
         for other in answer.others
     ]
+    if answer.collides is not None:
+        lines.append(f"conflict   {clean(f'{one.share}/{answer.collides}')} is a file, too: remove one of them")
     lines += [f"copy       {clean(copy.name)}: {_cell(copy)}" for copy in answer.copies]
     return "\n".join(lines)
 
@@ -105,10 +110,10 @@ def show(invocation: Invocation, *, name: tuple[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _opened(client: Client, share: str, path: str) -> Iterator[tuple[http.client.HTTPResponse, str]]:
+def _opened(client: Client, share: str, path: str, record: str | None) -> Iterator[tuple[http.client.HTTPResponse, str]]:
     """The content's response and the SHA-256 that the signed entry promises."""
     with client.wrapped(), contextlib.closing(client.connect(DOWNLOAD_TIMEOUT_S)) as connection:
-        connection.request("GET", client.target(path_of("shares", share, "files", file=path)), headers=client.headers())
+        connection.request("GET", client.target(path_of("shares", share, "files", file=path), {"record": record}), headers=client.headers())
         response = connection.getresponse()
         if response.status != HTTPStatus.OK:
             raise error_of(problem_of(response, response.read(ANSWER_BYTES_MAX)))
@@ -162,12 +167,13 @@ def _unwritable(target: Path, error: OSError) -> ReplicadError:
 @click.command(cls=Verb)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @click.option("-o", "--output", "output_file", metavar="FILE", help="Where to write it ('-': standard output) [the file's own name, here].")
+@click.option("--record", metavar="ID", help="A sibling or an older version, as `replicad show` and `replicad history` name it; 8 digits will do.")
 @pass_invocation
-def get(invocation: Invocation, *, name: tuple[str, str], output_file: str | None) -> None:
+def get(invocation: Invocation, *, name: tuple[str, str], output_file: str | None, record: str | None) -> None:
     """Fetch a file from this node and verify it. A wrong byte ends with exit 7 and leaves no file."""
     share, path = name
     shown = f"{share}/{path}"
-    with _opened(invocation.client(), share, path) as (response, promised):
+    with _opened(invocation.client(), share, path, record) as (response, promised):
         total = int(response.headers["Content-Length"] or 0)
         if output_file == "-":
             _check(_copy(response, sys.stdout.buffer.write, lambda _count: None)[1], promised, shown)

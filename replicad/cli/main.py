@@ -35,6 +35,12 @@ PLACES = {
     "ls": "replicad.cli.files:ls",
     "show": "replicad.cli.files:show",
     "get": "replicad.cli.files:get",
+    "promote": "replicad.cli.curation:promote",
+    "history": "replicad.cli.curation:history",
+    "rollback": "replicad.cli.curation:rollback",
+    "rm": "replicad.cli.curation:rm",
+    "undelete": "replicad.cli.curation:undelete",
+    "takedown": "replicad.cli.curation:takedown",
     "wait": "replicad.cli.wait:wait",
     "config": "replicad.cli.configuration:config",
 }

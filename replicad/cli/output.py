@@ -34,6 +34,11 @@ class Output:
         """Whether a moving display on stderr is wanted."""
         return sys.stderr.isatty() and not self.as_json and not self.quiet
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is somebody to ask."""
+        return not self.as_json and sys.stdin.isatty()
+
     def data(self, answer: msgspec.Struct, text: str) -> None:
         """The answer: as JSON, or as ``text`` for people."""
         if self.as_json:
@@ -65,7 +70,7 @@ class Output:
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something that destroys; without a terminal, or with ``yes``, go ahead. Raises ReplicadError("declined") on a "no"."""
-        if not yes and not self.as_json and sys.stdin.isatty() and not click.confirm(question, err=True):
+        if not yes and self.asks and not click.confirm(question, err=True):
             raise ReplicadError("nothing was changed", code="declined")
 
 

@@ -49,12 +49,21 @@ def nodes(_context: click.Context, _parameter: click.Parameter, value: str | Non
     return value
 
 
-def in_share(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, str]:
+def in_share(_context: click.Context | None, _parameter: click.Parameter | None, value: str) -> tuple[str, str]:
     """``SHARE/PATH`` as (share, path)."""
     share, _, path = value.partition("/")
     if not share or not path:
         raise click.BadParameter(f"{value!r}: write {IN_SHARE_METAVAR}, for example munki/pkgs/Firefox-145.0.pkg")
     return share, path
+
+
+def in_one_share(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Several ``SHARE/PATH`` of one share as (share, paths); a directory may end in a slash."""
+    found = [in_share(context, parameter, value.rstrip("/")) for value in values]
+    shares = sorted({share for share, _ in found})
+    if len(shares) > 1:
+        raise click.BadParameter(f"all of them must be of one share; these are of {' and '.join(shares)}")
+    return shares[0], [path for _, path in found]
 
 
 def place(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str | None, str]:

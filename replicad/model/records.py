@@ -3,7 +3,7 @@
 An ``Envelope`` is what is stored and sent: the exact bytes that were signed. A ``Record`` is an envelope whose signature was verified and whose payload was parsed. The payload is
 deterministic JSON (sorted keys, no spaces, no floats, UTF-8, at most 64 KiB) with the header's fields and the body's fields side by side; unknown fields are kept because the bytes are.
 
-Header: ``origin, share, incarnation, seq, prev, hlc``. The network's own chains (grants, cuts, policies) live in the share ``""``.
+Header: ``origin, share, incarnation, seq, prev, hlc``. The network's own chains (grants, cuts, policies, takedowns) live in the share ``""``.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """The path of a share names this content at this stage. ``modified`` (seconds since 1970) becomes Last-Modified; ``publisher`` is a label for people, never a right."""
+    """The path of a share names this content at this stage. ``modified`` (seconds since 1970) becomes Last-Modified; ``publisher`` is a label for people, never a right.
+    ``source`` makes it a promotion: the stage it takes the content from and whose records it supersedes, too.
+    """
 
     path: _Path
     stage: _Stage
@@ -122,6 +124,12 @@ class Entry(msgspec.Struct, frozen=True):
     modified: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
     publisher: Annotated[str, msgspec.Meta(max_length=LABEL_MAX)] = ""
     supersedes: _Supersedes = ()
+    source: _Stage | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Where it has an effect: the stage it stands at, and the one that a promotion ends."""
+        return (self.stage, self.source) if self.source else (self.stage,)
 
 
 class Tombstone(msgspec.Struct, frozen=True):
@@ -132,15 +140,28 @@ class Tombstone(msgspec.Struct, frozen=True):
     publisher: Annotated[str, msgspec.Meta(max_length=LABEL_MAX)] = ""
     supersedes: _Supersedes = ()
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Where it has an effect."""
+        return (self.stage,)
+
+
+class Takedown(msgspec.Struct, frozen=True):
+    """This content is served nowhere; with ``lifted``, it may be served again. The newest that counts decides. ``reason`` is for people."""
+
+    content: Digest
+    lifted: bool = False
+    reason: Annotated[str, msgspec.Meta(max_length=LABEL_MAX)] = ""
+
 
 class Unknown(msgspec.Struct, frozen=True):
     """A record of a type this version does not know: stored and relayed, never applied."""
 
 
-Body = Grant | Cut | Policy | Entry | Tombstone | Unknown
-BODIES: dict[str, Any] = {"grant": Grant, "cut": Cut, "policy": Policy, "entry": Entry, "tombstone": Tombstone}
+Body = Grant | Cut | Policy | Takedown | Entry | Tombstone | Unknown
+BODIES: dict[str, Any] = {"grant": Grant, "cut": Cut, "policy": Policy, "takedown": Takedown, "entry": Entry, "tombstone": Tombstone}
 """Record type name to body type. A type that is not here becomes ``Unknown``."""
-NETWORK_TYPES = frozenset({"grant", "cut", "policy"})
+NETWORK_TYPES = frozenset({"grant", "cut", "policy", "takedown"})
 """Types that live in the share "" only; entries and tombstones live in named shares only."""
 
 

@@ -44,7 +44,7 @@ class Resolution:
 def resolve(rows: Collection[RegisterRow], *, immutable: bool, elsewhere: Collection[RecordId] = ()) -> Resolution:
     """The state of a register.
 
-    ``rows``: all its records, each once, in any order. ``elsewhere``: what counting records of other stages of the same name supersede (a promotion ends its source). A tombstone removes only what it
+    ``rows``: all its records, each once, in any order. ``elsewhere``: what counting promotions of the same name out of this stage supersede. A tombstone removes only what it
     supersedes, so an update beats a concurrent delete. In an ``immutable`` share the first writer wins, and an entry that supersedes an entry is void: a replacement needs a delete before it.
     """
     counting = [row for row in rows if row.counts]

@@ -146,7 +146,7 @@ def _check_header(header: Header, type_: str) -> None:
 def _check_body(body: Body) -> None:
     if isinstance(body, Entry | Tombstone):
         _check_path(body.path)
-        _names(body.stage, check=check_stage_name)
+        _names(*body.stages, check=check_stage_name)
     if isinstance(body, Entry):
         _check_content(body)
     elif isinstance(body, Grant):

@@ -27,7 +27,7 @@ from replicad.model.ids import STAMP_MAX
 from replicad.model.records import Cut, Grant, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from replicad.model.ids import NodeId, Stamp
     from replicad.model.records import Record
@@ -123,7 +123,7 @@ class Tenure:
             return "fork"
         return "" if all(cut.keeps(share, place) for cut in self.cuts) else "cut"
 
-    def uncovered(self, *, role: Role, share: str, path_key: str | None, stage: str | None) -> str:
+    def uncovered(self, *, role: Role, share: str, path_key: str | None, stages: Collection[str]) -> str:
         """What the grant does not cover: "role", "share", "stage", "path", or empty. An admin's grant covers every share, stage and path."""
         if self.grant.role.rank < role.rank:
             return "role"
@@ -131,7 +131,7 @@ class Tenure:
             return ""
         if self.shares is not None and share not in self.shares:
             return "share"
-        if self.grant.stages is not None and stage is not None and stage not in self.grant.stages:
+        if self.grant.stages is not None and not set(stages) <= set(self.grant.stages):
             return "stage"
         if self.grant.paths is not None and path_key is not None and not any(paths.is_below(path_key, prefix) for prefix in self.grant.paths):
             return "path"

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from replicad.model import paths
 from replicad.model.ids import NETWORK_SHARE, STAMP_MAX, NodeId, Stamp
 from replicad.model.members import Member, Share
-from replicad.model.records import Cut, Entry, Grant, Policy, Record, Role, Tombstone, Unknown
+from replicad.model.records import Cut, Entry, Grant, Policy, Record, Role, Takedown, Tombstone, Unknown
 from replicad.protocol.tenures import Authority, Held, Tenure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from replicad.model.ids import RecordId
+    from replicad.model.ids import Digest, RecordId
     from replicad.protocol.chains import Chains
     from replicad.protocol.runs import Fork, Place
 
@@ -41,12 +41,14 @@ class Trust:
         self._grants: list[Held] = []
         self._cuts: list[Held] = []
         self._policies: list[Held] = []
+        self._takedowns: list[Held] = []
         self._subjects: dict[NodeId, Role] = {network: Role.ADMIN}
         self._stale = True
         self._authority = Authority(network, chains, grants=(), cuts=())
         self._rights: dict[NodeId, object] = {}
         self._changed: set[NodeId] = set()
         self._shares: Mapping[str, Share] = MappingProxyType({})
+        self._taken_down: Mapping[Digest, Record] = MappingProxyType({})
         self._members: Mapping[NodeId, Member] = MappingProxyType({})
         self._members_valid_ms = range(0)
 
@@ -71,6 +73,8 @@ class Trust:
                 self._chains.anchor(ends, places)
         elif isinstance(body, Policy):
             self._policies.append(held)
+        elif isinstance(body, Takedown):
+            self._takedowns.append(held)
         else:
             return False
         self._stale = True
@@ -108,21 +112,22 @@ class Trust:
             return "no-grant" if header.origin in self._subjects else "stranger"
         named = body if isinstance(body, Entry | Tombstone) else None
         role = Role.PUBLISHER if named else Role.ADMIN
-        path_key, stage = (paths.key(named.path), named.stage) if named else (None, None)
+        path_key, stages = (paths.key(named.path), named.stages) if named else (None, ())
         void = self._chains.is_void(place)
         closest = 0
         for tenure in tenures:
-            reason = tenure.uncovered(role=role, share=header.share, path_key=path_key, stage=stage) or tenure.objection(header.share, place, void=void)
+            reason = tenure.uncovered(role=role, share=header.share, path_key=path_key, stages=stages) or tenure.objection(header.share, place, void=void)
             if not reason:
                 return ""
             closest = max(closest, REASONS.index(reason))
         return REASONS[closest]
 
-    def may(self, node: NodeId, *, share: str, path_key: str | None, stage: str | None, role: Role, at: Stamp) -> bool:
-        """Whether a record that this node makes now, with clock ``at``, would count. ``path_key`` and ``stage`` are None for network-wide records."""
+    def may(self, node: NodeId, *, share: str, path_key: str | None, stage: str | None, role: Role, at: Stamp, source: str | None = None) -> bool:
+        """Whether a record that this node makes now, with clock ``at``, would count. ``path_key`` and ``stage`` are None for network-wide records; ``source`` is the stage that a promotion ends."""
         if node == self._network:
             return share == NETWORK_SHARE
-        return any(not tenure.uncovered(role=role, share=share, path_key=path_key, stage=stage) for tenure in self._in_force(node, at))
+        stages = [name for name in (stage, source) if name]
+        return any(not tenure.uncovered(role=role, share=share, path_key=path_key, stages=stages) for tenure in self._in_force(node, at))
 
     def members(self, now_ms: int) -> Mapping[NodeId, Member]:
         """Every node with a grant in force at that time."""
@@ -152,6 +157,11 @@ class Trust:
         self._settled()
         return self._shares
 
+    def taken_down(self) -> Mapping[Digest, Record]:
+        """Every content on which a takedown stands, with the record that says so."""
+        self._settled()
+        return self._taken_down
+
     def take_changed(self) -> frozenset[NodeId]:
         """The origins whose records must be judged again, of all shares: their rights became different since the last call."""
         self._settled()
@@ -171,6 +181,7 @@ class Trust:
             self._rights = rights
             self._members_valid_ms = range(0)
             self._shares = MappingProxyType(self._find_shares())
+            self._taken_down = MappingProxyType(self._find_taken_down())
         return self._authority
 
     def _find_shares(self) -> dict[str, Share]:
@@ -180,6 +191,14 @@ class Trust:
                 named[held.record.body.name].append(held)
         found = {name: _share(policies) for name, policies in named.items()}
         return {name: share for name, share in sorted(found.items()) if share}
+
+    def _find_taken_down(self) -> dict[Digest, Record]:
+        newest: dict[Digest, tuple[Record, bool]] = {}
+        for held in sorted(self._takedowns, key=lambda held: held.order):
+            body = held.record.body
+            if isinstance(body, Takedown) and self.counts(held.record, held.place):
+                newest[body.content] = held.record, body.lifted
+        return {content: record for content, (record, lifted) in newest.items() if not lifted}
 
 
 def _rights(tenures: Iterable[Tenure]) -> object:

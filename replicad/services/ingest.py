@@ -61,7 +61,11 @@ class Ingest:
         self._catalog = catalog
         self._store = store
         self._clock_ms = clock_ms
-        self._publishing: dict[str, asyncio.Lock] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    def turn(self, share: str) -> asyncio.Lock:
+        """Whoever changes names of an existing share holds this meanwhile, so that what is signed here is about what stands."""
+        return self._turns.setdefault(share, asyncio.Lock())
 
     async def receive(self, source: AsyncIterator[bytes], *, size: int | None, expect: Digest | None = None) -> Manifest:
         """Store and hold one content; durable on return, without a name yet. Raises what ``BlobStore.receive`` raises; then nothing is left of it."""
@@ -92,7 +96,7 @@ class Ingest:
             raise InputError(f"at most {ITEMS_MAX} files at once and {LABEL_MAX} characters of publisher")
         keys = _keys(items)
         self._check_rights(where, items, keys)
-        async with self._publishing.setdefault(share, asyncio.Lock()):
+        async with self.turn(share):
             facts = await self._facts(items, dry_run=dry_run)
             plans = [
                 _Plan(item, standing, *facts[item.content], _state(where, item, standing.listed))
@@ -146,8 +150,14 @@ class Ingest:
     def _check_standings(self, where: _Where, plans: Sequence[_Plan]) -> None:
         _refuse(problem for plan in plans if (problem := self._problem(where, plan)) is not None)
 
-    def _problem(self, where: _Where, plan: _Plan) -> ConflictError | None:
+    def _problem(self, where: _Where, plan: _Plan) -> ReplicadError | None:
         name, listed = f"{where.share.name}/{plan.item.path}", plan.standing.listed
+        if plan.item.content in self._catalog.replica.trust.taken_down():
+            return NotAllowedError(
+                f"{name} cannot be published: a takedown stands on its content",
+                hint=f"on an admin's node: replicad takedown {plan.item.content} --lift",
+                code="taken-down",
+            )
         if plan.standing.collides is not None:
             return ConflictError(
                 f"{name} cannot be published: {where.share.name}/{plan.standing.collides} is a file",

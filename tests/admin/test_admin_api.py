@@ -157,6 +157,7 @@ async def test_listing_pages_and_showing(door: Door) -> None:
         "available": True,
         "siblings": 0,
         "record": "",
+        "taken_down": False,
     }
     found, after = [], ""
     for _ in range(10):
@@ -195,6 +196,8 @@ async def test_status_tells_how_it_is(door: Door) -> None:
         "site": "nyc",
         "shares": None,
         "stages": None,
+        "paths": None,
+        "until": None,
         "linked": False,
         "since": None,
         "rtt_ms": None,

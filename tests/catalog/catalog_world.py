@@ -11,6 +11,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+
 from replicad.catalog import Catalog
 from replicad.catalog.supply import carried_places
 from replicad.crypto.envelope import record_id, seal
@@ -48,9 +50,9 @@ def big_content(name: str, chunks: int = 3) -> Manifest:
     return Manifest(Digest(hashlib.sha256(name.encode()).digest()), (chunks - 1) * (1 << 20) + 17, 1 << 20, digests)
 
 
-def entry(path: str, content: str | Manifest = "x", *, stage: str = "prod", supersedes: Iterable[RecordId] = ()) -> Entry:
+def entry(path: str, content: str | Manifest = "x", *, stage: str = "prod", supersedes: Iterable[RecordId] = (), source: str | None = None) -> Entry:
     manifest = content if isinstance(content, Manifest) else content_of(content)
-    return Entry(path, stage, manifest.content, manifest.size, manifest.id, 1_700_000_000, "jane", tuple(supersedes))
+    return Entry(path, stage, manifest.content, manifest.size, manifest.id, 1_700_000_000, "jane", tuple(supersedes), source or UNSET)
 
 
 def tombstone(path: str, *, stage: str = "prod", supersedes: Iterable[RecordId] = ()) -> Tombstone:
@@ -149,6 +151,7 @@ class Audit:
             self.records[record.id] = record
         self.counts = {identifier for identifier, record in self.records.items() if replica.trust.counts(record, places[identifier])}
         self.shares = replica.trust.shares()
+        self.taken_down = set(replica.trust.taken_down())
         self.carried = carried_places(replica, node, now_ms)
         self.frontiers = {share: replica.chains.frontier_hash(share) for share in ["", *self.shares]}
         self.registers = self._resolved()
@@ -163,7 +166,12 @@ class Audit:
         for (share, name), records in named.items():
             for stage in {record.body.stage for record in records}:  # type: ignore[union-attr]
                 here = [record for record in records if record.body.stage == stage]  # type: ignore[union-attr]
-                elsewhere = {target for record in records if record not in here and record.id in self.counts for target in record.body.supersedes}  # type: ignore[union-attr]
+                elsewhere = {
+                    target
+                    for record in records
+                    if record not in here and record.id in self.counts and stage in record.body.stages
+                    for target in record.body.supersedes
+                }  # type: ignore[union-attr]
                 immutable = share in self.shares and self.shares[share].immutable
                 found[share, name, stage] = resolve([self._row(record) for record in here], immutable=immutable, elsewhere=elsewhere)
         return found
@@ -183,7 +191,7 @@ class Audit:
         for (share, _, stage), record in self.winners.items():
             body = record.body
             assert isinstance(body, Entry)
-            if stage in self.carried.get(share, ()) and body.content not in self.held:
+            if stage in self.carried.get(share, ()) and body.content not in self.held and body.content not in self.taken_down:
                 name = (body.content, body.manifest, body.size)
                 found[name] = min(found.get(name, record.header.hlc), record.header.hlc)
         return found
@@ -224,7 +232,8 @@ async def _check_names(catalog: Catalog, truth: Audit) -> None:
         again = await catalog.visible(share, name)
         assert (shown and shown.record) == truth.visible(share, name)
         assert shown == again
-        assert not shown or shown.available == (shown.content in truth.held)
+        assert not shown or shown.available == (shown.content in truth.held and shown.content not in truth.taken_down)
+        assert not shown or shown.taken_down == (shown.content in truth.taken_down)
     living = sorted((share, name, stage) for share, name, stage in truth.winners if share in truth.shares)
     assert sorted((one.share, one.key, one.stage) for one in await catalog.entries(all_stages=True)) == living
     visible = sorted({(share, name) for share, name, _ in living if truth.visible(share, name)})
@@ -246,11 +255,12 @@ async def _check_contents(catalog: Catalog, truth: Audit) -> None:
     for content in {record.body.content for record in truth.records.values() if isinstance(record.body, Entry)}:
         assert sorted(await catalog.named_by(content)) == truth.named_by(content)
         assert catalog.is_held(content) == (content in truth.held)
+        assert catalog.serves(content) == (content in truth.held and content not in truth.taken_down)
         assert await catalog.is_wanted(content) == any(content == name[0] for name in wanted)
     for share in truth.shares:
         missing = await catalog.missing(share)
         winners = [record for (of, _, stage), record in truth.winners.items() if of == share and stage in truth.carried.get(share, ())]
-        lacked = [record for record in winners if record.body.content not in truth.held]  # type: ignore[union-attr]
+        lacked = [record for record in winners if record.body.content not in {*truth.held, *truth.taken_down}]  # type: ignore[union-attr]
         assert missing.count == len({record.body.content for record in lacked})  # type: ignore[union-attr]
         assert missing.oldest == min((record.header.hlc for record in lacked), default=None)
         assert set(missing.newest) == {record.body.content for record in lacked}  # type: ignore[union-attr]

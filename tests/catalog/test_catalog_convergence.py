@@ -17,7 +17,7 @@ from replicad.catalog import ledger as ledger_module
 from replicad.model import paths
 from replicad.model.ids import RecordId, Stamp
 from replicad.model.manifest import Manifest
-from replicad.model.records import Body, Cut, Entry, Envelope, Grant, Policy, Record, Role, Tombstone
+from replicad.model.records import Body, Cut, Entry, Envelope, Grant, Policy, Record, Role, Takedown, Tombstone
 from replicad.protocol.replica import Replica
 from replicad.protocol.runs import Place
 
@@ -66,7 +66,7 @@ class Story:
         name = self.dice.choice(AUTHORS)
         if self.dice.random() < 0.7:
             self.catch_up(name)
-        kind = self.dice.choices(("entry", "tombstone", "grant", "cut", "policy", "equivocate"), (10, 3, 2, 2, 1.5, 0.5))[0]
+        kind = self.dice.choices(("entry", "tombstone", "grant", "cut", "policy", "takedown", "equivocate"), (10, 3, 2, 2, 1.5, 1.5, 0.5))[0]
         if kind == "equivocate":
             self.equivocate()
         elif kind in ("entry", "tombstone"):
@@ -82,11 +82,10 @@ class Story:
             if record.id in self.places[name] and isinstance(record.body, Entry | Tombstone) and paths.key(record.body.path) == paths.key(path)
         ]
         supersedes = [record.id for record in self.dice.sample(known, min(len(known), self.dice.randrange(4)))]
-        return (
-            entry(path, self.dice.choice("vwxyz"), stage=stage, supersedes=supersedes)
-            if kind == "entry"
-            else tombstone(path, stage=stage, supersedes=supersedes)
-        )
+        if kind == "tombstone":
+            return tombstone(path, stage=stage, supersedes=supersedes)
+        source = self.dice.choice([other for other in STAGES if other != stage]) if self.dice.random() < 0.5 else None
+        return entry(path, self.dice.choice("vwxyz"), stage=stage, supersedes=supersedes, source=source)
 
     def _grant(self) -> Grant:
         subject = self.dice.choice((*AUTHORS, "observer"))
@@ -106,6 +105,9 @@ class Story:
 
     def _policy(self) -> Policy:
         return Policy(self.dice.choice(("munki", "jamf")), public=True, immutable=self.dice.random() < 0.5, removed=self.dice.random() < 0.15)
+
+    def _takedown(self) -> Takedown:
+        return Takedown(self.dice.choice(CONTENTS).content, lifted=self.dice.random() < 0.4)
 
     def told(self, length: int) -> list[Record]:
         self.say("network", "", Grant(key("ann").id, "ann", Role.ADMIN))
@@ -145,6 +147,7 @@ ANSWERS = (
     "SELECT id, counts, live, wins FROM entry JOIN record USING (record) ORDER BY id",
     "SELECT id, wanted.share, content, manifest, size_bytes FROM wanted JOIN record USING (record) ORDER BY id",
     "SELECT share, stage FROM carried ORDER BY 1, 2",
+    "SELECT content FROM taken_down ORDER BY 1",
     "SELECT kind, amount, bytes FROM tally WHERE amount ORDER BY kind",
 )
 

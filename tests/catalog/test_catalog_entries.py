@@ -11,10 +11,10 @@ from catalog_world import SHARE, World, audit, content_of, copy, entry, key, sig
 
 from replicad.catalog import Catalog
 from replicad.catalog import memory as memory_module
-from replicad.errors import InputError
+from replicad.errors import InputError, NotAllowedError
 from replicad.model.entries import Listed
 from replicad.model.ids import Stamp
-from replicad.model.records import Cut, Grant, Header, Policy, Record, Role
+from replicad.model.records import Cut, Grant, Header, Policy, Record, Role, Takedown
 from support.waiting import until
 
 
@@ -100,11 +100,72 @@ async def test_promotion_is_seen_at_once_and_ends_its_source(world: World) -> No
         await copy(ann, bob)
         assert [(await one.visible(SHARE, "a") or pytest.fail("nothing")).content for one in (ann, bob)] == [content_of("v2").content, content_of("v1").content]
         both = [*await ann.live_records(SHARE, "a", "prod"), *await ann.live_records(SHARE, "a", "dev")]
-        await ann.author(SHARE, [entry("a", "v2", stage="prod", supersedes=both)])
+        await ann.author(SHARE, [entry("a", "v2", stage="prod", supersedes=both, source="dev")])
         await copy(ann, bob)
         for one in (ann, bob):
             assert [(listed.stage, listed.content) for listed in await one.entries(all_stages=True)] == [("prod", content_of("v2").content)]
             await audit(one)
+
+
+async def test_nothing_but_a_promotion_ends_what_stands_at_another_stage(world: World) -> None:
+    """In any order of arrival: who may write at dev only cannot make the file of prod go away by naming it."""
+    async with (
+        world.founded() as ann,
+        world.joined("bob", ann, Grant(key("bob").id, "bob", Role.PUBLISHER, stages=("dev",))) as bob,
+        world.joined("cid", ann) as cid,
+    ):
+        [standing] = await ann.author(SHARE, [entry("a", "good", stage="prod")])
+        await copy(ann, bob)
+        attacks = await bob.author(SHARE, [entry("a", "bad", stage="dev", supersedes=[standing.id]), tombstone("a", stage="dev", supersedes=[standing.id])])
+        with pytest.raises(NotAllowedError, match="stage dev from prod"):
+            await bob.author(SHARE, [entry("a", "bad", stage="dev", supersedes=[standing.id], source="prod")])
+        await cid.receive([record.envelope for record in attacks], source=bob.node)
+        await copy(bob, cid)
+        await copy(bob, ann)
+        for one in (ann, bob, cid):
+            assert [listed.record for listed in await one.register(SHARE, "a", "prod")] == [standing.id]
+            await audit(one)
+
+
+async def test_a_takedown_is_kept_and_followed_at_once(world: World) -> None:
+    async with world.founded() as ann, world.joined("bob", ann) as bob:
+        await put(ann, "a", "x")
+        await put(ann, "b", "x")
+        await ann.hold([content_of("x")])
+        await copy(ann, bob)
+        shown = await ann.visible(SHARE, "a")
+        assert shown
+        assert (shown.available, shown.taken_down, len(await bob.wanted())) == (True, False, 1)
+        await ann.author("", [Takedown(content_of("x").content)])
+        await copy(ann, bob)
+        for one, held in ((ann, True), (bob, False)):
+            shown = await one.visible(SHARE, "a")
+            assert shown
+            assert (shown.available, shown.taken_down) == (False, True)
+            assert (one.is_held(shown.content), one.serves(shown.content)) == (held, False)
+            assert await one.wanted() == []
+            await audit(one)
+        await bob.hold([content_of("x")])
+        assert not (await bob.visible(SHARE, "b") or pytest.fail("nothing")).available
+        await audit(bob)
+        await bob.lose(content_of("x").content)
+        await ann.author("", [Takedown(content_of("x").content, lifted=True)])
+        await copy(ann, bob)
+        assert (await ann.visible(SHARE, "a") or pytest.fail("nothing")).available
+        assert [one.content for one in await bob.wanted()] == [content_of("x").content]
+        await audit(ann)
+        await audit(bob)
+
+
+async def test_a_takedown_that_an_older_program_stored_without_knowing_it_takes_effect(world: World) -> None:
+    async with world.founded() as ann:
+        await put(ann, "a", "x")
+        await ann.author("", [Takedown(content_of("x").content)])
+        await ann._database.write(lambda connection: connection.execute("DELETE FROM taken_down").fetchall())
+    async with world.open("ann") as ann:
+        assert (await ann.visible(SHARE, "a") or pytest.fail("nothing")).taken_down
+        assert await ann.wanted() == []
+        await audit(ann)
 
 
 async def test_narrowing_this_node_narrows_what_it_shows_and_wants(world: World) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from catalog_world import EVERYTHING, SHARE, World, big_content, content_of, copy, entry, key, rows, stored, tombstone
 
-from replicad.catalog import Catalog, contents, entries, recount, registers, supply
+from replicad.catalog import Catalog, contents, entries, history, recount, registers, supply
 from replicad.catalog import rows as rows_module
 from replicad.catalog.migrations import migrate, scripts
 from replicad.model.records import Cut, Grant, Policy, Role
@@ -19,7 +19,7 @@ GROWING = ("record", "register", "entry", "supersedes", "wanted", "held", "manif
 """Tables with a row for each of a million files, or for whatever others do."""
 IN_ORDER = {"SCAN wanted USING INDEX wanted_oldest"}
 """Walks in the order of an index that end at a LIMIT."""
-ROOMS = (contents, entries, recount, registers, supply, rows_module)
+ROOMS = (contents, entries, history, recount, registers, supply, rows_module)
 
 
 def plan(connection: sqlite3.Connection, sql: str, values: object = ()) -> list[str]:
@@ -49,7 +49,7 @@ def test_hot_statements_search(name: str) -> None:
         numbered = [int(number) for number in re.findall(r"\?(\d+)", sql)]
         steps = plan(connection, sql, [None] * (max(numbered) if numbered else sql.count("?")))
         assert scans(steps) == []
-        assert name in {"entries.LIVE_ENTRIES", "entries.LIVE_IDS"} or not any("TEMP B-TREE" in step for step in steps)
+        assert name in {"entries.LIVE_ENTRIES", "entries.LIVE_IDS", "history.HISTORY"} or not any("TEMP B-TREE" in step for step in steps)
     finally:
         connection.close()
 
@@ -92,6 +92,7 @@ async def work(ann: Catalog, bob: Catalog) -> None:
     await ann.author(SHARE, [tombstone("d/file1", supersedes=live), entry("d/file0", "0", supersedes=[said[0].id]), entry("big", big)])
     await ann.author("", [Policy("jamf", public=True, immutable=True), Policy(SHARE, public=True, stages=("prod", "dev"))])
     await ann.author("jamf", [entry("a", "1"), entry("a", "2")])
+    await ann.author("jamf", [entry("a", "3", supersedes=await ann.live_records("jamf", "a", "prod"))])
     await ann.add_manifests([big])
     await ann.save_partials([(big.content, big.id, b"\x01")])
     await ann.hold([content_of("3"), big])
@@ -113,6 +114,9 @@ async def ask(ann: Catalog, content: object) -> None:
     await ann.standings(SHARE, [("d/file3", "prod")])
     await ann.visible(SHARE, "d/file3")
     await ann.collides(SHARE, "d/e/f")
+    await ann.count_names(SHARE, 5)
+    assert await ann.history("jamf", "a")
+    assert await ann.history(SHARE, "d/file1")
     await ann.wanted()
     await ann.missing(SHARE)
     await ann.usage()

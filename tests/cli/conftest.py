@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+from cli_terminal import Terminal
+
+from support.admin_door import Door, opened
 
 NOBODY = 65534
 
@@ -28,3 +32,18 @@ def unprivileged(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    """A door of its own for every test."""
+    async with opened(tmp_path / "data") as found:
+        yield found
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    """The command line, configured for the door."""
+    config = tmp_path / "replicad.toml"
+    config.write_text(f'[node]\nname = "ams1"\ndata = "{tmp_path / "data"}"\n')
+    return Terminal(config, capsys)

@@ -4,71 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from cli_terminal import Terminal
 
 from replicad.cli import upload as uploads
 from replicad.cli.client import Client
-from replicad.cli.main import main
 from replicad.cli.scan import scan
 from replicad.errors import NoSpaceError
 from replicad.model.ids import Digest
-from support.admin_door import TOKEN, Door, opened
+from support.admin_door import TOKEN, Door
 from support.waiting import until
 
 MIB = 1 << 20
 LINGERING_S = 10.0
 """aiohttp's default: so long the daemon reads on after it has refused an upload, unless the client stops."""
 REPOSITORY = {"a.pkg": 100, "pkgs/b.pkg": 70_000, "pkgs/empty": 0, "pkgs/big.dmg": 3 * MIB + 17}
-
-
-@dataclass
-class Terminal:
-    """The command line, in a thread beside the door's event loop."""
-
-    config: Path
-    capture: pytest.CaptureFixture[str]
-
-    async def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code, stdout, stderr."""
-        code = await asyncio.to_thread(main, ["--config", str(self.config), *arguments])
-        said = self.capture.readouterr()
-        return code, said.out, said.err
-
-    async def json(self, *arguments: str, code: int = 0) -> Any:
-        """The object on stdout."""
-        found, out, err = await self.run("--json", *arguments)
-        assert (found, err) == (code, "")
-        return json.loads(out)
-
-    async def error(self, *arguments: str) -> tuple[int, Any]:
-        """Exit code and the error object; nothing on stdout."""
-        code, out, err = await self.run("--json", *arguments)
-        assert out == ""
-        return code, json.loads(err)
-
-
-@pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    """A door of its own for every test."""
-    async with opened(tmp_path / "data") as found:
-        yield found
-
-
-@pytest.fixture
-def terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    """The command line, configured for the door."""
-    config = tmp_path / "replicad.toml"
-    config.write_text(f'[node]\nname = "ams1"\ndata = "{tmp_path / "data"}"\n')
-    return Terminal(config, capsys)
 
 
 @pytest.fixture

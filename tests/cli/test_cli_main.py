@@ -65,7 +65,9 @@ def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
         ("wait", "w/a", "--timeout", "soon"),
         ("wait", "w"),
         ("init",),
-        ("rollback", "w/a"),
+        ("promote", "w/a"),
+        ("rm", "w/a", "v/b"),
+        ("rm", "w"),
     ],
 )
 def test_a_command_line_that_cannot_be_understood(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,8 +45,9 @@ class World:
         self.open_error: OSError | None = None
         self.replica = SimpleNamespace(trust=SimpleNamespace(shares=lambda: self.shares))
 
-    def share(self, name: str, *, public: bool = True) -> None:
-        self.shares[name] = Share(name, public=public, immutable=False, stages=("prod",), created=Stamp.of(0))
+    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",)) -> None:
+        """Everything is put at stage prod; a share of other stages is one whose prod is not carried here."""
+        self.shares[name] = Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0))
 
     def put(self, share: str, path: str, body: bytes, *, modified: int = MODIFIED, held: bool = True) -> Digest:
         """Publish ``body``; without ``held`` the name is known and the content is not here."""
@@ -88,7 +89,10 @@ class World:
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         return [(listed.share, listed.stage, True) for listed in self.names.values() if listed.content == content]
 
-    def is_held(self, content: Digest) -> bool:
+    def carries(self, share: str, stage: str) -> bool:
+        return stage in self.shares[share].stages
+
+    def serves(self, content: Digest) -> bool:
         return content in self.held
 
     async def lose(self, content: Digest) -> None:

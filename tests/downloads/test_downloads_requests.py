@@ -21,6 +21,7 @@ TAG = f'"{SMALL_SHA}"'
 LARGE_SHA = hashlib.sha256(LARGE).hexdigest()
 OTHER_TAG = f'"{LARGE_SHA}"'
 SECRET = b"for members only"
+BETA = b"at a stage that is not carried here"
 SECRET_SHA = hashlib.sha256(SECRET).hexdigest()
 FAR_SHA = hashlib.sha256(b"still on its way").hexdigest()
 ABSENT: None = None
@@ -207,6 +208,7 @@ CASES: dict[str, Case] = {
     "blob, same tag": Case(f"/-/blob/{SMALL_SHA}", headers=(f"If-None-Match: {TAG}",), status=304),
     "blob, range beyond": Case(f"/-/blob/{SMALL_SHA}", headers=("Range: bytes=5000-",), status=416),
     "blob of a private share": Case(f"/-/blob/{SECRET_SHA}", status=404, body=GONE, fields=NOT_HERE),
+    "blob of a stage that is not carried": Case(f"/-/blob/{hashlib.sha256(BETA).hexdigest()}", status=404, body=GONE, fields=NOT_HERE),
     "blob that is not here": Case(f"/-/blob/{FAR_SHA}", status=404, body=GONE),
     "blob of nothing": Case(f"/-/blob/{'0' * 64}", status=404, body=GONE),
     "blob in capitals": Case(f"/-/blob/{SMALL_SHA.upper()}", status=404),
@@ -263,6 +265,7 @@ def world(tmp_path: Path) -> World:
     world = World(tmp_path)
     world.share("jamf")
     world.share("customers", public=False)
+    world.share("early", stages=("dev",))
     world.put("jamf", "small.pkg", SMALL)
     world.put("jamf", "large.pkg", LARGE)
     world.put("jamf", "empty", b"")
@@ -271,6 +274,7 @@ def world(tmp_path: Path) -> World:
     world.put("jamf", "a b+.txt", b"space")
     world.put("jamf", "far.pkg", b"still on its way", held=False)
     world.put("customers", "secret.pkg", SECRET)
+    world.put("early", "beta.pkg", BETA)
     return world
 
 

@@ -11,7 +11,7 @@ import uvloop
 @pytest.mark.sockets
 async def test_marked_tests_see_both_loops(request: pytest.FixtureRequest) -> None:
     expected = {"uvloop": uvloop.Loop, "asyncio": asyncio.SelectorEventLoop}[request.node.callspec.id]
-    assert type(asyncio.get_running_loop()) is expected
+    assert isinstance(asyncio.get_running_loop(), expected)
 
 
 async def test_other_tests_see_asyncio_only() -> None:

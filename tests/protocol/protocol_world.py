@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from replicad.crypto import envelope as envelopes
 from replicad.crypto.hashing import sha256
 from replicad.crypto.keys import SigningKey
@@ -75,8 +77,10 @@ class World:
     def policy(self, by: str, name: str, *, public: bool = True, said: dict[str, object] | None = None, **options: object) -> Record:
         return self.say(by, "", Policy(name, public, **options), **said or {})  # type: ignore[arg-type]
 
-    def entry(self, by: str, path: str = "a", *, share: str = "munki", stage: str = "prod", supersedes: Iterable[RecordId] = (), **said: object) -> Record:
-        return self.say(by, share, entry_body(path, stage=stage, supersedes=supersedes), **said)  # type: ignore[arg-type]
+    def entry(
+        self, by: str, path: str = "a", *, share: str = "munki", stage: str = "prod", supersedes: Iterable[RecordId] = (), source: str = "", **said: object
+    ) -> Record:
+        return self.say(by, share, entry_body(path, stage=stage, supersedes=supersedes, source=source), **said)  # type: ignore[arg-type]
 
     def tombstone(self, by: str, path: str = "a", *, share: str = "munki", stage: str = "prod", supersedes: Iterable[RecordId] = (), **said: object) -> Record:
         return self.say(by, share, Tombstone(path, stage, supersedes=tuple(supersedes)), **said)  # type: ignore[arg-type]
@@ -87,11 +91,11 @@ class World:
         return self
 
 
-def entry_body(path: str, *, stage: str = "prod", supersedes: Iterable[RecordId] = (), content: bytes = b"x") -> Entry:
+def entry_body(path: str, *, stage: str = "prod", supersedes: Iterable[RecordId] = (), content: bytes = b"x", source: str = "") -> Entry:
     digest = sha256(content)
     manifest = Manifest.implied(digest, len(content))
     assert manifest
-    return Entry(path, stage, digest, len(content), manifest.id, 1_700_000_000, "", tuple(supersedes))
+    return Entry(path, stage, digest, len(content), manifest.id, 1_700_000_000, "", tuple(supersedes), source or msgspec.UNSET)
 
 
 def make(key: SigningKey, network: NodeId, header: Header, body: Body) -> Record:

@@ -16,7 +16,7 @@ from replicad.crypto.hashing import EMPTY, sha256
 from replicad.errors import RecordError, SignatureError
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.manifest import Manifest
-from replicad.model.records import Cut, Entry, Envelope, Grant, Header, Policy, Record, Role, Tombstone, Unknown
+from replicad.model.records import Cut, Entry, Envelope, Grant, Header, Policy, Record, Role, Takedown, Tombstone, Unknown
 from replicad.protocol import records
 
 KEY = signing_key("author")
@@ -56,6 +56,7 @@ BODIES: dict[str, tuple[Header, Any]] = {
     ),
     "cut": (NETWORK_HEADER, Cut(OTHER, {"": (RecordId(bytes(32)),), "munki": ()}, "revoke")),
     "policy": (NETWORK_HEADER, Policy("munki", public=True, immutable=True)),
+    "takedown": (NETWORK_HEADER, Takedown(Digest(bytes(32)), reason="licence")),
 }
 
 
@@ -249,6 +250,9 @@ def test_keys_are_ordered_by_code_point() -> None:
         pytest.param({"share": "-munki"}, "bad-name", id="share starts with a dash"),
         pytest.param({"share": "x" * 64}, "bad-record", id="long share"),
         pytest.param({"stage": "PROD"}, "bad-name", id="stage in capitals"),
+        pytest.param({"source": "PROD"}, "bad-name", id="source in capitals"),
+        pytest.param({"source": "prod"}, "bad-name", id="a promotion to where it is"),
+        pytest.param({"source": None}, "bad-record", id="no source, said with null"),
         pytest.param({"stage": ""}, "bad-record", id="no stage"),
         pytest.param({"path": "../etc/passwd"}, "bad-path", id="path climbs"),
         pytest.param({"path": "/etc/passwd"}, "bad-path", id="absolute path"),
@@ -284,6 +288,7 @@ def test_a_field_is_missing(missing: str) -> None:
         pytest.param("grant", {"share": "munki"}, "wrong-share", id="a grant in a share"),
         pytest.param("cut", {"share": "munki"}, "wrong-share", id="a cut in a share"),
         pytest.param("policy", {"share": "munki"}, "wrong-share", id="a policy in a share"),
+        pytest.param("takedown", {"share": "munki"}, "wrong-share", id="a takedown in a share"),
         pytest.param("tombstone", {"share": ""}, "wrong-share", id="a tombstone outside"),
         pytest.param("tombstone", {"path": "a//b"}, "bad-path", id="a tombstone's path"),
         pytest.param("tombstone", {"stage": "a b"}, "bad-name", id="a tombstone's stage"),

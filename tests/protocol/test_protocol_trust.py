@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from protocol_world import NOW_MS, Node, World, node_with
 
+from replicad.crypto.hashing import sha256
 from replicad.model.ids import Stamp
-from replicad.model.records import Record, Role, Unknown
+from replicad.model.records import Record, Role, Takedown, Unknown
 from replicad.protocol.chains import Admission
 from replicad.protocol.trust import REASONS
 
@@ -723,6 +724,32 @@ def test_may_answers_before_anything_is_said() -> None:
     assert not may("eve")
     assert may("network", "", None, None, Role.ADMIN)
     assert not may("network")
+
+
+def test_a_promotion_needs_both_stages() -> None:
+    """Otherwise who may write at one stage could end what stands at another by naming it."""
+    world = World().founded()
+    world.grant("ann", "bob", "publisher", stages=("dev",))
+    world.grant("ann", "cid", "publisher", stages=("dev", "prod"))
+    into, within, both = world.entry("bob", source="prod", stage="dev"), world.entry("bob", stage="dev"), world.entry("cid", source="dev")
+    node = node_with(world)
+    assert [node.why_not(record) for record in (into, within, both)] == ["stage", "", ""]
+    trust, at = node.replica.trust, Stamp.of(NOW_MS)
+    may = [trust.may(world.id(name), share="munki", path_key="a", stage="dev", source="prod", role=Role.PUBLISHER, at=at) for name in ("bob", "cid")]
+    assert may == [False, True]
+
+
+def test_the_newest_takedown_that_counts_decides() -> None:
+    world = network_of("bob", "cid")
+    world.grant("ann", "eve", "publisher")
+    content, other = sha256(b"x"), sha256(b"y")
+    down = world.say("bob", "", Takedown(content, reason="licence"))
+    world.say("eve", "", Takedown(other))
+    assert dict(node_with(world).replica.trust.taken_down()) == {content: down}
+    world.say("cid", "", Takedown(content, lifted=True))
+    assert [dict(node_with(world, said).replica.trust.taken_down()) for said in (world.said, [*world.said[:4], *world.said[:3:-1]])] == [{}, {}]
+    world.cut("ann", "cid", {})
+    assert dict(node_with(world).replica.trust.taken_down()) == {content: down}
 
 
 def test_may_says_no_after_a_cut() -> None:

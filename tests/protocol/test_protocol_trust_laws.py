@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from protocol_world import NOW_MS, Node, World, node_with
 from trust_model import TrustModel
 
+from replicad.crypto.hashing import sha256
 from replicad.model.ids import NETWORK_SHARE, Stamp
-from replicad.model.records import Cut, Grant, Policy, Role
+from replicad.model.records import Cut, Grant, Policy, Role, Takedown
 from replicad.protocol.replica import Replica, mentions
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from replicad.model.records import Record
 
 NAMES = ["network", "ann", "bob", "cid", "dan"]
+CONTENTS = [sha256(b"x"), sha256(b"y")]
 LAWS = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
@@ -42,11 +44,18 @@ def worlds(draw: st.DrawFn) -> World:
 
 def say_something(draw: st.DrawFn, world: World) -> None:
     by = draw(st.sampled_from(["network", *NAMES[1:] * 4]))
-    kind = draw(st.sampled_from(["grant", "grant", "cut", "cut", "entry", "entry", "policy"])) if by != "network" else draw(st.sampled_from(["grant", "cut"]))
+    kind = (
+        draw(st.sampled_from(["grant", "grant", "cut", "cut", "entry", "entry", "policy", "takedown"]))
+        if by != "network"
+        else draw(st.sampled_from(["grant", "cut"]))
+    )
     share = draw(st.sampled_from(["munki", "jamf"])) if kind == "entry" else ""
     said = where(draw, world, by, share)
     if kind == "entry":
-        world.entry(by, draw(st.sampled_from(["a", "ab", "a/b", "A"])), share=share, stage=draw(st.sampled_from(["dev", "prod"])), **said)
+        stage, source = draw(st.sampled_from([("dev", ""), ("prod", ""), ("prod", "dev"), ("dev", "prod")]))
+        world.entry(by, draw(st.sampled_from(["a", "ab", "a/b", "A"])), share=share, stage=stage, source=source, **said)
+    elif kind == "takedown":
+        world.say(by, "", Takedown(draw(st.sampled_from(CONTENTS)), lifted=draw(st.booleans())), **said)  # type: ignore[arg-type]
     elif kind == "policy":
         world.policy(by, "munki", public=draw(st.booleans()), removed=draw(st.integers(0, 4)) == 0, said=said)
     elif kind == "grant":
@@ -90,7 +99,8 @@ def some_ends(draw: st.DrawFn, world: World, subject: str) -> dict[str, list[Rec
 
 def everything(node: Node) -> tuple[object, ...]:
     trust = node.replica.trust
-    return node.counting(), dict(trust.members(NOW_MS)), dict(trust.shares()), [node.replica.chains.frontier_hash(share) for share in ("", "munki", "jamf")]
+    frontiers = [node.replica.chains.frontier_hash(share) for share in ("", "munki", "jamf")]
+    return node.counting(), dict(trust.members(NOW_MS)), dict(trust.shares()), dict(trust.taken_down()), frontiers
 
 
 @LAWS
@@ -131,6 +141,9 @@ def test_trust_follows_the_rules(world: World) -> None:
     assert set(node.replica.trust.members(NOW_MS)) == model.members(NOW_MS)
     assert set(node.replica.trust.members(1005)) == model.members(1005)
     assert all(bool(node.why_not(record)) != verdicts[record.id] for record in node.stored)
+    said = [record for record in node.stored if isinstance(record.body, Takedown) and verdicts[record.id]]
+    newest = {content: max((one for one in said if one.body.content == content), key=lambda one: one.order, default=None) for content in CONTENTS}  # type: ignore[union-attr]
+    assert dict(node.replica.trust.taken_down()) == {content: one for content, one in newest.items() if one and not one.body.lifted}  # type: ignore[union-attr]
 
 
 @LAWS
@@ -156,14 +169,21 @@ def test_a_replica_loaded_from_disk_is_the_same(world: World) -> None:
 
 
 @LAWS
-@given(worlds(), st.sampled_from(NAMES[1:]), st.sampled_from(["munki", "jamf"]), st.sampled_from(["a", "ab"]), st.sampled_from(["dev", "prod"]))
-def test_may_tells_what_will_count(world: World, name: str, share: str, path: str, stage: str) -> None:
+@given(
+    worlds(),
+    st.sampled_from(NAMES[1:]),
+    st.sampled_from(["munki", "jamf"]),
+    st.sampled_from(["a", "ab"]),
+    st.sampled_from(["dev", "prod"]),
+    st.sampled_from(["", "test"]),
+)
+def test_may_tells_what_will_count(world: World, name: str, share: str, path: str, stage: str, source: str) -> None:
     node = node_with(world)
     world.time = max(world.time, *(record.header.hlc.ms for record in world.said))
     tip = node.replica.chains.tip(world.id(name), share)
     after = next((record for record in node.stored if tip and record.id == tip.last_id), None)
-    entry = world.entry(name, path, share=share, stage=stage, after=after, incarnation=100)
-    allowed = node.replica.trust.may(world.id(name), share=share, path_key=path, stage=stage, role=Role.PUBLISHER, at=entry.header.hlc)
+    entry = world.entry(name, path, share=share, stage=stage, source=source, after=after, incarnation=100)
+    allowed = node.replica.trust.may(world.id(name), share=share, path_key=path, stage=stage, role=Role.PUBLISHER, at=entry.header.hlc, source=source)
     if node.replica.trust.knows(world.id(name), share):
         node.deliver([entry])
         assert node.counts(entry) == allowed
@@ -245,7 +265,7 @@ def test_only_admins_say_what_shares_are_and_who_belongs(world: World) -> None:
         if isinstance(record.body, Grant) and record.body.role is Role.ADMIN and node.counts(record):
             admins.add(record.body.subject)
     for record in node.stored:
-        if isinstance(record.body, Grant | Cut | Policy) and node.counts(record):
+        if isinstance(record.body, Grant | Cut | Policy | Takedown) and node.counts(record):
             assert record.header.origin in admins
 
 

@@ -146,7 +146,7 @@ class TrustModel:
         if grant.role is not Role.PUBLISHER or not isinstance(body, Entry | Tombstone):
             return False
         within = grant.paths is None or any(f"{paths.key(body.path)}/".startswith(f"{prefix}/") for prefix in grant.paths)
-        return within and (grant.shares is None or record.header.share in grant.shares) and (grant.stages is None or body.stage in grant.stages)
+        return within and (grant.shares is None or record.header.share in grant.shares) and (grant.stages is None or set(body.stages) <= set(grant.stages))
 
     # --- Answers ---
 

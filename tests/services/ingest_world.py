@@ -12,6 +12,7 @@ from replicad.crypto.keys import SigningKey
 from replicad.model.events import Event
 from replicad.model.manifest import Manifest
 from replicad.model.records import Body, Grant, Policy, Role
+from replicad.services.curation import Curation
 from replicad.services.ingest import Ingest, Item, Published
 from replicad.store.blobs import BlobStore
 from replicad.store.disk import Disk
@@ -30,6 +31,7 @@ class Node:
     catalog: Catalog
     store: BlobStore
     ingest: Ingest
+    curation: Curation
     clock: Clock
     events: list[Event] = field(default_factory=list)
 
@@ -69,6 +71,7 @@ async def running_node(
         if found:
             await catalog.author_as(NETWORK, [grant or Grant(NODE.id, "ann", Role.ADMIN), *bodies])
         clock.now_ms += 1000
-        node = Node(catalog, store, Ingest(catalog, store, clock_ms=clock), clock)
+        ingest = Ingest(catalog, store, clock_ms=clock)
+        node = Node(catalog, store, ingest, Curation(catalog, turn=ingest.turn, clock_ms=clock), clock)
         catalog.on_event = node.events.append
         yield node

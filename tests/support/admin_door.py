@@ -27,6 +27,7 @@ from replicad.protocol.gossip.heads import Head, Missing, sign
 from replicad.protocol.gossip.standing import Kept, Standing
 from replicad.server.admin import application
 from replicad.server.admin.services import Facts, Services
+from replicad.services.curation import Curation
 from replicad.services.hub import Hub
 from replicad.services.ingest import Ingest
 from replicad.store.blobs import BlobStore
@@ -182,11 +183,13 @@ async def opened(data: Path) -> AsyncIterator[Door]:
         catalog.check_clock = lambda: check_may_author(idle.clocks.values())
         await catalog.author_as(network, [Grant(node.id, "ams1", Role.ADMIN)])
         await catalog.author("", [Policy("munki", public=True), Policy("jamf", public=True, immutable=True)])
+        ingest = Ingest(catalog, store)
         services = Services(
             facts=Facts("ams1", "", data, data / "network.key", clock_ms(), ""),
             catalog=catalog,
             store=store,
-            ingest=Ingest(catalog, store),
+            ingest=ingest,
+            curation=Curation(catalog, turn=ingest.turn),
             fetch=idle,  # type: ignore[arg-type]
             membership=idle,  # type: ignore[arg-type]
             links=LinkTable(node.id),

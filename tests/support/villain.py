@@ -12,7 +12,7 @@ from replicad.model.records import Body, Envelope, Header
 from replicad.protocol import records as codec
 from replicad.protocol.wire import Message, Records
 from support.peer_node import PeerNode
-from support.waiting import until
+from support.waiting import eventually, until
 
 MINUTE_MS = 60_000
 
@@ -61,7 +61,7 @@ async def offences(witness: PeerNode, villain: PeerNode) -> list[str]:
 
 async def named(witness: PeerNode, villain: PeerNode, *, times: int = 1, what: str = "an offence") -> list[str]:
     """Wait until so many are known."""
-    await until(lambda: _at_least(witness, villain, times), what=f"{what} to be named")
+    await eventually(lambda: _at_least(witness, villain, times), what=f"{what} to be named")
     return await offences(witness, villain)
 
 
@@ -71,7 +71,7 @@ async def _at_least(witness: PeerNode, villain: PeerNode, times: int) -> bool:
 
 async def appears(node: PeerNode, *files: str) -> None:
     """Wait for files (``share/path``)."""
-    await until(lambda: _shows(node, files), what=f"{', '.join(files)} at {node.name}")
+    await eventually(lambda: _shows(node, files), what=f"{', '.join(files)} at {node.name}")
 
 
 async def _shows(node: PeerNode, files: tuple[str, ...]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -23,14 +22,20 @@ def wait_for(look: Callable[[], T], *, what: str, deadline_s: float = DEADLINE_S
     return found
 
 
-async def until(look: Callable[[], T | Awaitable[T]], *, what: str, deadline_s: float = DEADLINE_S) -> T:
-    """The same inside the event loop: lets other tasks run between two looks. ``look`` may be a coroutine function."""
+async def until(look: Callable[[], T], *, what: str, deadline_s: float = DEADLINE_S) -> T:
+    """The same inside the event loop: lets other tasks run between two looks."""
+
+    async def look_now() -> T:
+        return look()
+
+    return await eventually(look_now, what=what, deadline_s=deadline_s)
+
+
+async def eventually(look: Callable[[], Awaitable[T]], *, what: str, deadline_s: float = DEADLINE_S) -> T:
+    """The same for a ``look`` that must be awaited."""
     end = time.monotonic() + deadline_s
-    while True:
-        seen = look()
-        found = await seen if inspect.isawaitable(seen) else seen
-        if found:
-            return found
+    while not (found := await look()):
         if time.monotonic() > end:
             raise AssertionError(f"waited {deadline_s:g} s in vain for {what}; last seen: {found!r}")
         await asyncio.sleep(LOOK_S / 10)
+    return found

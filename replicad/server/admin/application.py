@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from replicad.errors import NotFoundError, ReplicadError
-from replicad.server.admin import audit, bodies, content, entries, matrix, members, shares, status, ui, waiting
+from replicad.server.admin import audit, bodies, content, curation, entries, matrix, members, shares, status, ui, waiting
 from replicad.server.admin.nouns import Problem
 from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
 from replicad.server.admin.services import Services
@@ -52,7 +52,15 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("PUT", "/blobs", content.put, bodies.Nothing, raw=True),
     Route("POST", "/blobs", content.put_many, bodies.Nothing, raw=True),
     Route("PUT", "/shares/{share}/files/{path:.+}", content.put_file, bodies.PutFileQuery, raw=True),
-    Route("GET", "/shares/{share}/files/{path:.+}", content.get_file, bodies.Nothing),
+    Route("GET", "/shares/{share}/files/{path:.+}", content.get_file, bodies.GetFileQuery),
+    Route("POST", "/shares/{share}/promote", curation.promote, bodies.Promote),
+    Route("POST", "/shares/{share}/remove", curation.remove, bodies.Remove, body_bytes_max=MANY_BYTES_MAX),
+    Route("POST", "/shares/{share}/undelete", curation.undelete, bodies.Undelete),
+    Route("POST", "/shares/{share}/rollback", curation.rollback, bodies.Rollback),
+    Route("GET", "/shares/{share}/history/{path:.+}", curation.history, bodies.HistoryQuery),
+    Route("GET", "/takedowns", curation.takedowns, bodies.Nothing),
+    Route("PUT", "/takedowns/{sha256}", curation.take_down, bodies.TakeDown),
+    Route("DELETE", "/takedowns/{sha256}", curation.lift, bodies.Nothing),
     Route("GET", "/matrix", matrix.matrix, bodies.MatrixQuery),
     Route("GET", "/transfers", matrix.transfers, bodies.Nothing),
     Route("POST", "/wait", waiting.wait, bodies.Wait, body_bytes_max=MANY_BYTES_MAX),

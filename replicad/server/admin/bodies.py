@@ -28,6 +28,7 @@ _Path = Annotated[str, Meta(min_length=1, max_length=1024)]
 _Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 _Paths = Annotated[list[_Path], Meta(min_length=1, max_length=PATHS_MAX)]
 _KeyText = Annotated[str, Meta(max_length=256)]
+_Record = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
 _Site = Annotated[str, Meta(max_length=NAME_MAX)]
 _Limit = Annotated[int, Meta(ge=1, le=ANSWER_ITEMS_MAX)]
 _Cursor = Annotated[str, Meta(max_length=8192)]
@@ -142,6 +143,61 @@ class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     stage: _StageName | None = None
     publisher: _Label = ""
     dry_run: bool = False
+
+
+class GetFileQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """GET /shares/{share}/files/{path}. ``record``: of a sibling or an older version, its id or at least its first 8 digits."""
+
+    record: _Record | None = None
+
+
+class Promote(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /shares/{share}/promote. ``source`` absent: the lowest stage below ``to`` that has the file."""
+
+    path: _Path
+    to: _StageName
+    source: _StageName | None = None
+    publisher: _Label = ""
+
+
+class Remove(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /shares/{share}/remove: these names and all below them, at every stage unless ``stage`` says which. ``expect`` is how many names that must be; needed when they are many."""
+
+    paths: Annotated[list[_Path], Meta(min_length=1, max_length=ENTRIES_PER_CALL_MAX)]
+    stage: _StageName | None = None
+    publisher: _Label = ""
+    dry_run: bool = False
+    expect: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Undelete(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /shares/{share}/undelete. ``stage`` absent: wherever the last removal ended the file."""
+
+    path: _Path
+    stage: _StageName | None = None
+    publisher: _Label = ""
+
+
+class Rollback(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /shares/{share}/rollback. ``to``: a record's id or at least its first 8 digits; absent: the version before the current one. ``stage`` absent: the only one that has the file."""
+
+    path: _Path
+    to: _Record | None = None
+    stage: _StageName | None = None
+    publisher: _Label = ""
+
+
+class HistoryQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """GET /shares/{share}/history/{path}. ``after`` is the ``next`` of the page before."""
+
+    after: _Cursor | None = None
+    limit: _Limit = ANSWER_ITEMS_MAX
+
+
+class TakeDown(Struct, frozen=True, forbid_unknown_fields=True):
+    """PUT /takedowns/{sha256}."""
+
+    reason: _Label = ""
 
 
 class PutFileQuery(Struct, frozen=True, forbid_unknown_fields=True):

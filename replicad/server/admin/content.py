@@ -24,6 +24,7 @@ from replicad.model.manifest import Manifest
 from replicad.server.admin import bodies, entries, nouns, views
 from replicad.server.admin.bodies import BLOB_BATCH_BYTES_MAX, BLOB_BATCH_ITEMS_MAX
 from replicad.server.admin.routes import Call, read_bounded
+from replicad.services.curation import taken_down
 from replicad.services.ingest import Item
 from replicad.telemetry.log import get
 
@@ -141,23 +142,43 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def get_file(call: Call[bodies.Nothing]) -> web.StreamResponse:
-    """GET /shares/{share}/files/{path}: the whole verified content; the ETag is its SHA-256. UnreachableError("not-here-yet") while this node does not hold it."""
-    listed = await entries.find(call)
-    if not listed.available:
-        percent = call.services.fetch.percent(listed.content)
-        raise UnreachableError(
-            f"{listed.share}/{listed.path} is not on this node yet ({percent} %)", hint=f"replicad wait {listed.share}/{listed.path}", code="not-here-yet"
-        )
-    descriptor = call.services.store.open_blob(listed.content)
+async def get_file(call: Call[bodies.GetFileQuery]) -> web.StreamResponse:
+    """GET /shares/{share}/files/{path}: the whole verified content; the ETag is its SHA-256. With ``record`` that of a sibling or an older version.
+
+    UnreachableError("not-here-yet") while this node does not hold it, NotAllowedError if a takedown stands on it.
+    """
+    content, size = await (_shown(call) if call.asked.record is None else _version(call, call.asked.record))
+    descriptor = call.services.store.open_blob(content)
     try:
-        headers = {"ETag": f'"{listed.content}"', "Content-Type": "application/octet-stream", "Content-Length": str(listed.size), "Cache-Control": "no-store"}
+        headers = {"ETag": f'"{content}"', "Content-Type": "application/octet-stream", "Content-Length": str(size), "Cache-Control": "no-store"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(call.request)
-        await _send(response, descriptor, listed.size)
+        await _send(response, descriptor, size)
     finally:
         os.close(descriptor)
     return response
+
+
+async def _shown(call: Call[bodies.GetFileQuery]) -> tuple[Digest, int]:
+    listed = await entries.find(call)
+    name = f"{listed.share}/{listed.path}"
+    if listed.taken_down:
+        raise taken_down(name, listed.content)
+    if not listed.available:
+        percent = call.services.fetch.percent(listed.content)
+        raise UnreachableError(f"{name} is not on this node yet ({percent} %)", hint=f"replicad wait {name}", code="not-here-yet")
+    return listed.content, listed.size
+
+
+async def _version(call: Call[bodies.GetFileQuery], record: str) -> tuple[Digest, int]:
+    name = f"{call.share}/{call.path}"
+    found = await call.services.curation.revision(call.share, call.path, record)
+    if not found.held:
+        origin = views.label(views.members_now(call.services), found.record.header.origin)
+        raise UnreachableError(
+            f"this version of {name} is not on this node; {origin} published it", hint=f"there: replicad get {name} --record {record}", code="not-here"
+        )
+    return found.entry.content, found.entry.size
 
 
 async def _send(response: web.StreamResponse, descriptor: int, size: int) -> None:

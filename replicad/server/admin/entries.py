@@ -44,7 +44,7 @@ async def list_(call: Call[bodies.EntriesQuery]) -> nouns.Entries:
     return nouns.Entries([views.entry(listed, members) for listed in page], cursor(page, asked.limit))
 
 
-async def find(call: Call[bodies.Nothing]) -> Listed:
+async def find(call: Call[bodies.Nothing] | Call[bodies.GetFileQuery]) -> Listed:
     """The entry of the path as this node shows it; NotFoundError says what is there instead."""
     share = views.find_share(call.services, call.share)
     key = paths.key(call.path)
@@ -67,10 +67,10 @@ async def show(call: Call[bodies.Nothing]) -> nouns.EntryAnswer:
     copies = [
         nouns.Copy(str(member.id), member.name, member.id in linked, views.percent(services, member.id, shown))
         for member in sorted(members.values(), key=lambda member: (member.id != services.node, member.name, member.id))
-        if member.carries(shown.share, shown.stage)
+        if member.carries(shown.share, shown.stage) and not shown.taken_down
     ]
     others = [views.entry(listed, members) for listed in found if listed.record != shown.record]
-    return nouns.EntryAnswer(views.entry(shown, members), others, copies)
+    return nouns.EntryAnswer(views.entry(shown, members), others, copies, await services.catalog.collides(shown.share, shown.key))
 
 
 async def publish(call: Call[bodies.Publish]) -> nouns.Publication:

@@ -51,7 +51,7 @@ async def _rows(services: Services, page: Sequence[Listed], columns: Sequence[Me
 
 
 def _row(services: Services, listed: Listed, columns: Sequence[Member]) -> nouns.Row:
-    wanted = [member.carries(listed.share, listed.stage) for member in columns]
+    wanted = [member.carries(listed.share, listed.stage) and not listed.taken_down for member in columns]
     percents = [views.percent(services, member.id, listed) if wants else None for member, wants in zip(columns, wanted, strict=True)]
     return nouns.Row(
         share=listed.share,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from replicad.model.ids import NodeId
     from replicad.net.links import LinkTable
     from replicad.protocol.gossip.standing import Standing
+    from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
     from replicad.services.ingest import Ingest
@@ -41,6 +42,7 @@ class Services:
     catalog: Catalog
     store: BlobStore
     ingest: Ingest
+    curation: Curation
     fetch: Fetch
     membership: Membership
     links: LinkTable

@@ -74,6 +74,7 @@ def _store(services: Services, usage: Usage) -> nouns.StoreUse:
         total_bytes=shutil.disk_usage(services.facts.data).total,
         wanted=usage.wanted,
         wanted_bytes=usage.wanted_bytes,
+        taken_down=len(services.catalog.replica.trust.taken_down()),
     )
 
 

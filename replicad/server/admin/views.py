@@ -77,6 +77,7 @@ def entry(listed: Listed, members: Members) -> nouns.Entry:
         available=listed.available,
         siblings=listed.siblings,
         record=str(listed.record),
+        taken_down=listed.taken_down,
     )
 
 
@@ -98,7 +99,7 @@ def percent(services: Services, node: NodeId, listed: Listed) -> int | None:
     """How much of the entry's content a node that wants it holds; None when it has not told."""
     if node != services.node:
         return services.standing.percent(node, listed)
-    return 100 if listed.available else services.fetch.percent(listed.content)
+    return 100 if services.catalog.is_held(listed.content) else services.fetch.percent(listed.content)
 
 
 def peer(services: Services, member: Member, *, linked: bool, total_bytes: int) -> nouns.Peer:

@@ -21,6 +21,7 @@ from replicad.model.ids import NodeId, check_share_name
 from replicad.server.admin import bodies, nouns, views
 from replicad.server.admin.routes import Call
 from replicad.server.admin.services import Services
+from replicad.services.curation import taken_down
 
 WAITS_MAX = 256
 WAITS = web.AppKey("waits", asyncio.Semaphore)
@@ -99,6 +100,9 @@ async def _find(services: Services, asked: bodies.Wait) -> list[Listed]:
         found += await services.catalog.registers(share, pairs[start : start + LOOK_UP_MAX])
     found += [await services.catalog.visible(share, paths.key(one.path)) for one in asked.entries if one.stage is None]
     there = [listed for listed in found if listed is not None]
+    for listed in there:
+        if listed.taken_down:
+            raise taken_down(f"{share}/{listed.path}", listed.content)
     if len(there) < len(found):
         names = {(listed.key, listed.stage) for listed in there} | {(listed.key, None) for listed in there}
         missing = next(one for one in asked.entries if (paths.key(one.path), one.stage) not in names)
@@ -114,7 +118,7 @@ async def _advance(services: Services, watched: dict[NodeId, _Progress], nodes: 
         progress = watched.get(node)
         while progress and progress.lacks:
             first = progress.lacks[0]
-            percent = _percent(services, node, first) or 0
+            percent = views.percent(services, node, first) or 0
             progress.part_bytes = first.size * percent // 100
             if percent < 100:
                 break
@@ -125,13 +129,6 @@ async def _advance(services: Services, watched: dict[NodeId, _Progress], nodes: 
             looked += 1
             if looked % ENTRIES_PER_TURN == 0:
                 await asyncio.sleep(0)
-
-
-def _percent(services: Services, node: NodeId, listed: Listed) -> int | None:
-    """As ``views.percent``, but ``listed`` may be older than the content's arrival here."""
-    if node == services.node and services.catalog.is_held(listed.content):
-        return 100
-    return views.percent(services, node, listed)
 
 
 def _answer(services: Services, asked: bodies.Wait, watched: dict[NodeId, _Progress]) -> nouns.Waited:

@@ -63,8 +63,11 @@ class Catalog(Protocol):
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         """(share, stage, live) of every place that names the content."""
 
-    def is_held(self, content: Digest) -> bool:
-        """Whether the content is here, verified."""
+    def carries(self, share: str, stage: str) -> bool:
+        """Whether this node carries that stage of a share."""
+
+    def serves(self, content: Digest) -> bool:
+        """Whether the content is here, verified, and may be given away."""
 
 
 class Store(Protocol):
@@ -135,8 +138,10 @@ class Door:
         return self._send(found, fd, listed.content)
 
     async def _blob(self, request: web.BaseRequest, content: Digest) -> Response:
-        if not self._catalog.is_held(content) or not any(live and self._is_public(share) for share, _, live in await self._catalog.named_by(content)):
-            raise NotFoundError("no public share names this content")
+        if not self._catalog.serves(content) or not any(
+            live and self._is_public(share) and self._catalog.carries(share, stage) for share, stage, live in await self._catalog.named_by(content)
+        ):
+            raise NotFoundError("no public share names this content at a stage that is carried here")
         fd, size = await self._open(content)
         return self._send(self._answer(request, Version(content, size, None, lasting=True)), fd, content)
 

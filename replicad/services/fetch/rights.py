@@ -1,6 +1,6 @@
 """May this member have this content? Asked for every request and every message about content, against the records as they are now.
 
-It may if an entry that counts names the content in a share which exists and which the member is granted. Which shares name a content only grows, so that is remembered; what a member is granted is
+It may if an entry that counts names the content in a share which exists and which the member is granted, and no takedown stands on it. Which shares name a content only grows, so that is remembered; what a member is granted is
 looked up afresh each time: an expelled node's right ends with the commit of the record.
 """
 
@@ -37,7 +37,8 @@ class Rights:
 
     async def granted(self, node: NodeId, contents: Iterable[Digest]) -> set[Digest]:
         """Those of the contents that the member may have."""
-        wanted = list(dict.fromkeys(contents))
+        taken_down = self._names.replica.trust.taken_down()
+        wanted = [content for content in dict.fromkeys(contents) if content not in taken_down]
         allowed = {content for content in wanted if self._allows(node, self._named.get(content, frozenset()))}
         unknown = [content for content in wanted if content not in allowed]
         if unknown:

@@ -19,7 +19,9 @@ class Blobs(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """What a name of a share stands for at one stage. ``available``: this node holds the content, verified. ``siblings``: how many entries lost a conflict with this one."""
+    """What a name of a share stands for at one stage. ``available``: this node holds the content, verified, and may serve it. ``siblings``: how many entries lost a conflict with this one.
+    ``taken_down``: a takedown stands on the content, so no node serves it.
+    """
 
     share: str
     path: str
@@ -32,6 +34,7 @@ class Entry(Struct, frozen=True):
     available: bool
     siblings: int
     record: str
+    taken_down: bool = False
 
 
 class Entries(Struct, frozen=True):
@@ -51,11 +54,14 @@ class Copy(Struct, frozen=True):
 
 
 class EntryAnswer(Struct, frozen=True):
-    """GET /shares/{share}/entries/{path}: the entry that clients of this node see, the other stages and conflicting siblings, and who of those that want it holds it."""
+    """GET /shares/{share}/entries/{path}: the entry that clients of this node see, the other stages and conflicting siblings, and who of those that want it holds it. ``collides``: another
+    file's path that is a directory of this one or lies below it, which two nodes can only have published at the same time.
+    """
 
     entry: Entry
     others: list[Entry]
     copies: list[Copy]
+    collides: str | None = None
 
 
 class Published(Struct, frozen=True):
@@ -74,6 +80,81 @@ class Publication(Struct, frozen=True):
 
     share: str
     published: list[Published]
+
+
+class Change(Struct, frozen=True):
+    """What a verb did (or would do) to one name at one stage. ``kind``: ``promote``, ``remove`` or ``restore``. ``record`` null: nothing was signed. Size and content are what the name stands for now, or
+    stood for before it was removed; ``available``: this node holds that content and may serve it.
+    """
+
+    path: str
+    stage: str
+    kind: str
+    size: int
+    sha256: str
+    record: str | None
+    available: bool
+
+
+class Changes(Struct, frozen=True):
+    """POST /shares/{share}/promote, remove, undelete, rollback. ``names`` counts the names among the changes, whatever their stages."""
+
+    share: str
+    changes: list[Change]
+    names: int
+
+
+class Revision(Struct, frozen=True):
+    """One record of a name. ``kind``: ``publish``, ``promote``, ``restore`` or ``remove``; ``state``: ``current``, ``sibling``, ``superseded`` or ``void`` (then ``why_not`` says why). ``source`` is the stage
+    that a promotion came from. A removal has no size and content; ``available``: this node holds the content and may serve it.
+    """
+
+    record: str
+    time: str
+    origin: str
+    publisher: str
+    path: str
+    stage: str
+    kind: str
+    source: str | None
+    state: str
+    why_not: str
+    size: int | None
+    sha256: str | None
+    available: bool
+    taken_down: bool
+
+
+class Revisions(Struct, frozen=True):
+    """GET /shares/{share}/history/{path}: newest first. ``next`` is the cursor of the next page, null at the end."""
+
+    records: list[Revision]
+    next: str | None
+
+
+class Takedown(Struct, frozen=True):
+    """A content that is served nowhere. ``share`` and ``path`` are one of its names, empty if it has none here."""
+
+    sha256: str
+    share: str
+    path: str
+    reason: str
+    origin: str
+    time: str
+
+
+class Takedowns(Struct, frozen=True):
+    """GET /takedowns: the newest 1000, newest first."""
+
+    takedowns: list[Takedown]
+
+
+class TakedownAnswer(Struct, frozen=True):
+    """PUT and DELETE /takedowns/{sha256}: whether a takedown stands now, and whether that is new."""
+
+    sha256: str
+    taken_down: bool
+    changed: bool
 
 
 class NodeColumn(Struct, frozen=True):

@@ -51,7 +51,9 @@ class Rotated(Struct, frozen=True):
 
 
 class StoreUse(Struct, frozen=True):
-    """Contents held here and the disk below them. ``wanted`` contents are named by this node's grant and not held yet."""
+    """Contents held here and the disk below them. ``wanted`` contents are named by this node's grant and not held yet; ``taken_down`` counts
+    the contents that no node of the network serves.
+    """
 
     files: int
     used_bytes: int
@@ -59,6 +61,7 @@ class StoreUse(Struct, frozen=True):
     total_bytes: int
     wanted: int
     wanted_bytes: int
+    taken_down: int = 0
 
 
 class Lag(Struct, frozen=True):

@@ -1,0 +1,81 @@
+"""What was ever said about a name. Queries only, and rare ones: a person asks."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+from replicad.catalog import rows
+from replicad.catalog.state import State
+from replicad.errors import InputError
+from replicad.model.entries import Revision, RevisionKind, RevisionState
+from replicad.model.ids import STAMP_MAX, RecordId, Stamp
+from replicad.model.records import Entry, Record
+from replicad.protocol.runs import Place
+
+HISTORY_MAX = 1000
+LAST: tuple[Stamp, bytes] = (Stamp(STAMP_MAX), b"\xff" * 33)
+"""After every (hlc, id)."""
+
+HISTORY = """
+SELECT record.id, record.type, record.payload, run.origin, record.signature, record.run, record.seq, record.hlc,
+    register.register, entry.live, entry.live AND (entry.wins OR register.winner IS NULL), held.content IS NOT NULL, taken_down.content IS NOT NULL,
+    EXISTS (
+        SELECT 1 FROM entry AS older JOIN record AS before ON before.record = older.record
+        WHERE older.register = entry.register AND older.content = entry.content AND older.counts = 1 AND (before.hlc, before.id) < (record.hlc, record.id)
+    )
+FROM register JOIN entry ON entry.register = register.register JOIN record ON record.record = entry.record JOIN run ON run.run = record.run
+    LEFT JOIN held ON held.content = entry.content LEFT JOIN taken_down ON taken_down.content = entry.content
+WHERE register.share = ? AND register.key = ? AND (record.hlc, record.id) < (?, ?) ORDER BY record.hlc DESC, record.id DESC LIMIT ?
+"""
+ENTRY_COUNTS = """
+SELECT 1 FROM record JOIN entry ON entry.record = record.record WHERE record.id = ? AND entry.register = ? AND entry.counts = 1 AND entry.content IS NOT NULL
+"""
+NAMES = "SELECT DISTINCT key FROM register WHERE winner IS NOT NULL AND share = ? LIMIT ?"
+
+
+class History(State):
+    """Part of ``Catalog``."""
+
+    async def history(self, share: str, key: str, *, before: tuple[Stamp, bytes] = LAST, limit: int = HISTORY_MAX) -> list[Revision]:
+        """Every record about a name, at all stages, counting or not: the newest ``limit`` (at most 1000) of those with a smaller (hlc, id) than ``before``, newest first."""
+        if not 1 <= limit <= HISTORY_MAX:
+            raise InputError(f"limit: 1 to {HISTORY_MAX} expected, got {limit}")
+        trust = self.replica.trust
+        known = trust.shares().get(share)
+        unit = partial(_history, name=(share, key, *before, limit), immutable=known is not None and known.immutable)
+        return [_judged(revision, trust.why_not(revision.record, place)) for revision, place in await self._database.scan(unit)]
+
+    async def count_names(self, share: str, limit: int) -> int:
+        """How many names with a live file a share has, counted up to ``limit``."""
+        return await self._database.read(lambda connection: len(connection.execute(NAMES, (share, limit)).fetchall()))
+
+
+def _history(connection: sqlite3.Connection, *, name: tuple[str, str, Stamp, bytes, int], immutable: bool) -> list[tuple[Revision, Place]]:
+    found = []
+    for row in connection.execute(HISTORY, name).fetchall():
+        record, place = rows.restore(row[:5]), Place(row[5], row[6], Stamp(row[7]))
+        register, live, current, held, taken_down, again = row[8:]
+        state: RevisionState = "current" if current else "sibling" if live else "superseded"
+        why_not = ""
+        if not live and immutable and isinstance(record.body, Entry) and _replaces(connection, register, record.body.supersedes):
+            state, why_not = "void", "immutable"
+        found.append((Revision(record, _kind(record, again=bool(again)), state, why_not, held=bool(held), taken_down=bool(taken_down)), place))
+    return found
+
+
+def _kind(record: Record, *, again: bool) -> RevisionKind:
+    if not isinstance(record.body, Entry):
+        return "remove"
+    return "promote" if record.body.source else "restore" if again else "publish"
+
+
+def _replaces(connection: sqlite3.Connection, register: int, targets: Iterable[RecordId]) -> bool:
+    """Whether one of these is an entry of the register that counts."""
+    return any(connection.execute(ENTRY_COUNTS, (target, register)).fetchone() for target in targets)
+
+
+def _judged(revision: Revision, why_not: str) -> Revision:
+    return replace(revision, state="void", why_not=why_not) if why_not else revision
