@@ -48,6 +48,7 @@ async def test_a_problem_is_a_document_with_code_and_hint(door: Door) -> None:
         ("POST", "/wait", {"share": "munki", "entries": [{"path": "a"}], "timeout_s": 11}, "timeout_s"),
         ("POST", "/invites", {"role": "king"}, "role"),
         ("POST", "/invites", {"expires_s": 86401}, "expires_s"),
+        ("POST", "/invites", {"site": "two\nlines"}, "$.site"),
         ("POST", "/members/join", {}, "token"),
     ],
 )
@@ -206,6 +207,15 @@ async def test_status_tells_how_it_is(door: Door) -> None:
             "node": str(other.key.id),
         }
     ]
+
+
+async def test_a_member_last_heard_of_before_the_daemon_ran_is_offline_since_its_own_date(door: Door) -> None:
+    """Heads that come with a join, or out of the catalog after a restart, are given an age beyond every interval."""
+    other = await door.admit("nyc2")
+    other.says("", age_ms=1 << 42, made_ms=1_700_000_000_000)
+    assert (await door.ask("GET", "/members/nyc2")).json["peer"]["since"] == "2023-11-14T22:13:20Z"
+    other.says("", age_ms=0, made_ms=1_700_000_000_000)
+    assert (await door.ask("GET", "/members/nyc2")).json["peer"]["since"] >= "2025"
 
 
 async def test_the_doctor_warns_of_the_network_key(door: Door) -> None:
