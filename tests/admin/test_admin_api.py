@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 
 import pytest
 
+from replicad.server import bad_requests
 from support.admin_door import TOKEN, Door
 
 pytestmark = pytest.mark.sockets
@@ -234,6 +236,15 @@ async def test_a_member_is_named_by_name_or_by_the_beginning_of_its_id(door: Doo
     assert (await door.ask("GET", f"/members/{str(two.key.id)[:14].lower()}")).json["peer"]["name"] == "syd1"
     reply = await door.ask("GET", "/members/twin")
     assert (reply.status, reply.json["code"]) == (409, "ambiguous-node")
+
+
+async def test_garbage_is_one_line_of_the_log_for_each_client(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    bad_requests.log._seldom.clear()
+    for garbage in (b"\x00\xff" * 50 + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\n\r\n") * 3:
+        assert (await door.send(garbage, over_tcp=True)).status == 400
+    (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
+    assert (record.getMessage(), bool(record.exc_info)) == ("bad request", False)
+    assert record.fields["client"] == "127.0.0.1"  # type: ignore[attr-defined]
 
 
 async def test_the_page_is_static_and_closed_to_everything_else(door: Door) -> None:
