@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
+from pathlib import Path
 
 import pytest
 
 from replicad.server import bad_requests
-from support.admin_door import TOKEN, Door
+from replicad.server.admin import application
+from support.admin_door import TOKEN, Door, opened
 
 pytestmark = pytest.mark.sockets
 
@@ -245,6 +248,18 @@ async def test_garbage_is_one_line_of_the_log_for_each_client(door: Door, caplog
     (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
     assert (record.getMessage(), bool(record.exc_info)) == ("bad request", False)
     assert record.fields["client"] == "127.0.0.1"  # type: ignore[attr-defined]
+
+
+async def test_a_caller_that_never_ends_its_head_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert application.RUNNER["keepalive_timeout"] == application.IDLE_S
+    monkeypatch.setitem(application.RUNNER, "keepalive_timeout", 0.3)
+    async with opened(tmp_path / "data") as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        writer.write(b"GET /api/v1/status HTTP/1.1\r\nX-Slow: ")
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_the_page_is_static_and_closed_to_everything_else(door: Door) -> None:

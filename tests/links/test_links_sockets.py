@@ -284,13 +284,19 @@ async def test_oversize_and_garbage_requests_are_answered_by_an_error_and_closed
 
 
 async def test_a_connection_that_drips_its_header_is_closed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert application.RUNNER["keepalive_timeout"] == application.IDLE_S
     monkeypatch.setitem(application.RUNNER, "keepalive_timeout", 0.3)
     async with peer_node(tmp_path / "a", "ann", tls=False) as ann:
         reader, writer = await raw(ann.url)
         writer.write(b"GET / HTTP/1.1\r\nX-Slow: ")
-        for moment in range(1, 50):
-            asyncio.get_running_loop().call_later(moment / 20, writer.write, b"y")
-        async with asyncio.timeout(2):
+
+        def drip() -> None:
+            if not writer.is_closing():
+                writer.write(b"y")
+                asyncio.get_running_loop().call_later(0.05, drip)
+
+        drip()
+        async with asyncio.timeout(20):
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.transport.abort()

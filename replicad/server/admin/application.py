@@ -67,7 +67,9 @@ class RunnerOptions(TypedDict):
     logger: BadRequestLog
 
 
-RUNNER: RunnerOptions = {"access_log": None, "keepalive_timeout": 75.0, "shutdown_timeout": 3.0, "auto_decompress": False, "logger": BadRequestLog()}
+IDLE_S = 75.0
+"""A connection that sends no whole head for so long is closed: the first one after connecting, too. nginx's keepalive_timeout."""
+RUNNER: RunnerOptions = {"access_log": None, "keepalive_timeout": IDLE_S, "shutdown_timeout": 3.0, "auto_decompress": False, "logger": BadRequestLog()}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
