@@ -68,10 +68,14 @@ class Node:
 
     config: Config
     supervisor: Supervisor
+    links: LinkTable
 
     async def run(self) -> None:
-        """Run every service until cancelled."""
-        await self.supervisor.run()
+        """Run every service until cancelled. Nobody serves a link after that, while the doors still drain."""
+        try:
+            await self.supervisor.run()
+        finally:
+            self.links.stop("this node stops")
 
     async def reload(self) -> None:
         """Apply what can change while running (logging), say what needs a restart. Raises ConfigurationError; then nothing has changed."""
@@ -136,7 +140,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         if (listen := config.admin.listen) is not None:
             await open_tcp(stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen")
         running = {"links": services.dialing.run, "gossip": gossip.run, "fetch": services.fetch.run}
-        yield Node(config, Supervisor(running, metrics=Metrics()))
+        yield Node(config, Supervisor(running, metrics=Metrics()), services.links)
 
 
 async def _ground(stack: AsyncExitStack, config: Config, certificate: Digest | None) -> _Ground:
