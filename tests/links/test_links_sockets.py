@@ -14,6 +14,7 @@ import pytest
 
 from replicad.crypto import certificate as certificates
 from replicad.errors import PeerError, UnreachableError
+from replicad.net import establish
 from replicad.net.dialer import LINK_PATH, PING_PATH, SOCKET_FRAME_BYTES_MAX
 from replicad.net.tls import client_context, server_context
 from replicad.server.peers import application
@@ -313,6 +314,21 @@ async def test_handshakes_under_way_are_bounded(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await client.ws_connect(ann.url + LINK_PATH, ssl=False)
         assert caught.value.status == 503
+
+
+async def test_an_oversize_frame_of_a_stranger_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(establish, "HANDSHAKE_TIMEOUT_S", 60.0)
+    async with peer_node(tmp_path / "a", "ann", tls=False) as ann:
+        reader, writer = await raw(ann.url)
+        fields = f"Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n"
+        writer.write(f"GET {LINK_PATH} HTTP/1.1\r\n{fields}\r\n".encode())
+        writer.write(b"\x82\xff" + (16 * SOCKET_FRAME_BYTES_MAX).to_bytes(8, "big") + bytes(4) + bytes(SOCKET_FRAME_BYTES_MAX + 1))
+        async with asyncio.timeout(20):
+            assert b" 101 " in await reader.readline()
+            with contextlib.suppress(ConnectionError):
+                while await reader.read(1 << 16):
+                    pass
+        writer.transport.abort()
 
 
 JOIN_HEAD = b"POST /peer/v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
