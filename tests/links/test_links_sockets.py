@@ -263,9 +263,9 @@ async def raw(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     "request_bytes",
     [
         b"\x16\x03\x01garbage\r\n\r\n",
-        b"GET " + b"/" * (application.LINE_BYTES_MAX + 10) + b" HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nX: " + b"y" * (application.FIELD_BYTES_MAX + 10) + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: y\r\n" % number for number in range(5000)) + b"\r\n",
+        b"GET /" + b"y" * (application.LINE_BYTES_MAX + 10) + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * (application.FIELD_BYTES_MAX + 10) + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: y\r\n" % number for number in range(5000)) + b"\r\n",
         b"POST /peer/v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
         b"POST /peer/v1/join HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"10000\r\n" + bytes(0x10000) + b"\r\n",
     ],
