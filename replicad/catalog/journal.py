@@ -35,21 +35,21 @@ PAGE_BYTES = 4 << 20
 class Journal(State):
     """Part of ``Catalog``."""
 
-    async def receive(self, envelopes: Sequence[Envelope], *, source: NodeId | None, by_right: bool = False) -> Received:
+    async def receive(self, envelopes: Sequence[Envelope], *, source: NodeId | None) -> Received:
         """Verify, judge, store and merge, RECEIVE_PART envelopes in one transaction, in any order among themselves. Idempotent: what is here already is a duplicate.
 
-        ``by_right``: only of shares that exist and that both ``source`` and this node are granted. Records that do not count are stored and relayed without effect. Refused and too early ones
-        (``gaps``) leave no trace. Publishes RecordsCommitted, TrustChanged and EntriesChanged after the commit. Raises StorageError or NoSpaceError with nothing applied of the transaction that failed.
+        Records that do not count are stored and relayed without effect. Refused and too early ones (``gaps``) leave no trace. Publishes RecordsCommitted, TrustChanged and EntriesChanged after
+        the commit. Raises StorageError or NoSpaceError with nothing applied of the transaction that failed.
         """
         try:
             async with asyncio.TaskGroup() as group:
-                received = await self._receive(group, envelopes, source=source, by_right=by_right)
+                received = await self._receive(group, envelopes, source)
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         await self._settle()
         return received
 
-    async def _receive(self, group: asyncio.TaskGroup, envelopes: Sequence[Envelope], *, source: NodeId | None, by_right: bool) -> Received:
+    async def _receive(self, group: asyncio.TaskGroup, envelopes: Sequence[Envelope], source: NodeId | None) -> Received:
         """One part is verified while the one before it is written."""
         network = self.network
         parts = (envelopes[start : start + RECEIVE_PART] for start in range(0, len(envelopes), RECEIVE_PART))
@@ -61,7 +61,7 @@ class Journal(State):
             ahead = next(checks, None)
             outcome = Outcome()
             if checked.records:
-                unit = partial(self._ledger.receive, records=checked.records, network=network, source=source, by_right=by_right)
+                unit = partial(self._ledger.receive, records=checked.records, network=network, source=source)
                 outcome = await self._database.write(unit, after=self._committed)
             received = _sum(received, checked, outcome)
         return received

@@ -37,7 +37,6 @@ class Outcome:
 
     source: NodeId | None = None
     now_ms: int = 0
-    by_right: bool = False
     records: list[Record] = field(default_factory=list)
     places: dict[RecordId, Place] = field(default_factory=dict)
     duplicates: int = 0
@@ -80,10 +79,10 @@ class Ledger:
         supply.take_down(connection, self._replica(connection).trust.taken_down())
         return rows.load_replica(connection, own=self._key.id)
 
-    def receive(self, connection: sqlite3.Connection, records: Sequence[Record], *, network: NodeId, source: NodeId | None, by_right: bool = False) -> Outcome:
-        """Store what is acceptable of these verified records (``by_right``: for ``source`` to tell us), and all that follows from it. Nothing if the network is not ``network`` any more."""
+    def receive(self, connection: sqlite3.Connection, records: Sequence[Record], *, network: NodeId, source: NodeId | None) -> Outcome:
+        """Store what is acceptable of these verified records, and all that follows from it. Nothing if the network is not ``network`` any more."""
         replica = self._replica(connection)
-        outcome = Outcome(source, self._clock_ms(), by_right=by_right)
+        outcome = Outcome(source, self._clock_ms())
         if replica.network == network:
             self._admit(connection, replica, records, outcome)
         return outcome
@@ -155,13 +154,13 @@ class Ledger:
         for _ in range(PASSES_MAX):
             left = []
             for record in waiting:
-                match admission := self._judge(replica, record, known, outcome):
+                match admission := replica.judge(record, outcome.now_ms, known):
                     case Admission.NEW:
                         self._ahead = True
                         run = replica.add(record, known)
                         runs[run.number] = run
                         outcome.records.append(record)
-                    case Admission.GAP | Admission.STRANGER | Admission.UNGRANTED:
+                    case Admission.GAP | Admission.STRANGER:
                         left.append((record, admission))
                     case Admission.DUPLICATE:
                         outcome.duplicates += 1
@@ -173,16 +172,6 @@ class Ledger:
         outcome.gaps += sum(admission is Admission.GAP for _, admission in left)
         outcome.refused += [_refusal(record, admission) for record, admission in left if admission is not Admission.GAP]
         self._store(connection, replica, outcome, known, runs)
-
-    def _judge(self, replica: Replica, record: Record, known: Mapping[RecordId, Place], outcome: Outcome) -> Admission:
-        """Records of a share pass only between members that both have it; those of the network's own chains between all."""
-        share, source = record.header.share, outcome.source
-        if source is not None and outcome.by_right and share != NETWORK_SHARE:
-            members = replica.trust.members(outcome.now_ms)
-            both = (members.get(source), members.get(self._key.id))
-            if share not in replica.trust.shares() or not all(member is not None and member.has_share(share) for member in both):
-                return Admission.UNGRANTED
-        return replica.judge(record, outcome.now_ms, known)
 
     def _store(self, connection: sqlite3.Connection, replica: Replica, outcome: Outcome, known: Mapping[RecordId, Place], runs: Mapping[int, Run]) -> None:
         """The accepted records into the tables, a part at a time (what merging needs of a whole publication would be tens of MB), then whatever follows."""

@@ -45,8 +45,6 @@ class Admission(StrEnum):
     """Its clock is too far ahead."""
     STRANGER = "stranger"
     """Its origin never had a grant under which it could count."""
-    UNGRANTED = "ungranted"
-    """It came from a member that has no right to its share, or the share does not exist here."""
     FULL = "full"
     """Its chain has ``RUNS_MAX`` runs already."""
 

@@ -325,5 +325,5 @@ def _is_foreign(frame: bytes) -> bool:
     try:
         items = _ITEMS.decode(frame)
         return bool(items) and msgspec.msgpack.decode(items[0], type=str) not in _NAMES
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return False

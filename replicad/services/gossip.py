@@ -70,7 +70,7 @@ READS_AT_ONCE = 4
 BACKLOG_BYTES = 8 << 20
 MESSAGE_COST_BYTES, ENVELOPE_COST_BYTES = 512, 512
 """What a message and an envelope take in memory besides the payload, rounded up (measured: 65 and 311): without them a peer could queue empty ones without end."""
-BLAMELESS = frozenset({Admission.FUTURE, Admission.STRANGER, Admission.UNGRANTED, Admission.FULL})
+BLAMELESS = frozenset({Admission.FUTURE, Admission.STRANGER, Admission.FULL})
 """Refusals that clocks, and grants that arrive here later than there, explain."""
 SAVE_S = 60.0
 _UNHEARD_MS = 1 << 42
@@ -269,7 +269,7 @@ class GossipService:
             while backlog.stores:
                 store = backlog.stores.popleft()
                 async with self._store_slots:
-                    received = await self.catalog.receive(store.envelopes, source=store.node, by_right=True)
+                    received = await self.catalog.receive(store.envelopes, source=store.node)
                 backlog.size_bytes -= _size(store)
                 if backlog.size_bytes <= BACKLOG_BYTES:
                     backlog.room.set()

@@ -13,14 +13,14 @@ import pytest
 
 from replicad.crypto.keys import SigningKey
 from replicad.crypto.session import nonce
-from replicad.model.ids import Digest, NodeId, RecordId
+from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.records import Envelope
 from replicad.net.dialer import JOIN_PATH
 from replicad.net.link import PINGS_MAX, LinkConfig
 from replicad.protocol.gossip import heads
 from replicad.protocol.gossip.heads import Head, Presence
 from replicad.protocol.joining import Asked, Door, make_request
-from replicad.protocol.wire import Eager, End, Frontier, Heads, Pull, Records
+from replicad.protocol.wire import Eager, End, Frontier, Heads, Pull, Records, encode
 from replicad.services import gossip as gossip_service
 from support.peer_node import PeerNode, admit, entry, peer_node
 from support.villain import appears, forge, linked, named, stamp, tell
@@ -129,8 +129,16 @@ NESTED = b"\x91" * 100_000
 
 @pytest.mark.parametrize(
     "frame",
-    [b"\x94\xa7records\x90\x00\xc2" + NESTED, b"\x93\xa4ping\x01" + NESTED, b"\x92\xa5wrong\x01", bytes(1000)],
-    ids=["nested", "nested extra", "unknown", "zeroes"],
+    [
+        b"\x94\xa7records\x90\x00\xc2" + NESTED,
+        b"\x93\xa4ping\x01" + NESTED,
+        b"\x92\xa5novel" + NESTED,
+        b"\x92\x01\x01",
+        bytes(1000),
+        encode(Eager((NodeId(bytes(32)),) * 1025, wanted=False)),
+        encode(Pull(1, "munki", NodeId(bytes(32)), {Stamp(number): 1 for number in range(65)})),
+    ],
+    ids=["nested", "nested extra", "nested novelty", "nameless", "zeroes", "long list", "long map"],
 )
 async def test_a_frame_that_is_no_message_ends_its_link_and_names_its_sender(tmp_path: Path, frame: bytes) -> None:
     async with two(tmp_path) as (ann, eve):
@@ -142,10 +150,14 @@ async def test_a_frame_that_is_no_message_ends_its_link_and_names_its_sender(tmp
         await eve.publish_and_wait("munki", "honest", ann)
 
 
-async def test_a_head_of_nested_brackets_is_an_offence(tmp_path: Path) -> None:
+async def test_a_head_and_a_record_of_nested_brackets_are_offences(tmp_path: Path) -> None:
     async with two(tmp_path) as (ann, eve):
-        tell(eve, ann, Heads((Envelope("head", b'{"x":' + b"[" * 60_000, eve.id, bytes(64)),), (0,)))
+        nested = b'{"share":"munki","x":' + b"[" * 60_000
+        tell(eve, ann, Heads((Envelope("head", nested, eve.id, bytes(64)),), (0,)))
         assert await named(ann, eve) == ["bad-head"]
+        await linked(eve, ann)
+        tell(eve, ann, forge(eve.key, ann.catalog.network, "munki", entry("a"), instead=(b'"supersedes":[]', b'"supersedes":' + b"[" * 60_000)))
+        assert await named(ann, eve, times=2) == ["bad-json", "bad-head"]
         await linked(eve, ann)
         await eve.publish_and_wait("munki", "honest", ann)
 

@@ -82,5 +82,5 @@ class Rights:
 def _share(envelope: Envelope) -> str | None:
     try:
         return _PLACED.decode(envelope.payload).share
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
