@@ -71,15 +71,19 @@ class Node:
 
     config: Config
     supervisor: Supervisor
+    links: LinkTable
     renewal: asyncio.Event
     """Set when everything must be built anew."""
 
     async def run(self) -> bool:
-        """Run every service until cancelled, or (True) until everything must be built anew."""
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(self.supervisor.run())
-            await self.renewal.wait()
-            running.cancel()
+        """Run every service until cancelled, or (True) until everything must be built anew. Nobody serves a link after that, while the doors still drain."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(self.supervisor.run())
+                await self.renewal.wait()
+                running.cancel()
+        finally:
+            self.links.stop("this node stops")
         return True
 
     async def reload(self) -> None:
@@ -145,7 +149,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         if (listen := config.admin.listen) is not None:
             await open_tcp(stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen")
         running = {"links": services.dialing.run, "gossip": gossip.run, "fetch": services.fetch.run, "membership": services.membership.run}
-        yield Node(config, Supervisor(running, metrics=Metrics()), services.renewal)
+        yield Node(config, Supervisor(running, metrics=Metrics()), services.links, services.renewal)
 
 
 async def _ground(stack: AsyncExitStack, config: Config, certificate: Digest | None) -> _Ground:

@@ -26,6 +26,7 @@ from replicad.server.admin import nouns
 
 PIECE_BYTES = 1 << 20
 DOWNLOAD_TIMEOUT_S = 120.0
+STANDARD_OUTPUT = Path("-")
 
 
 class Got(Struct, frozen=True):
@@ -120,13 +121,16 @@ def _opened(client: Client, share: str, path: str, record: str | None) -> Iterat
         yield response, (response.headers["ETag"] or "").strip('"')
 
 
-def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], object], on_bytes: Callable[[int], None]) -> tuple[int, str]:
-    """Copy the whole body; its size and SHA-256. UnreachableError if it ends early."""
+def _copy(response: http.client.HTTPResponse, file: IO[bytes], target: Path, on_bytes: Callable[[int], None]) -> tuple[int, str]:
+    """Copy the whole body to the unbuffered file; its size and SHA-256. UnreachableError if it ends early, ReplicadError("unwritable") if it cannot be written."""
     whole = hashlib.sha256()
     count = 0
     while piece := response.read(PIECE_BYTES):
         whole.update(piece)
-        write(piece)
+        with _told_of(target):
+            left = memoryview(piece)
+            while left:
+                left = left[file.write(left) :]
         on_bytes(len(piece))
         count += len(piece)
     promised = int(response.headers["Content-Length"] or 0)
@@ -141,27 +145,38 @@ def _check(found: str, promised: str, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[IO[bytes]]:
-    """A temporary file in the target's directory that takes the target's place at the end, or goes away."""
+def _unbuffered(target: Path) -> Iterator[IO[bytes]]:
+    """Where to write: standard output, a device or pipe itself, or a temporary file beside the target that takes its place at the end, or goes away."""
+    if target == STANDARD_OUTPUT or (target.exists() and not target.is_file()):
+        with _told_of(target):
+            file = open(sys.stdout.fileno() if target == STANDARD_OUTPUT else target, "wb", buffering=0, closefd=target != STANDARD_OUTPUT)  # noqa: SIM115 - closed below
+        with file:
+            yield file
+        return
+    with _told_of(target):
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:200]}.", suffix=".part")
     try:
-        handle = tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name[:200]}.", suffix=".part", delete=False)  # noqa: SIM115 - renamed, not closed by the context
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    try:
-        with handle:
-            yield handle
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(handle.name).chmod(0o666 & ~mask)
-        Path(handle.name).replace(target)
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            yield file
+        with _told_of(target):
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(name).chmod(0o666 & ~mask)
+            Path(name).replace(target)
     except BaseException:
-        Path(handle.name).unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
         raise
 
 
-def _unwritable(target: Path, error: OSError) -> ReplicadError:
-    kind = NotAllowedError if isinstance(error, PermissionError) else ReplicadError
-    return kind(f"cannot write {target}: {(error.strerror or str(error)).lower()}", code="unwritable")
+@contextlib.contextmanager
+def _told_of(target: Path) -> Iterator[None]:
+    """What goes wrong with the target is told of the target; outside of this it would be taken for the daemon's silence."""
+    try:
+        yield
+    except OSError as error:
+        kind = NotAllowedError if isinstance(error, PermissionError) else ReplicadError
+        shown = "to standard output" if target == STANDARD_OUTPUT else target
+        raise kind(f"cannot write {shown}: {(error.strerror or str(error)).lower()}", code="unwritable") from error
 
 
 @click.command(cls=Verb)
@@ -174,15 +189,16 @@ def get(invocation: Invocation, *, name: tuple[str, str], output_file: str | Non
     share, path = name
     shown = f"{share}/{path}"
     with _opened(invocation.client(), share, path, record) as (response, promised):
-        total = int(response.headers["Content-Length"] or 0)
-        if output_file == "-":
-            _check(_copy(response, sys.stdout.buffer.write, lambda _count: None)[1], promised, shown)
-            sys.stdout.buffer.flush()
-            return
         target = Path(output_file or Path(path).name)
         if target.is_dir():
             target /= Path(path).name
-        with Progress(invocation.out, clean(shown), total_bytes=total) as progress, _beside(target) as file:
-            count, found = _copy(response, file.write, progress.advance)
+        bar = (
+            contextlib.nullcontext()
+            if target == STANDARD_OUTPUT
+            else Progress(invocation.out, clean(shown), total_bytes=int(response.headers["Content-Length"] or 0))
+        )
+        with bar as progress, _unbuffered(target) as file:
+            count, found = _copy(response, file, target, progress.advance if progress else lambda _count: None)
             _check(found, promised, shown)
-    invocation.out.data(Got(str(target), count, found), f"{clean(str(target))}  {size(count)}  sha256 {found}")
+    if target != STANDARD_OUTPUT:
+        invocation.out.data(Got(str(target), count, found), f"{clean(str(target))}  {size(count)}  sha256 {found}")

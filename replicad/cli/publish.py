@@ -19,7 +19,7 @@ from replicad.cli.output import Output, clean, duration, plural, size
 from replicad.cli.progress import Progress
 from replicad.cli.scan import Source, identity, scan
 from replicad.cli.share import only_share
-from replicad.cli.upload import changed, upload
+from replicad.cli.upload import changed, opened, told_of, upload
 from replicad.cli.wait import wait_for
 from replicad.server.admin import bodies, nouns
 
@@ -52,7 +52,7 @@ def hash_locally(sources: Sequence[Source], progress: Progress) -> dict[str, nou
     found = {}
     for source in sources:
         whole = hashlib.sha256()
-        with open(source.file, "rb", buffering=0) as file:  # noqa: PTH123 - the name may hold undecodable bytes
+        with opened(source) as file, told_of(source):
             while piece := file.read(HASH_BYTES):
                 whole.update(piece)
                 progress.advance(len(piece))

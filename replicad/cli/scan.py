@@ -62,7 +62,7 @@ class _Scan:
         try:
             os.close(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         except OSError as error:
-            raise _unreadable(file, error) from error
+            raise unreadable(file, error) from error
 
     def finish(self) -> list[Source]:
         """The files, or one error with every problem."""
@@ -84,7 +84,7 @@ def scan(given: Sequence[Path], target: str) -> list[Source]:
         try:
             status = os.stat(one)  # noqa: PTH116 - the plain result is what identity needs
         except OSError as error:
-            work.problems.append(_unreadable(str(one), error))
+            work.problems.append(unreadable(str(one), error))
             continue
         if stat.S_ISDIR(status.st_mode):
             _walk(work, str(one), below, status)
@@ -109,7 +109,7 @@ def _walk(work: _Scan, top: str, target: str, status: os.stat_result) -> None:
             try:
                 status = entry.stat()
             except OSError as error:
-                work.problems.append(_unreadable(entry.path, error))
+                work.problems.append(unreadable(entry.path, error))
                 continue
             place = (status.st_dev, status.st_ino)
             if stat.S_ISREG(status.st_mode):
@@ -129,7 +129,7 @@ def _entries(work: _Scan, directory: str) -> Iterator[os.DirEntry[str]]:
         with os.scandir(directory) as listing:
             found = sorted(listing, key=lambda entry: entry.name, reverse=False)
     except OSError as error:
-        work.problems.append(_unreadable(directory, error))
+        work.problems.append(unreadable(directory, error))
         return
     yield from found
 
@@ -143,7 +143,8 @@ def _shown(file: str) -> str:
     return file.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _unreadable(file: str, error: OSError) -> ReplicadError:
+def unreadable(file: str, error: OSError) -> ReplicadError:
+    """The error for people: its class says whether the file is missing, forbidden, or on a disk that fails."""
     reason = (error.strerror or str(error)).lower()
     kinds = {FileNotFoundError: NotFoundError, PermissionError: NotAllowedError}
     kind = next((kind for foreign, kind in kinds.items() if isinstance(error, foreign)), ReplicadError)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from replicad.cli.client import Client, decode, path_of
-from replicad.cli.scan import Source, identity
+from replicad.cli.scan import Source, identity, unreadable
 from replicad.errors import ReplicadError
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.server.admin.bodies import BLOB_BATCH_ITEMS_MAX
@@ -95,7 +95,7 @@ class _Uploads:
             self._stop.set()
 
     def _send_large(self, connection: http.client.HTTPConnection, source: Source) -> None:
-        with open(source.file, "rb", buffering=0) as file:  # noqa: PTH123 - the name may hold undecodable bytes
+        with opened(source) as file:
             _check_unchanged(source, file)
             connection.putrequest("PUT", self._client.target(path_of("blobs")))
             for name, value in self._client.headers().items():
@@ -164,8 +164,25 @@ def batches(sources: Sequence[Source]) -> Iterator[Job]:
         yield job
 
 
+def opened(source: Source) -> BinaryIO:
+    """The file of a source, to be closed. FileChangedError if it went away since the scan."""
+    with told_of(source):
+        return open(source.file, "rb", buffering=0)  # noqa: PTH123 - the name may hold undecodable bytes
+
+
+@contextlib.contextmanager
+def told_of(source: Source) -> Iterator[None]:
+    """What goes wrong with the file is told of the file; outside of this it would be taken for the daemon's silence."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise changed(source) from None
+    except OSError as error:
+        raise unreadable(source.file, error) from error
+
+
 def _read_small(source: Source) -> bytes:
-    with open(source.file, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+    with opened(source) as file, told_of(source):
         content = file.read(source.size + 1)
         while len(content) < source.size and (more := file.read(source.size + 1 - len(content))):
             content += more

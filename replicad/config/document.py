@@ -38,7 +38,7 @@ class Document:
 def read(name: str, encoded: bytes) -> Document:
     """The document in these bytes, or ConfigurationError naming the line where TOML's grammar is broken."""
     if len(encoded) > DOCUMENT_BYTES_MAX:
-        raise ConfigurationError(f"{name}: {len(encoded)} bytes are too many for a configuration (at most {DOCUMENT_BYTES_MAX})")
+        raise ConfigurationError(f"{name}: too long for a configuration (at most {DOCUMENT_BYTES_MAX} bytes)")
     try:
         text = encoded.decode()
     except UnicodeDecodeError as error:

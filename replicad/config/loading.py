@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from replicad.config.document import Document, read
+from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
 from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
 from replicad.config.values import suggestion
 from replicad.errors import ConfigurationError
@@ -130,7 +130,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
 
 def _read(path: Path) -> Document:
     try:
-        encoded = path.read_bytes()
+        with path.open("rb") as file:
+            encoded = file.read(DOCUMENT_BYTES_MAX + 1)
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file", hint="make one: replicad init --name NAME") from None
     except OSError as error:

@@ -173,8 +173,10 @@ class Room(_Strings):
     def parse(self, value: object) -> Reserve:
         """Either of the two."""
         text = self._text(value)
-        percent = re.fullmatch(r"(\d{1,2}(?:\.\d{1,3})?)\s*%", text.strip())
-        if percent:
+        if text.strip().endswith("%"):
+            percent = re.fullmatch(r"(\d{1,2}(?:\.\d{1,3})?)\s*%", text.strip())
+            if percent is None:
+                raise ValueError(f'a percentage from "0 %" to "99.999 %" expected, got {_spoken(text)}')
             return Reserve(fraction=float(percent[1]) / 100)
         return Reserve(size_bytes=_size(text, expects=self.expects))
 

@@ -72,7 +72,9 @@ async def open_socket(stack: AsyncExitStack, runner: web.BaseRunner, path: Path)
 
 
 def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    """Only ever a socket: a misspelt admin.socket must not cost a file. For anything else binding says "Address already in use"."""
+    if path.is_socket():
+        path.unlink(missing_ok=True)
 
 
 async def _setup(stack: AsyncExitStack, runner: web.BaseRunner) -> None:

@@ -19,9 +19,9 @@ from replicad.catalog.history import HISTORY_MAX
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError
 from replicad.model import paths
 from replicad.model.entries import Listed, Revision, RevisionKind
-from replicad.model.ids import NETWORK_SHARE, Digest, RecordId
+from replicad.model.ids import NETWORK_SHARE, Digest, RecordId, Stamp
 from replicad.model.members import Share
-from replicad.model.records import SUPERSEDES_MAX, Entry, Takedown, Tombstone
+from replicad.model.records import SUPERSEDES_MAX, Entry, Role, Takedown, Tombstone
 
 NAMES_UNGUARDED = 100
 """Removing more names than this at once must be confirmed by their number; so must removing more than half of a share of more than SHARE_UNGUARDED names. Guesses: a release is a few
@@ -79,7 +79,7 @@ class Curation:
                 content=lower.listed.content,
                 size=lower.listed.size,
                 manifest=lower.listed.manifest,
-                modified=max(lower.listed.modified, upper.listed.modified + 1 if upper.listed else 0),
+                modified=max(lower.listed.modified, self._earliest(upper)),
                 publisher=publisher,
                 supersedes=(*lower.live, *upper.live)[:SUPERSEDES_MAX],
                 source=origin,
@@ -91,7 +91,7 @@ class Curation:
     ) -> list[Change]:
         """End these names and all that lie below them, at one stage or at all; by (path, stage). ``expect`` is how many names that must be.
 
-        NotFoundError if there is nothing under one of them; ConflictError if it is another number of names than expected, or so many that a number is expected and none was given.
+        NotFoundError if there is nothing under one of them; NotAllowedError; ConflictError if it is another number of names than expected, or so many that a number is expected and none was given.
         """
         found = self._share(share)
         if stage is not None:
@@ -99,9 +99,9 @@ class Curation:
         keys = {paths.key(paths.check(path)): path for path in given}
         async with self._turn(share):
             doomed = await self._below(share, keys, stage)
-            names = {listed.key for listed in doomed}
-            if not dry_run:
-                await self._guard(share, len(names), expect)
+            self._check_rights(share, doomed)
+            if expect is not None or not dry_run:
+                await self._guard(share, len({listed.key for listed in doomed}), expect)
             live = await self._live(share, doomed)
             ends = [Tombstone(listed.path, listed.stage, publisher, tuple(records)) for listed, records in zip(doomed, live, strict=True)]
             records = [] if dry_run else [record.id for record in await self._catalog.author(share, ends)]
@@ -177,6 +177,12 @@ class Curation:
     async def _standings(self, share: str, key: str, stages: Sequence[str]) -> dict[str, Standing]:
         return dict(zip(stages, await self._catalog.standings(share, [(key, stage) for stage in stages]), strict=True))
 
+    def _earliest(self, upper: Standing) -> int:
+        """The earliest time that Last-Modified may show, so that nobody takes what comes now for what stood there before."""
+        if upper.listed is not None:
+            return upper.listed.modified + 1
+        return self._clock_ms() // 1000 if upper.live else 0
+
     async def _sign(self, share: str, entries: Sequence[Entry], *, kind: RevisionKind) -> list[Change]:
         records = await self._catalog.author(share, entries)
         return [Change(entry.path, entry.stage, kind, entry.size, entry.content, record.id) for entry, record in zip(entries, records, strict=True)]
@@ -217,6 +223,16 @@ class Curation:
             if not found:
                 raise NotFoundError(f"there is no {path!r} in {share}{f' at stage {stage}' if stage else ''}", hint=f"replicad ls {share}", code="no-such-file")
         return [doomed[name] for name in sorted(doomed)]
+
+    def _check_rights(self, share: str, doomed: Sequence[Listed]) -> None:
+        replica, node = self._catalog.replica, self._catalog.node
+        at = Stamp(max(replica.clock.last + 1, Stamp.of(self._clock_ms())))
+        for one in doomed:
+            if not replica.trust.may(node, share=share, path_key=one.key, stage=one.stage, role=Role.PUBLISHER, at=at):
+                raise NotAllowedError(
+                    f"this node may not remove {share}/{one.path} at stage {one.stage}: no grant of it covers that; nothing was removed",
+                    hint="replicad peer list",
+                )
 
     async def _guard(self, share: str, names: int, expect: int | None) -> None:
         if expect is not None:

@@ -154,7 +154,7 @@ class Links:
         targets = self._targets()
         yield from (attempt for node, attempt in self._attempts.items() if node in targets and attempt.urls and not attempt.busy)
         yield from (probe for node, probe in self._probes.items() if probe.urls and not probe.busy and self.table.get(node) is not None)
-        yield from (seed for seed in self._seeds.values() if not seed.busy)
+        yield from (seed for seed in self._seeds.values() if not seed.busy and not self._linked_through(seed.urls))
 
     # -- who should be linked -----------------------------------------------------------------------------------------------------------------------
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from replicad.model.ids import Digest, Stamp
 from replicad.protocol.gossip.heads import HeadEnd
-from support.admin_door import TOKEN, Door
+from replicad.server import bad_requests
+from replicad.server.admin import application
+from support.admin_door import TOKEN, Door, opened
 
 pytestmark = pytest.mark.sockets
 
@@ -51,6 +56,7 @@ async def test_a_problem_is_a_document_with_code_and_hint(door: Door) -> None:
         ("POST", "/wait", {"share": "munki", "entries": [{"path": "a"}], "timeout_s": 11}, "timeout_s"),
         ("POST", "/invites", {"role": "king"}, "role"),
         ("POST", "/invites", {"expires_s": 86401}, "expires_s"),
+        ("POST", "/invites", {"site": "two\nlines"}, "$.site"),
         ("POST", "/members/join", {}, "token"),
     ],
 )
@@ -238,6 +244,15 @@ async def test_what_heads_show_to_be_wrong_is_said_with_the_next_command(door: D
     assert findings == [one["message"] for one in told.values()]
 
 
+async def test_a_member_last_heard_of_before_the_daemon_ran_is_offline_since_its_own_date(door: Door) -> None:
+    """Heads that come with a join, or out of the catalog after a restart, are given an age beyond every interval."""
+    other = await door.admit("nyc2")
+    other.says("", age_ms=1 << 42, made_ms=1_700_000_000_000)
+    assert (await door.ask("GET", "/members/nyc2")).json["peer"]["since"] == "2023-11-14T22:13:20Z"
+    other.says("", age_ms=0, made_ms=1_700_000_000_000)
+    assert (await door.ask("GET", "/members/nyc2")).json["peer"]["since"] >= "2025"
+
+
 async def test_the_doctor_warns_of_the_network_key(door: Door) -> None:
     findings = {one["check"]: one for one in (await door.ask("GET", "/doctor")).json["findings"]}
     assert {one["state"] for one in findings.values()} == {"ok"}
@@ -254,6 +269,27 @@ async def test_a_member_is_named_by_name_or_by_the_beginning_of_its_id(door: Doo
     assert (await door.ask("GET", f"/members/{str(two.key.id)[:14].lower()}")).json["peer"]["name"] == "syd1"
     reply = await door.ask("GET", "/members/twin")
     assert (reply.status, reply.json["code"]) == (409, "ambiguous-node")
+
+
+async def test_garbage_is_one_line_of_the_log_for_each_client(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    bad_requests.log._seldom.clear()
+    for garbage in (b"\x00\xff" * 50 + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\n\r\n") * 3:
+        assert (await door.send(garbage, over_tcp=True)).status == 400
+    (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
+    assert (record.getMessage(), bool(record.exc_info)) == ("bad request", False)
+    assert record.fields["client"] == "127.0.0.1"  # type: ignore[attr-defined]
+
+
+async def test_a_caller_that_never_ends_its_head_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert application.RUNNER["keepalive_timeout"] == application.IDLE_S
+    monkeypatch.setitem(application.RUNNER, "keepalive_timeout", 0.3)
+    async with opened(tmp_path / "data") as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        writer.write(b"GET /api/v1/status HTTP/1.1\r\nX-Slow: ")
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_the_page_is_static_and_closed_to_everything_else(door: Door) -> None:

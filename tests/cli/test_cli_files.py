@@ -7,13 +7,17 @@ import hashlib
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cli_terminal import Terminal
 
+from replicad.cli import publish
 from replicad.cli import upload as uploads
 from replicad.cli.client import Client
+from replicad.cli.output import Output
+from replicad.cli.progress import Progress
 from replicad.cli.scan import scan
 from replicad.errors import NoSpaceError
 from replicad.model.ids import Digest
@@ -119,6 +123,23 @@ async def test_a_file_that_changed_since_the_scan(door: Door, repository: Path, 
     await until(lambda: not door.left_behind(), what="the end of the upload")
 
 
+@pytest.mark.parametrize("name", ["a.pkg", "pkgs/big.dmg"])
+async def test_a_file_that_went_away_since_the_scan(door: Door, repository: Path, name: str) -> None:
+    sources = scan([repository], "")
+    (repository / name).unlink()
+    with pytest.raises(uploads.FileChangedError, match=f"{name} changed while it was being published"):
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, lambda _count: None)
+    await until(lambda: not door.left_behind(), what="the end of the upload")
+
+
+@pytest.mark.parametrize("change", [lambda file: file.unlink(), lambda file: file.write_bytes(b"changed")], ids=["gone", "written"])
+def test_a_dry_run_notices_a_file_that_changed_since_the_scan(repository: Path, change: Callable[[Path], object]) -> None:
+    sources = scan([repository], "")
+    change(repository / "a.pkg")
+    with pytest.raises(uploads.FileChangedError, match=r"a\.pkg changed while"):
+        publish.hash_locally(sources, Progress(Output(quiet=True), "checking", total_bytes=0))
+
+
 async def test_a_large_file_that_changes_while_it_is_read(door: Door, repository: Path) -> None:
     """The change comes after everything but the last block has left."""
     file = repository / "pkgs" / "big.dmg"
@@ -186,6 +207,18 @@ async def test_where_get_writes(door: Door, terminal: Terminal, repository: Path
     assert (tmp_path / "b.pkg").exists()
     assert (await terminal.error("get", "munki/pkgs/b.pkg", "-o", str(tmp_path / "none" / "b.pkg")))[0] == 1
     assert (await terminal.error("get", "munki/none"))[0] == 4
+
+
+async def test_what_cannot_be_written_is_told_of_the_target(door: Door, terminal: Terminal, repository: Path, tmp_path: Path) -> None:
+    """Not of the daemon, which is fine; and a device is written to, never replaced."""
+    await terminal.json("publish", str(repository), "--share", "munki")
+    for name in ("full", "null"):
+        (tmp_path / name).symlink_to(f"/dev/{name}")
+    code, error = await terminal.error("get", "munki/pkgs/b.pkg", "-o", str(tmp_path / "full"))
+    assert (code, error["code"], error["message"]) == (1, "unwritable", f"cannot write {tmp_path}/full: no space left on device")
+    assert (await terminal.run("get", "munki/pkgs/b.pkg", "-o", str(tmp_path / "null")))[0] == 0
+    assert (tmp_path / "full").is_symlink()
+    assert (tmp_path / "null").is_symlink()
 
 
 async def test_get_to_standard_output(door: Door, terminal: Terminal, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 from replicad import __version__
 from replicad.cli.main import PLACES, main
 
-START_CPU_S_MAX = 0.15
+START_CPU_S_MAX = 0.3
 CLIENT_VERBS = (
     ("status",),
     ("matrix",),

@@ -126,7 +126,11 @@ def test_files_for_tls_from_the_environment(load: Load, tmp_path: Path) -> None:
         pytest.param('[storage]\nquota = "5"', None, id="size without a unit"),
         pytest.param('[storage]\nquota = "5 GiB extra"', None, id="size with a tail"),
         pytest.param("[storage]\nquota = 5", 'replicad.toml:4: [storage] quota: a size such as "64 MiB" or "5 GB" expected, got 5', id="size as a number"),
-        pytest.param('[storage]\nreserve = "101 %"', None, id="more than all"),
+        pytest.param(
+            '[storage]\nreserve = "101 %"',
+            'replicad.toml:4: [storage] reserve: a percentage from "0 %" to "99.999 %" expected, got "101 %"',
+            id="more than all",
+        ),
         pytest.param(
             '[fetch]\nfiles_at_once = "4"', 'replicad.toml:4: [fetch] files_at_once: a whole number of 1 to 64 expected, got "4"', id="number as text"
         ),
@@ -193,7 +197,7 @@ def test_a_misspelt_variable_gets_a_suggestion(load: Load) -> None:
         (b"[node]\nname = 'x'\nname = 'y'\n", "replicad.toml:3: "),
         (b'[node]\nname = """x', "replicad.toml:2: "),
         (b"[node]\n\nname = '\xff'\n", "replicad.toml:3: not UTF-8"),
-        (b"#" * ((1 << 20) + 1), "replicad.toml: 1048577 bytes"),
+        (b"#" * ((1 << 20) + 1), "replicad.toml: too long for a configuration (at most 1048576 bytes)"),
     ],
 )
 def test_broken_files_are_named_with_their_line(tmp_path: Path, encoded: bytes, place: str) -> None:
@@ -202,6 +206,13 @@ def test_broken_files_are_named_with_their_line(tmp_path: Path, encoded: bytes, 
     with pytest.raises(ConfigurationError) as caught:
         config.load(path, {})
     assert caught.value.message.removeprefix(f"{tmp_path}/").startswith(place), caught.value.message
+
+
+def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with (tmp_path / "replicad.toml").open("wb") as file:
+        file.truncate(1 << 43)
+    with pytest.raises(ConfigurationError, match="too long for a configuration"):
+        config.load(tmp_path / "replicad.toml", {})
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def long_socket(node: Node, tmp_path: Path) -> None:
     node.config.write_text(node.config.read_text().replace("[admin]\n", f'[admin]\nsocket = "{tmp_path}/{"x" * 120}.sock"\n'))
 
 
+def file_in_the_sockets_place(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "Office.pkg").write_text("precious")
+    node.config.write_text(node.config.read_text().replace("[admin]\n", f'[admin]\nsocket = "{tmp_path}/Office.pkg"\n'))
+
+
 @pytest.mark.parametrize(
     ("spoil", "code", "words"),
     [
@@ -57,6 +62,7 @@ def long_socket(node: Node, tmp_path: Path) -> None:
         (unknown_key, 10, r'replicad\.toml:\d+: unknown key "qota" in \[storage\]; did you mean "quota"\?'),
         (no_data, 10, r"no data directory"),
         (long_socket, 10, r"longer than 107 bytes"),
+        (file_in_the_sockets_place, 1, r"cannot listen on admin\.socket = \S+Office\.pkg: Address already in use"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -69,6 +75,7 @@ def test_a_start_that_must_fail(network: Network, tmp_path: Path, spoil: Spoil, 
     assert re.search(words, said[0]), said
     assert said[0].startswith("error: ")
     assert "Traceback" not in process.output()
+    assert all(file.read_text() == "precious" for file in tmp_path.glob("*.pkg"))
 
 
 @pytest.mark.parametrize("door", ["downloads", "admin"])

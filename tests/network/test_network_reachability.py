@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_a_cut_link_comes_back_and_nothing_is_missing(network: Network, tmp_path
         relay.heal()
         ber.wait_for_file("munki/a.pkg")
         assert ber.download("munki/a.pkg").body == content
+
+
+def test_a_node_that_stops_takes_up_no_links_while_its_doors_drain(network: Network) -> None:
+    """An upload that does not end keeps the admin door open for its whole drain; the other node dials at once."""
+    ams = network.found("ams1")
+    network.add("ber1", to="ams1")
+    network.wait_linked()
+    with socket.create_connection(("127.0.0.1", ams.admin_port)) as upload:
+        token = (ams.data / "admin.token").read_text().strip()
+        upload.sendall(f"PUT /api/v1/blobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {4 * MIB}\r\n\r\n".encode() + bytes(2 * MIB))
+        wait_for(lambda: list((ams.data / "partials").iterdir()), what="the upload to begin")
+        ams.stop()
+    assert "link up" in ams.log
+    assert "link up" not in ams.log.partition(" stopping")[2]
 
 
 def test_a_mirror_cannot_publish_and_a_removed_node_gets_nothing_more(network: Network, tmp_path: Path, dice: random.Random) -> None:

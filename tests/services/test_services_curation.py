@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ingest_world import NETWORK, NODE, SHARES, Node, running_node
 
 from replicad.crypto.keys import SigningKey
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError
+from replicad.model.entries import Listed
 from replicad.model.ids import Digest
 from replicad.model.records import Cut, Entry, Grant, Role
 from replicad.services import curation as curation_module
@@ -105,8 +107,9 @@ async def test_who_may_write_at_one_stage_only_promotes_nothing(tmp_path: Path) 
         await node.catalog.author_as(NETWORK, [Cut(NODE.id, ends, "change"), Grant(NODE.id, "ann", Role.PUBLISHER, stages=("prod",))])
         with pytest.raises(NotAllowedError, match="at stage prod from dev"):
             await node.curation.promote("munki", "a", to="prod")
-        with pytest.raises(NotAllowedError, match="remove 'a' at stage dev"):
-            await node.curation.remove("munki", ["a"])
+        for dry_run in (True, False):
+            with pytest.raises(NotAllowedError, match="may not remove munki/a at stage dev"):
+                await node.curation.remove("munki", ["a"], dry_run=dry_run)
         assert await node.listed("munki") == {"a@dev": digest(V1)}
 
 
@@ -174,7 +177,8 @@ async def test_an_immutable_file_comes_back_as_the_one_that_won(tmp_path: Path) 
         assert [one.content for one in await node.curation.undelete("sealed", "a")] == [digest(V1)]
 
 
-async def test_a_mass_removal_must_name_the_number(tmp_path: Path) -> None:
+async def test_a_mass_removal_must_name_the_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curation_module, "_PAGE", 7)
     async with running_node(tmp_path) as node:
         await node.publish("munki", {f"few/{number}": b"x" for number in range(6)} | {f"more/{number}": b"x" for number in range(5)})
         with pytest.raises(ConflictError, match="6 names, more than half of the share munki; none was removed") as refused:
@@ -288,6 +292,58 @@ async def test_history_tells_what_has_no_effect_and_why(tmp_path: Path) -> None:
         found = await node.catalog.history("sealed", "a", limit=2)
         rest = await node.catalog.history("sealed", "a", before=found[-1].record.order)  # type: ignore[arg-type]
         assert [one.record.id for one in [*found, *rest]] == [one.record.id for one in await node.catalog.history("sealed", "a")]
+
+
+# -- all of it
+
+
+async def step(node: Node, dice: random.Random, share: str) -> None:
+    path, stage, contents = dice.choice(("a", "A", "b")), dice.choice(("dev", "test", "prod")), (V1, V2, V3)
+    curation = node.curation
+    match dice.randrange(7):
+        case 0 | 1:
+            await node.publish(share, {path: dice.choice(contents)}, stage=stage)
+        case 2:
+            await curation.remove(share, [path], stage=dice.choice((None, stage)), expect=1)
+        case 3:
+            await curation.undelete(share, path, stage=dice.choice((None, stage)))
+        case 4:
+            await curation.rollback(share, path, stage=dice.choice((None, stage)))
+        case 5:
+            await curation.take_down(digest(dice.choice(contents)), lifted=dice.random() < 0.7)
+        case _:
+            await curation.promote(share, path, to=stage)
+
+
+@pytest.mark.parametrize("share", ["munki", "sealed"])
+async def test_whatever_is_done_in_whatever_order(tmp_path: Path, dice: random.Random, share: str) -> None:
+    """One record at most is live in each register, whatever was named stays retrievable, a file shows another date when it shows other content, and an immutable file changes only by way of its removal."""
+    shown: dict[tuple[str, str], Listed] = {}
+    done = 0
+    async with running_node(tmp_path) as node:
+        for _ in range(120):
+            node.clock.now_ms += 5000
+            before = {(one.key, one.stage): one for one in await node.catalog.entries(share, all_stages=True)}
+            try:
+                await step(node, dice, share)
+                done += 1
+            except (ConflictError, NotFoundError, NotAllowedError, InputError):
+                assert {(one.key, one.stage): one.record for one in await node.catalog.entries(share, all_stages=True)} == {
+                    name: one.record for name, one in before.items()
+                }
+                continue
+            now = {(one.key, one.stage): one for one in await node.catalog.entries(share, all_stages=True)}
+            for name, one in now.items():
+                last = shown.setdefault(name, one)
+                assert one.modified > last.modified if one.content != last.content else one.modified >= last.modified
+                assert share == "munki" or name not in before or before[name].content == one.content
+                assert len(await node.catalog.live_records(share, *name)) == 1
+            shown |= now
+        for key in ("a", "b"):
+            for one in await node.catalog.history(share, key):
+                assert one.state in ("current", "superseded")
+                assert one.kind == "remove" or one.held
+    assert done > 20
 
 
 # -- takedown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_member_more_or_less_changes_little(dice: random.Random) -> None:
     assert changed <= 40
 
 
-def made(members: Mapping[NodeId, Member], own: NodeId, doors: set[NodeId]) -> Links:
+def made(members: Mapping[NodeId, Member], own: NodeId, doors: set[NodeId], *, connect: tuple[str, ...] = ()) -> Links:
     """The service with a table without links; the members in ``doors`` have addresses."""
     nothing: Any = None
     return Links(
@@ -86,6 +87,7 @@ def made(members: Mapping[NodeId, Member], own: NodeId, doors: set[NodeId]) -> L
         members=lambda: members,
         address=lambda node: (("https://somewhere:8440",) if node in doors else (), None),
         dice=lambda: 0.5,
+        connect=connect,
     )
 
 
@@ -109,3 +111,22 @@ def test_others_take_the_place_of_those_that_cannot_be_reached(dice: random.Rand
         failed |= news
         links._attempts |= {node: _Attempt(("https://somewhere:8440",), error="refused") for node in news}
     assert failed == members.keys() - {own}
+
+
+@dataclass
+class LinkThrough:
+    """As much of a link as counts here."""
+
+    node: NodeId
+    peer_url: str
+
+
+def test_a_configured_address_through_which_there_is_a_link_wakes_nobody(dice: random.Random) -> None:
+    """It would be due all the time: a hundred wake-ups a second for nothing."""
+    members = network(dice, 2, 1)
+    own, other = members
+    links = made(members, own, set(), connect=("https://seed:8440",))
+    assert len(list(links._due_later())) == 1
+    link: Any = LinkThrough(other, "https://seed:8440")
+    links.table._links[other] = link
+    assert list(links._due_later()) == []

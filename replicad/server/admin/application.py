@@ -20,6 +20,7 @@ from replicad.server.admin import audit, bodies, content, curation, entries, mat
 from replicad.server.admin.nouns import Problem
 from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
 from replicad.server.admin.services import Services
+from replicad.server.bad_requests import BadRequestLog
 from replicad.telemetry.log import get
 
 log = get(__name__)
@@ -74,9 +75,12 @@ class RunnerOptions(TypedDict):
     keepalive_timeout: float
     shutdown_timeout: float
     auto_decompress: bool
+    logger: BadRequestLog
 
 
-RUNNER: RunnerOptions = {"access_log": None, "keepalive_timeout": 75.0, "shutdown_timeout": 3.0, "auto_decompress": False}
+IDLE_S = 75.0
+"""A connection that sends no whole head for so long is closed: the first one after connecting, too. nginx's keepalive_timeout."""
+RUNNER: RunnerOptions = {"access_log": None, "keepalive_timeout": IDLE_S, "shutdown_timeout": 3.0, "auto_decompress": False, "logger": BadRequestLog()}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -123,13 +123,16 @@ def peer(services: Services, member: Member, *, linked: bool, total_bytes: int) 
 
 
 def _since(services: Services, node: NodeId) -> str | None:
-    """Linked directly: since when. Otherwise when it was last heard of: its newest head, or the end of the link with it."""
+    """Linked directly: since when. Otherwise when it was last heard of: its newest head, or the end of the link with it. A head from before this daemon ran has only its own word for its date."""
     link = services.links.get(node)
+    now_ms, started_ms = services.clock_ms(), services.facts.started_ms
     if link:
-        return nouns.date(services.clock_ms() - int(link.age_s * 1000))
-    parted_s, seen_ms = services.links.parted_s(node), services.standing.seen_ms_ago(node, services.monotonic_ms())
-    ago_ms = [ago for ago in (seen_ms, None if parted_s is None else int(parted_s * 1000)) if ago is not None]
-    return nouns.date(services.clock_ms() - min(ago_ms)) if ago_ms else None
+        return nouns.date(now_ms - int(link.age_s * 1000))
+    parted_s, seen_ms, head = services.links.parted_s(node), services.standing.seen_ms_ago(node, services.monotonic_ms()), services.standing.head(node)
+    heard_ms = [] if parted_s is None else [now_ms - int(parted_s * 1000)]
+    if seen_ms is not None and head is not None:
+        heard_ms.append(now_ms - seen_ms if now_ms - seen_ms >= started_ms else min(head.made_ms, started_ms))
+    return nouns.date(max(heard_ms)) if heard_ms else None
 
 
 def _lag(services: Services, node: NodeId) -> nouns.Lag | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 from aiohttp import web
 
 from replicad.protocol.wire import JOIN_BYTES_MAX
+from replicad.server.bad_requests import BadRequestLog
 from replicad.server.peers.join import JoinDoor
 from replicad.server.peers.link import LinkDoor
 
@@ -33,6 +34,7 @@ class RunnerOptions(TypedDict):
     max_field_size: int
     shutdown_timeout: float
     handler_cancellation: bool
+    logger: BadRequestLog
 
 
 RUNNER: RunnerOptions = {
@@ -42,6 +44,7 @@ RUNNER: RunnerOptions = {
     "max_field_size": FIELD_BYTES_MAX,
     "shutdown_timeout": SHUTDOWN_S,
     "handler_cancellation": True,
+    "logger": BadRequestLog(),
 }
 
 
