@@ -13,6 +13,7 @@ from replicad.model.manifest import Manifest
 from replicad.model.records import Cut, Role
 from replicad.net.client import PeerClient
 from replicad.protocol.fetch.config import FetchConfig
+from replicad.services.fetch import performing
 from replicad.store.space import StoreConfig
 from support.data_node import DataNode, data_network
 from support.storing import FailingDisk, manifest_of, random_bytes
@@ -228,12 +229,16 @@ async def test_a_false_manifest_of_a_foreign_hash_does_not_keep_the_content_away
         assert not sink.blamed
 
 
-async def test_a_full_disk_pauses_and_goes_on_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("fails", "said"), [("allocate", "a content cannot be fetched now"), ("write", "fetching pauses")])
+async def test_a_full_disk_pauses_and_goes_on_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str, said: str
+) -> None:
+    performing.log._seldom.clear()
     monkeypatch.setattr("replicad.services.fetch.performing.FULL_S", 0.1)
     monkeypatch.setattr("replicad.protocol.fetch.plan.STALLED_S", 0.1)
     async with data_network(tmp_path) as network:
         source = await network.node("source")
-        disk = FailingDisk("allocate", error=errno.ENOSPC, armed=3)
+        disk = FailingDisk(fails, error=errno.ENOSPC, armed=3)
         sink = await network.node("sink", disk=disk)
         await network.share("files")
         await network.link(source, sink)
@@ -241,6 +246,7 @@ async def test_a_full_disk_pauses_and_goes_on_by_itself(tmp_path: Path, monkeypa
         await network.publish(source, "files", big=manifest)
         await sink.wait_for(manifest)
         assert disk.armed == 0
+        assert said in caplog.text
         assert not sink.blamed
 
 
