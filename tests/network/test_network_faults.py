@@ -57,6 +57,8 @@ def test_what_a_dead_origin_published_arrives_over_connections_that_keep_breakin
         ber.cli("publish", str(tmp_path / "tree"), "--share", "munki")
         wait_for(lambda: relay.lost >= 5, what="lost connections", deadline_s=60)
         relay.life_bytes = None
+        for node, other in ((ams, "ber1"), (ber, "ams1")):
+            assert "bad-frame" not in {blame["offence"] for blame in node.ask("peer", "show", other)["blames"]}, "a lost connection is nobody's offence"
         wait_for(lambda: all(ams.download(f"munki/{name}", method="HEAD").status == 200 for name in truth), what="everything at the second node", deadline_s=60)
         ber.kill()
         cdg = network.add("cdg1", to="ams1")
