@@ -264,6 +264,7 @@ class Node:
         self.handle(Committed(tuple(new), source))
         if any(record.header.share == NETWORK_SHARE for record in new):
             self.handle(RightsChanged())
+            self.heads_seen = {place: order for place, order in self.heads_seen.items() if self.standing.find(*place)}
             for node, link in list(self.peers.items()):
                 if not self.admits(node):
                     self.wires.unlink(link)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from replicad.crypto.hashing import sha256
 from replicad.model.manifest import Manifest
 from replicad.model.records import DEFAULT_STAGES, Cut, Entry, Grant, Policy, Role, Tombstone
+from replicad.protocol.gossip.events import Store
 from simulation.node import Disk, Node
 from simulation.watch import Watch
 from simulation.wire import Wires
@@ -90,12 +91,9 @@ class People:
 
     def join(self, node: Node, via: Node | None = None) -> None:
         """What joining does: all network-wide records at once."""
-        known = [record for record in (via or self.founder).stored.values() if record.header.share == "" and record.id not in node.stored]
-        for record in known:
-            node._add(record)
-        if known:
-            node._committed(known, (via or self.founder).id)
-            node.sync()
+        via = via or self.founder
+        node._store(Store(via.id, tuple(record.envelope for record in via.stored.values() if record.header.share == ""), 0, more=False))
+        node.sync()
 
     # -- publishing ---------------------------------------------------------------------------------------------------------------------------------
 
@@ -203,12 +201,12 @@ class People:
         kept = node.disk.until(self.dice.randint(_joined(node), len(node.disk.commits)))
         gone = {record.id for record in node.disk.records()} - {record.id for record in kept.records()}
         node.disk = kept
-        self.watch.lost |= {id_ for id_ in gone if not any(id_ in self.has(other) for other in (*self.nodes, *self.clones) if other is not node)}
+        self.watch.lost |= gone - self._safe(but=node)
 
-    @staticmethod
-    def has(node: Node) -> set[RecordId]:
-        """What will be there whatever happens next: a crash may forget what is not synced."""
-        return {record.id for commit in node.disk.commits[: node.disk.synced] for record in commit} if node.honest else set()
+    def _safe(self, *, but: Node) -> set[RecordId]:
+        """What the founder keeps, whatever happens next but a restore of its own disk: a crash may forget what is not synced."""
+        founder = self.founder
+        return set() if founder is but else {record.id for commit in founder.disk.commits[: founder.disk.synced] for record in commit}
 
     def clone(self, node: Node, *, in_memory: bool) -> Node:
         """A second machine with the same key: from a copy of the disk, or from a copy of the running machine."""
@@ -228,8 +226,7 @@ class People:
         twin.stop()
         self.clones.remove(twin)
         self.retired.append(twin)
-        own = {record.id for record in twin.acknowledged}
-        self.watch.lost |= {id_ for id_ in own if not any(id_ in self.has(other) for other in (*self.nodes, *self.clones))}
+        self.watch.lost |= {record.id for record in twin.acknowledged} - self._safe(but=twin)
 
 
 def _joined(node: Node) -> int:
