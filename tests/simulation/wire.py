@@ -19,6 +19,7 @@ from replicad.crypto.hashing import sha256
 from replicad.crypto.keys import SigningKey
 from replicad.errors import DistrustError
 from replicad.protocol import records, wire
+from replicad.protocol.gossip import heads
 
 if TYPE_CHECKING:
     from replicad.model.ids import NodeId
@@ -184,17 +185,27 @@ def _bounded(cache: dict) -> dict:  # type: ignore[type-arg]
 
 
 @contextmanager
-def verifying_once() -> Iterator[None]:
-    """Each signature is verified by the product's own function, but only once."""
-    verify, good = keys.verify, {}
-
-    def remembered(key: NodeId, message: bytes, signature: bytes) -> None:
-        if (key, message, signature) not in good:
-            verify(key, message, signature)
-            _bounded(good)[key, message, signature] = True
-
-    keys.verify = remembered
+def once_for_all() -> Iterator[None]:
+    """What the product does with the same bytes on every node is done once: signatures verified, heads read."""
+    originals = {(module, name): getattr(module, name) for module, name in ((keys, "verify"), (heads, "peek"), (heads, "order"))}
+    for (module, name), function in originals.items():
+        setattr(module, name, _remembering(function))
     try:
         yield
     finally:
-        keys.verify = verify
+        for (module, name), function in originals.items():
+            setattr(module, name, function)
+
+
+def _remembering(function: Callable[..., object]) -> Callable[..., object]:
+    """Good outcomes are remembered; what raises does so each time."""
+    known: dict[tuple[object, ...], object] = {}
+
+    def remembered(*arguments: object) -> object:
+        try:
+            return known[arguments]
+        except KeyError:
+            found = _bounded(known)[arguments] = function(*arguments)
+            return found
+
+    return remembered
