@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from simulation.node import Node
 
 EPOCH_MS = 1_700_000_000_000
+STEPS_MAX = 20_000_000
+"""Of one run; an ordinary schedule takes some 20,000."""
 REMEMBERED_MAX = 20_000
 """Frames, envelopes and signatures of which the outcome is kept; then all is forgotten."""
 
@@ -101,6 +103,8 @@ class Wires:
             time_ms, _, action, arguments = heapq.heappop(self._queue)
             self.now_ms = max(self.now_ms, time_ms)
             self.steps += 1
+            if self.steps > STEPS_MAX:
+                raise RuntimeError(f"more than {STEPS_MAX} steps: somebody goes round in circles")
             action(*arguments)
         self.now_ms = end
 

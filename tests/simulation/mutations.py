@@ -1,0 +1,106 @@
+"""The program broken on purpose, one rule at a time: the judge must notice each. ``caught`` says by which invariant, within so many seeds.
+
+A mutation is a place in the program (module or class, name) and what is put there instead, made from the original.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from replicad.catalog import entries
+from replicad.crypto import keys
+from replicad.protocol import chains, merge, replica, runs, tenures
+from replicad.protocol.gossip import pulls, rights
+from simulation import schedule
+from simulation.watch import Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Function = "Callable[..., object]"
+
+
+class Mutation(NamedTuple):
+    """``seed`` is one that catches it, by ``invariant``."""
+
+    where: object
+    name: str
+    change: Callable[[Function], Function]
+    seed: int
+    invariant: str
+
+
+def _always(answer: object) -> Callable[[Function], Function]:
+    return lambda original: lambda *arguments, **options: answer
+
+
+def _without(*reasons: str) -> Callable[[Function], Function]:
+    """Some of the reasons against a record are overlooked."""
+
+    def change(original: Function) -> Function:
+        def overlooking(*arguments: object, **options: object) -> object:
+            reason = original(*arguments, **options)
+            return "" if reason in reasons else reason
+
+        return overlooking
+
+    return change
+
+
+def _oldest_wins(original: Function) -> Function:
+    return lambda rows, *, immutable, elsewhere=(): original(rows, immutable=not immutable, elsewhere=elsewhere)
+
+
+def _superseding_is_ignored(original: Function) -> Function:
+    return lambda rows, *, immutable, elsewhere=(): original([replace(row, supersedes=()) for row in rows], immutable=immutable)
+
+
+def _highest_stage(original: Function) -> Function:
+    return lambda rows, stages, *, all_stages: original(rows, list(reversed(stages)), all_stages=all_stages)
+
+
+def _same_chain(original: Function) -> Function:
+    return lambda header, before, run: (run.origin, run.share) == (header.origin, header.share)
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "merge: the oldest wins": Mutation(merge, "resolve", _oldest_wins, 1, "I5"),
+    "merge: nothing is superseded": Mutation(merge, "resolve", _superseding_is_ignored, 1, "I4"),
+    "counting: every path": Mutation(tenures.Tenure, "uncovered", _without("path"), 1, "I6"),
+    "counting: every role": Mutation(tenures.Tenure, "uncovered", _without("role"), 1, "I6"),
+    "counting: every stage": Mutation(tenures.Tenure, "uncovered", _without("stage"), 1, "I6"),
+    "counting: behind forks": Mutation(runs.Tree, "is_void", _always(answer=False), 1, "I6"),
+    "counting: juniors end seniors": Mutation(tenures.Tenure, "yields_to", _always(answer=True), 1, "I7"),
+    "cut: keeps everything": Mutation(tenures.CutInForce, "keeps", _always(answer=True), 1, "I7"),
+    "cut: keeps nothing": Mutation(tenures.CutInForce, "keeps", _always(answer=False), 1, "I7"),
+    "chain check: anything of the same chain follows": Mutation(chains, "_follows", _same_chain, 1, "I8"),
+    "chain check: the future is now": Mutation(replica, "is_future", _always(answer=False), 1, "I8"),
+    "signature check: everything is signed": Mutation(keys, "verify", _always(answer=None), 1, "I1"),
+    "stage rule: the highest is shown": Mutation(entries, "_chosen", _highest_stage, 1, "I14"),
+    "rights: everything to everybody": Mutation(rights.Rights, "may_share", _always(answer=True), 1, "I17"),
+    "gossip: nothing is pulled": Mutation(pulls.Pulls, "want", _always(answer=False), 1, "I2"),
+    "gossip: half of a fork is enough": Mutation(runs.Tree, "contradicted", _always(answer=frozenset()), 10, "I2"),
+}
+
+
+@contextmanager
+def broken(mutation: Mutation) -> Iterator[None]:
+    original = getattr(mutation.where, mutation.name)
+    setattr(mutation.where, mutation.name, mutation.change(original))
+    try:
+        yield
+    finally:
+        setattr(mutation.where, mutation.name, original)
+
+
+def caught(mutation: Mutation, seeds: range | tuple[int, ...] | None = None) -> tuple[int, str] | None:
+    """The first of these seeds (its own) that shows the mutation, and the invariant that does not hold."""
+    for seed in seeds or (mutation.seed,):
+        with broken(mutation):
+            try:
+                schedule.run(seed)
+            except Violation as violation:
+                return seed, violation.invariant
+    return None
