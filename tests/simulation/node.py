@@ -257,6 +257,7 @@ class Node:
         self.watch.stored(self, record)
 
     def _committed(self, new: Sequence[Record], source: NodeId | None) -> None:
+        self.watch.committed(self, new, source)
         self.disk.commits.append(tuple(new))
         if source is None:
             self.disk.synced = len(self.disk.commits)

@@ -22,7 +22,7 @@ from simulation import reference
 from simulation.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from replicad.crypto.keys import SigningKey
     from replicad.model.ids import NodeId, RecordId
@@ -94,6 +94,9 @@ class Watch:
         elif isinstance(record.body, Grant):
             granted = self._granted_at[node.name]
             granted[record.body.subject] = max(granted.get(record.body.subject, Stamp(0)), record.header.hlc)
+
+    def committed(self, node: Node, new: Sequence[Record], source: NodeId | None) -> None:
+        """For who counts how far things went."""
 
     def forget(self, node: Node) -> None:
         """Its disk does not have all of it any more."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from simulation.node import Node
 
 EPOCH_MS = 1_700_000_000_000
+REMEMBERED_BYTES_MAX = 4096
+"""A longer frame is seldom sent to two nodes, and many of them are much memory."""
 STEPS_MAX = 20_000_000
 """Of one run; an ordinary schedule takes some 20,000."""
 REMEMBERED_MAX = 20_000
@@ -165,7 +167,8 @@ class Wires:
         message = self._decoded.get(frame)
         if message is None:
             message = wire.decode(frame)
-            _bounded(self._decoded)[frame] = message
+            if len(frame) <= REMEMBERED_BYTES_MAX:
+                _bounded(self._decoded)[frame] = message
         return message
 
     def parse(self, envelope: Envelope) -> Record:
