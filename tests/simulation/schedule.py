@@ -288,3 +288,4 @@ def run(seed: int, *, nodes: int = NODES, events: int = EVENTS) -> Outcome:
             return Schedule(seed, nodes=nodes, events=events).run()
     finally:
         gc.enable()
+        gc.collect()

@@ -22,7 +22,7 @@ from replicad.protocol.wire import Heads, Records
 from replicad.services.links import FULL_MESH_MAX, neighbours
 from simulation.node import Node
 from simulation.watch import Watch
-from simulation.wire import Wires, _bounded, once_for_all
+from simulation.wire import Weather, Wires, _bounded, once_for_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,8 @@ AUTHORS = 20
 DIALS = 50
 """Links that open within ``DIAL_MS``: each brings every head that the other may know."""
 DIAL_MS = 50
+LATENCY_MS = 20
+"""The same on all links, so that what comes first came by the fewest hops."""
 
 
 class Onlooker(Watch):
@@ -133,6 +135,7 @@ class Grown(AbstractContextManager["Grown"]):
         self._cached.__enter__()
         gc.disable()
         self.wires = SharingWires(seed)
+        self.wires.weather = Weather(latency_ms=(LATENCY_MS, LATENCY_MS))
         self.dice = self.wires.dice
         self.watch = Onlooker(self.wires)
         base = Node(self.wires, "base", watch=self.watch)
