@@ -10,7 +10,7 @@ from replicad.crypto import envelope as envelopes
 from replicad.crypto.hashing import sha256
 from replicad.crypto.keys import SigningKey
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
-from replicad.model.records import Cut, Envelope, Grant, Policy, Role, Tombstone
+from replicad.model.records import Cut, Envelope, Grant, Header, Policy, Role, Tombstone
 from replicad.protocol import records as formats
 from replicad.protocol import wire
 from replicad.protocol.gossip import heads
@@ -118,7 +118,9 @@ def promote_oneself(people: People, liar: Node) -> None:
 def forge(people: People, liar: Node) -> None:
     """Signatures for something else: another type, another network, other bytes, another key."""
     victim = people.dice.choice(people.honest)
-    header = victim.replica.next_header("munki", now_ms=victim.now.wall_ms, random16=7)
+    tip = liar.replica.chains.tip(victim.id, "munki")
+    now = Stamp.of(people.wires.wall_ms)
+    header = Header(victim.id, "munki", now, tip.last_seq + 1 if tip else 1, tip.last_id if tip else None, now)
     body = people.entry(people.dice.choice(NAMES), "prod")
     payload = formats.encode(header, body)
     own = envelopes.seal(liar.key, people.wires.network, "entry", payload)

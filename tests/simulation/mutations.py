@@ -1,6 +1,6 @@
-"""The program broken on purpose, one rule at a time: the judge must notice each. ``caught`` says by which invariant, within so many seeds.
+"""The program broken on purpose, one rule at a time: the judge must notice each. ``caught`` says in which seed, and which invariant did not hold.
 
-A mutation is a place in the program (module or class, name) and what is put there instead, made from the original.
+A mutation is a place in the program (module or class, name), what is put there instead, made from the original, and the attack that liars then prefer.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from simulation import schedule
 from simulation.watch import Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Function = "Callable[..., object]"
 
 
 class Mutation(NamedTuple):
-    """``seed`` is one that catches it, by ``invariant``."""
+    """See the module."""
 
     where: object
     name: str
     change: Callable[[Function], Function]
-    seed: int
-    invariant: str
+    attack: str | None = None
 
 
 def _always(answer: object) -> Callable[[Function], Function]:
@@ -66,22 +65,21 @@ def _same_chain(original: Function) -> Function:
 
 
 MUTATIONS: dict[str, Mutation] = {
-    "merge: the oldest wins": Mutation(merge, "resolve", _oldest_wins, 1, "I5"),
-    "merge: nothing is superseded": Mutation(merge, "resolve", _superseding_is_ignored, 1, "I4"),
-    "counting: every path": Mutation(tenures.Tenure, "uncovered", _without("path"), 1, "I6"),
-    "counting: every role": Mutation(tenures.Tenure, "uncovered", _without("role"), 1, "I6"),
-    "counting: every stage": Mutation(tenures.Tenure, "uncovered", _without("stage"), 1, "I6"),
-    "counting: behind forks": Mutation(runs.Tree, "is_void", _always(answer=False), 1, "I6"),
-    "counting: juniors end seniors": Mutation(tenures.Tenure, "yields_to", _always(answer=True), 1, "I7"),
-    "cut: keeps everything": Mutation(tenures.CutInForce, "keeps", _always(answer=True), 1, "I7"),
-    "cut: keeps nothing": Mutation(tenures.CutInForce, "keeps", _always(answer=False), 1, "I7"),
-    "chain check: anything of the same chain follows": Mutation(chains, "_follows", _same_chain, 1, "I8"),
-    "chain check: the future is now": Mutation(replica, "is_future", _always(answer=False), 1, "I8"),
-    "signature check: everything is signed": Mutation(keys, "verify", _always(answer=None), 1, "I1"),
-    "stage rule: the highest is shown": Mutation(entries, "_chosen", _highest_stage, 1, "I14"),
-    "rights: everything to everybody": Mutation(rights.Rights, "may_share", _always(answer=True), 1, "I17"),
-    "gossip: nothing is pulled": Mutation(pulls.Pulls, "want", _always(answer=False), 1, "I2"),
-    "gossip: half of a fork is enough": Mutation(runs.Tree, "contradicted", _always(answer=frozenset()), 10, "I2"),
+    "merge: the oldest wins": Mutation(merge, "resolve", _oldest_wins),
+    "merge: nothing is superseded": Mutation(merge, "resolve", _superseding_is_ignored),
+    "counting: every path": Mutation(tenures.Tenure, "uncovered", _without("path"), "overstep"),
+    "counting: every role": Mutation(tenures.Tenure, "uncovered", _without("role"), "promote_oneself"),
+    "counting: every stage": Mutation(tenures.Tenure, "uncovered", _without("stage"), "overstep"),
+    "counting: behind forks": Mutation(runs.Tree, "is_void", _always(answer=False), "equivocate"),
+    "counting: juniors end seniors": Mutation(tenures.Tenure, "yields_to", _always(answer=True), "promote_oneself"),
+    "cut: keeps everything": Mutation(tenures.CutInForce, "keeps", _always(answer=True)),
+    "cut: keeps nothing": Mutation(tenures.CutInForce, "keeps", _always(answer=False)),
+    "chain check: anything of the same chain follows": Mutation(chains, "_follows", _same_chain, "break_chain"),
+    "chain check: the future is now": Mutation(replica, "is_future", _always(answer=False), "future"),
+    "signature check: everything is signed": Mutation(keys, "verify", _always(answer=None), "forge"),
+    "stage rule: the highest is shown": Mutation(entries, "_chosen", _highest_stage),
+    "rights: everything to everybody": Mutation(rights.Rights, "may_share", _always(answer=True)),
+    "gossip: nothing is pulled": Mutation(pulls.Pulls, "want", _always(answer=False)),
 }
 
 
@@ -95,12 +93,12 @@ def broken(mutation: Mutation) -> Iterator[None]:
         setattr(mutation.where, mutation.name, original)
 
 
-def caught(mutation: Mutation, seeds: range | tuple[int, ...] | None = None) -> tuple[int, str] | None:
-    """The first of these seeds (its own) that shows the mutation, and the invariant that does not hold."""
-    for seed in seeds or (mutation.seed,):
+def caught(mutation: Mutation, seeds: Iterable[int]) -> tuple[int, str] | None:
+    """The first of these seeds that shows it, and the invariant that does not hold."""
+    for seed in seeds:
         with broken(mutation):
             try:
-                schedule.run(seed)
+                schedule.run(seed, favourite=mutation.attack)
             except Violation as violation:
                 return seed, violation.invariant
     return None

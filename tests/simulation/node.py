@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from replicad.crypto import envelope as envelopes
-from replicad.crypto.hashing import sha256
-from replicad.crypto.keys import SigningKey
 from replicad.errors import DistrustError, PeerError
 from replicad.model import paths
 from replicad.model.ids import NETWORK_SHARE, Stamp
@@ -43,6 +40,7 @@ from simulation.catalog import Catalog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from replicad.crypto.keys import SigningKey
     from replicad.model.ids import NodeId, RecordId
     from replicad.model.records import Body, Envelope, Header
     from replicad.protocol.gossip.events import Effect, Event
@@ -77,7 +75,7 @@ class Node:
     def __init__(self, wires: Wires, name: str, *, key: SigningKey | None = None, watch: Watch) -> None:
         self.wires = wires
         self.name = name
-        self.key = key or SigningKey(sha256(f"{wires.network} {name}".encode()))
+        self.key = key or wires.key_of(name)
         self.id = self.key.id
         self.watch = watch
         self.honest = True
@@ -106,8 +104,7 @@ class Node:
         self.stored: dict[RecordId, Record] = {}
         self.heads_seen: dict[tuple[NodeId, str], tuple[int, int]] = {}
         self._load(self.disk.records())
-        self.catalog = Catalog(self.replica, self.places, lambda name: self.watch.settled(self, name))
-        self.catalog.add(self.stored.values(), self.now.wall_ms)
+        self._read_catalog()
         self.standing = Standing(lambda: self.replica.chains)
         for kept in self.disk.heads:
             self.standing.add(Kept(kept.head, kept.envelope, self.now.monotonic_ms - (1 << 42)))
@@ -131,6 +128,10 @@ class Node:
         self.at = {(place.run, place.seq): self.stored[id_] for id_, place in self.places.items()}
         runs = {run: chains.run(run) for run, _ in self.at}
         self.replica.load(runs.values(), [(record, self.places[record.id]) for record in found if record.header.share == NETWORK_SHARE], self.places)
+
+    def _read_catalog(self) -> None:
+        self.catalog = Catalog(self.replica, self.places, lambda name: self.watch.settled(self, name))
+        self.catalog.add(self.stored.values(), self.now.wall_ms)
 
     def stop(self) -> None:
         """Everything in memory is gone; peers notice that their links ended."""

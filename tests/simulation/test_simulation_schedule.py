@@ -1,4 +1,4 @@
-"""Mixed schedules: faults, liars and people at work in one network of twenty nodes; what must hold is looked at while it runs (``watch``), and ``mutations`` shows that it is looked at well."""
+"""Mixed schedules: faults, liars and people at work in one network of twenty nodes. What must hold is looked at while it runs (``watch``); that it is looked at well is shown by breaking the rules (``mutations``)."""
 
 from __future__ import annotations
 
@@ -7,29 +7,20 @@ from simulation import schedule
 from simulation.attacks import ATTACKS
 from simulation.mutations import MUTATIONS, caught
 
-QUICK = {
-    "merge: the oldest wins",
-    "counting: every path",
-    "counting: every role",
-    "cut: keeps everything",
-    "chain check: anything of the same chain follows",
-    "signature check: everything is signed",
-    "stage rule: the highest is shown",
-    "rights: everything to everybody",
-}
-"""Those of the issue and some more; ``make soak`` tries them all."""
+SEEDS = 20
+SLOW = {"gossip: nothing is pulled"}
+"""It shows only when peace does not come; ``bench/mutations.py`` tries all."""
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_whatever_happens_honest_nodes_agree_and_believe_only_what_is_signed_and_granted(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_honest_nodes_agree_whatever_happens_and_believe_only_what_is_signed_and_granted(seed: int) -> None:
     outcome = schedule.run(seed)
     assert outcome.done.total() >= schedule.EVENTS
     assert outcome.rounds <= schedule.ROUNDS_MAX
-    assert outcome.checks["settled"] > 1_000
-    assert {f"attack: {name}" for name in ATTACKS} <= outcome.done.keys()
+    assert {"crash", "restore", "clone", "clock", *(f"attack: {name}" for name in ATTACKS)} <= outcome.done.keys()
+    assert min(outcome.checks[name] for name in ("stored", "settled", "overheard")) > schedule.EVENTS
 
 
-@pytest.mark.parametrize("name", sorted(QUICK))
+@pytest.mark.parametrize("name", sorted(MUTATIONS.keys() - SLOW))
 def test_the_judge_sees_each_rule_that_is_broken(name: str) -> None:
-    mutation = MUTATIONS[name]
-    assert caught(mutation) == (mutation.seed, mutation.invariant)
+    assert caught(MUTATIONS[name], range(5)) is not None

@@ -20,12 +20,13 @@ from replicad.protocol.gossip.core import ROUND_MS
 from replicad.protocol.replica import Replica
 from replicad.protocol.wire import Heads, Records
 from replicad.services.links import FULL_MESH_MAX, neighbours
+from simulation.catalog import Catalog
 from simulation.node import Node
 from simulation.watch import Watch
 from simulation.wire import Weather, Wires, _bounded, once_for_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from replicad.model.ids import NodeId, RecordId
     from replicad.model.records import Envelope, Record
@@ -106,6 +107,18 @@ class SharingNode(Node):
         self.replica = fork(base.replica, self.id)
 
 
+    def _read_catalog(self) -> None:
+        """Nobody asks what is shown: the base's will do."""
+        self.catalog = Unread(self.replica, self.places, lambda name: None)
+
+
+class Unread(Catalog):
+    """Keeps nothing."""
+
+    def add(self, new: Iterable[Record], now_ms: int) -> None:
+        pass
+
+
 def fork(base: Replica, own: NodeId) -> Replica:
     """A replica with the same records, that shares what never changes with the first: runs, records, the tree of authority."""
     made = copy.copy(base)
@@ -139,7 +152,7 @@ class Grown(AbstractContextManager["Grown"]):
         self.dice = self.wires.dice
         self.watch = Onlooker(self.wires)
         base = Node(self.wires, "base", watch=self.watch)
-        keys = [Node(self.wires, f"n{number}", watch=self.watch).key for number in range(size)]
+        keys = [self.wires.key_of(f"n{number}") for number in range(size)]
         base.author("", Grant(keys[0].id, "n0", Role.ADMIN, "s0"), Policy("munki", public=True), key=self.wires.key)
         base.author("", Policy("munki", public=True), key=keys[0])
         base.author("", *(Grant(key.id, f"n{number}", Role.PUBLISHER, f"s{number % SITES}") for number, key in enumerate(keys) if number), key=keys[0])

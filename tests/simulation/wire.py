@@ -81,6 +81,10 @@ class Wires:
         self._decoded: dict[bytes, wire.Message] = {}
         self._parsed: dict[Envelope, Record | DistrustError] = {}
 
+    def key_of(self, name: str) -> SigningKey:
+        """The key of the node of that name."""
+        return SigningKey(sha256(f"{self.network} {name}".encode()))
+
     # -- time ---------------------------------------------------------------------------------------------------------------------------------------
 
     @property
