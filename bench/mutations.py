@@ -15,7 +15,12 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="bench mutations", description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args(arguments)
-    lines = ["# Rules broken on purpose", "", "`make bench BENCH=mutations`: the first seed of the mixed schedule that notices, and the invariant (section 9 of the design).", ""]
+    lines = [
+        "# Rules broken on purpose",
+        "",
+        "`make bench BENCH=mutations`: the first seed of the mixed schedule that notices, and the invariant (section 9 of the design).",
+        "",
+    ]
     lines += ["| broken | seed | invariant |", "|---|---|---|"]
     for name, mutation in MUTATIONS.items():
         found = caught(mutation, range(options.seeds))

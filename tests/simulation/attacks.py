@@ -38,7 +38,7 @@ def _forbidden(people: People, records: list[Record]) -> None:
 def withhold(people: People, liar: Node) -> None:
     """Leaves records out of what it passes on; or stops doing so."""
     share = people.dice.random()
-    liar.withhold = (lambda envelope: people.dice.random() < share) if liar.withhold is None else None
+    liar.withhold = (lambda _: people.dice.random() < share) if liar.withhold is None else None
 
 
 def replay(people: People, liar: Node) -> None:
@@ -95,7 +95,9 @@ def overstep(people: People, liar: Node) -> None:
     member = people.founder.replica.trust.members(people.founder.now.wall_ms).get(liar.id)
     if member is not None and member.role is Role.ADMIN:
         return
-    share, path, stage = people.dice.choice((("fixed", "apps/x.pkg", "dev"), ("munki", "apps2/one.pkg", "dev"), ("munki", "apps/one.pkg", "prod"), ("munki", "App/two.pkg", "dev")))
+    share, path, stage = people.dice.choice(
+        (("fixed", "apps/x.pkg", "dev"), ("munki", "apps2/one.pkg", "dev"), ("munki", "apps/one.pkg", "prod"), ("munki", "App/two.pkg", "dev"))
+    )
     live = people.admin.catalog.live(share, path, stage)
     for body in (people.entry(path, stage, live), Tombstone(path, stage, supersedes=live)):
         record = liar.sign(liar.next_header(share), body)
@@ -162,7 +164,9 @@ def forge_heads(people: People, liar: Node) -> None:
     head = heads.peek(envelope)
     newer = msgspec.structs.replace(head, counter=head.counter + 1000, presence=heads.Presence(urls=("https://evil:8440",)))
     signed = heads.sign(liar.key, people.wires.network, newer)
-    chosen = people.dice.choice((signed, Envelope("head", signed.payload, envelope.key, envelope.signature), Envelope("head", signed.payload, envelope.key, signed.signature)))
+    chosen = people.dice.choice(
+        (signed, Envelope("head", signed.payload, envelope.key, envelope.signature), Envelope("head", signed.payload, envelope.key, signed.signature))
+    )
     _tell(people, liar, wire.Heads((chosen,), (0,)))
 
 

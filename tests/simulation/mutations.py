@@ -32,7 +32,7 @@ class Mutation(NamedTuple):
 
 
 def _always(answer: object) -> Callable[[Function], Function]:
-    return lambda original: lambda *arguments, **options: answer
+    return lambda _: lambda *_, **__: answer
 
 
 def _without(*reasons: str) -> Callable[[Function], Function]:
@@ -53,7 +53,7 @@ def _oldest_wins(original: Function) -> Function:
 
 
 def _superseding_is_ignored(original: Function) -> Function:
-    return lambda rows, *, immutable, elsewhere=(): original([replace(row, supersedes=()) for row in rows], immutable=immutable)
+    return lambda rows, *, immutable, **_: original([replace(row, supersedes=()) for row in rows], immutable=immutable)
 
 
 def _highest_stage(original: Function) -> Function:
@@ -61,7 +61,7 @@ def _highest_stage(original: Function) -> Function:
 
 
 def _same_chain(original: Function) -> Function:
-    return lambda header, before, run: (run.origin, run.share) == (header.origin, header.share)
+    return lambda header, _, run: (run.origin, run.share) == (header.origin, header.share)
 
 
 MUTATIONS: dict[str, Mutation] = {

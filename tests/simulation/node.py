@@ -309,7 +309,9 @@ class Node:
     def author(self, share: str, *bodies: Body, key: SigningKey | None = None, unchecked: bool = False) -> list[Record]:
         """Sign, make durable, then tell. Nothing if this node's grants do not cover it or its clock is wrong, unless ``unchecked``."""
         key = key or self.key
-        if not self.alive or (not unchecked and (abs(self.offset_ms) >= SKEW_AUTHOR_MS or not all(key is not self.key or self.may(share, body) for body in bodies))):
+        if not self.alive or (
+            not unchecked and (abs(self.offset_ms) >= SKEW_AUTHOR_MS or not all(key is not self.key or self.may(share, body) for body in bodies))
+        ):
             return []
         made = []
         for body in bodies:
@@ -345,4 +347,3 @@ class Node:
 def _with_another_item(frame: bytes) -> bytes:
     """The same message as a later version of the protocol might send it: arrays of fewer than 16 items have their length in the first byte."""
     return bytes([frame[0] + 1]) + frame[1:] + b"\xc0" if 0x90 <= frame[0] < 0x9F else frame
-

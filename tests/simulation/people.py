@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
 SHARES = ("munki", "jamf", "fixed", "secret")
 """Of all; of many; immutable, of some; of four nodes, and the liars are not among them."""
-NAMES = ("Apps/Tool.pkg", "apps/tool.pkg", "Apps/Übung.dmg", "apps/one.pkg", "apps2/one.pkg", "App/two.pkg", "tools/three.pkg", "Tools/four.pkg", "five.pkg", "six.pkg")
+NAMES = (
+    "Apps/Tool.pkg",
+    "apps/tool.pkg",
+    "Apps/Übung.dmg",
+    "apps/one.pkg",
+    "apps2/one.pkg",
+    "App/two.pkg",
+    "tools/three.pkg",
+    "Tools/four.pkg",
+    "five.pkg",
+    "six.pkg",
+)
 CONTENTS = tuple(f"content {number}".encode() for number in range(6))
 PREFIX = "apps"
 _MANY = ("munki", "jamf")
@@ -71,7 +82,9 @@ class People:
         self.wires.run(1000)
         kinds = {node: self._kind(index) for index, node in enumerate(self.nodes[3:])}
         for node, kind in kinds.items():
-            (founder if node in self.liars else self.dice.choice((founder, self.admin))).author("", Grant(node.id, node.name, site=f"s{self.dice.randrange(3)}", **kind))
+            (founder if node in self.liars else self.dice.choice((founder, self.admin))).author(
+                "", Grant(node.id, node.name, site=f"s{self.dice.randrange(3)}", **kind)
+            )
         self.wires.run(1000)
         entitled = {node for node, kind in kinds.items() if kind["shares"] is None or "secret" in kind["shares"]} | {founder, self.admin, self.junior}
         self.watch.never["secret"] = {node.id for node in self.nodes if node not in entitled}

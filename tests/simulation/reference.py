@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from protocol.trust_model import Office, TrustModel
@@ -62,7 +63,7 @@ class Reference(TrustModel):
         if len(openings) > 1:
             return min(openings)
         seqs = sorted(one.header.seq for one in mine)
-        return next((seq for seq, following in zip(seqs, seqs[1:], strict=False) if seq == following), None)
+        return next((seq for seq, following in pairwise(seqs) if seq == following), None)
 
     def keeps(self, cut: Record, record: Record) -> bool:
         share = record.header.share

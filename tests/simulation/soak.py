@@ -1,7 +1,7 @@
 """Many seeds of the mixed schedule, two at a time: ``make soak SEEDS=500``. A failing seed is printed with the command that replays it.
 
-    python tests/simulation/soak.py 500            seeds 0 to 499
-    python tests/simulation/soak.py --seed 17      one seed
+python tests/simulation/soak.py 500            seeds 0 to 499
+python tests/simulation/soak.py --seed 17      one seed
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).parents[1])
 
-from simulation import schedule
+from simulation import schedule  # noqa: E402 - found by the line above
 
 PROCESSES = 2
 TOLD_EVERY = 25
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def one(seed: int) -> tuple[int, str, schedule.Outcome | None]:
@@ -37,7 +42,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.seed is not None:
         outcome = schedule.run(options.seed)
-        print(f"seed {options.seed}: {outcome}")
+        _say(f"seed {options.seed}: {outcome}")
         return 0
     return soak(range(options.seeds))
 
@@ -50,13 +55,16 @@ def soak(seeds: range) -> int:
         for count, (seed, trouble, outcome) in enumerate(pool.map(one, seeds), 1):
             if outcome is None:
                 failed += 1
-                print(f"seed {seed}: {trouble}\n    {os.path.relpath(sys.executable)} tests/simulation/soak.py --seed {seed}", flush=True)
+                _say(f"seed {seed}: {trouble}\n    {os.path.relpath(sys.executable)} tests/simulation/soak.py --seed {seed}")
             else:
                 done += outcome.done
                 rounds = max(rounds, outcome.rounds)
             if count % TOLD_EVERY == 0 or count == len(seeds):
-                print(f"{count} seeds, {failed} failed, {done.total()} events, agreement after {rounds:.1f} rounds at most, {time.monotonic() - begun:.0f} s", flush=True)
-    print(", ".join(f"{name} {times}" for name, times in sorted(done.items())))
+                _say(
+                    f"{count} seeds, {failed} failed, {done.total()} events, agreement after {rounds:.1f} rounds at most, {time.monotonic() - begun:.0f} s",
+                    flush=True,
+                )
+    _say(", ".join(f"{name} {times}" for name, times in sorted(done.items())))
     return 1 if failed else 0
 
 

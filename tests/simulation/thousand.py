@@ -1,6 +1,6 @@
 """A large network that shares one base catalog: up to a thousand nodes, each with its own replica and core over the same immutable records; links as ``services.links`` chooses them. For how fast and how dear, not for liars.
 
-    grown = Grown(1000); grown.steady(); grown.partition(); ...; grown.heal()
+grown = Grown(1000); grown.steady(); grown.partition(); ...; grown.heal()
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Onlooker(Watch):
             self.reached_ms[record.id][node.id] = self.wires.now_ms
 
     def overheard(self, sender: Node, receiver: Node, message: wire.Message) -> None:
+        del sender, receiver
         if isinstance(message, Records):
             for envelope in message.envelopes:
                 self.copies[self.wires.parse(envelope).id] += 1
@@ -100,16 +101,16 @@ class SharingNode(Node):
         super().__init__(wires, name, watch=watch)
 
     def _load(self, found: Sequence[Record]) -> None:
+        del found
         base = self._base
         self.places = ChainMap({}, base.places)
         self.stored = ChainMap({}, base.stored)
         self.at = ChainMap({}, base.at)
         self.replica = fork(base.replica, self.id)
 
-
     def _read_catalog(self) -> None:
         """Nobody asks what is shown: the base's will do."""
-        self.catalog = Unread(self.replica, self.places, lambda name: None)
+        self.catalog = Unread(self.replica, self.places, lambda _: None)
 
 
 class Unread(Catalog):

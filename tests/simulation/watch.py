@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SHARES_MAX = 8
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - the word for it
     """An invariant does not hold."""
 
     def __init__(self, invariant: str, node: Node | None, what: str) -> None:
@@ -185,7 +185,11 @@ class Watch:
             if isinstance(record.body, Entry | Tombstone) and node.catalog.counts[record.id] != opinion.counts(record):
                 reason = node.replica.trust.why_not(record, node.places[record.id]) or "nothing"
                 invariant = "I7" if any(cut.body.subject == record.header.origin for cut in opinion._of(Cut)) else "I6"
-                raise Violation(invariant, node, f"{record.envelope.type} {record.header.seq} of {record.header.origin.short} should{' not' * (reason == 'nothing')} count: {reason} forbids it")
+                raise Violation(
+                    invariant,
+                    node,
+                    f"{record.envelope.type} {record.header.seq} of {record.header.origin.short} should{' not' * (reason == 'nothing')} count: {reason} forbids it",
+                )
         members = node.replica.trust.members(node.now.wall_ms)
         if set(members) != opinion.members(now.ms):
             raise Violation("I7", node, "other members than by the rules")
@@ -246,7 +250,9 @@ class Watch:
         for author in authors:
             for record in author.acknowledged:
                 share = record.header.share
-                entitled = author.id in opinion.members(now.ms) and (share == NETWORK_SHARE or (share in opinion.policies() and opinion.has_share(author.id, share, now)))
+                entitled = author.id in opinion.members(now.ms) and (
+                    share == NETWORK_SHARE or (share in opinion.policies() and opinion.has_share(author.id, share, now))
+                )
                 if entitled and record.id not in self.lost and record.id not in founder.stored:
                     raise Violation("I3", author, f"its {record.envelope.type} {record.header.seq} in {share!r} is lost")
 
