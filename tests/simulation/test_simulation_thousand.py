@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from simulation.thousand import Grown, entry
 
-NODES = 120
+NODES = 80
 
 
 def test_news_crosses_a_large_network_in_few_hops_and_a_healed_partition_is_forgotten() -> None:
-    with Grown(NODES, entries=400) as grown:
+    with Grown(NODES, entries=200) as grown:
         grown.steady()
         assert grown.agree()
         made = grown.nodes[NODES // 2].author("munki", entry("new"))[0]

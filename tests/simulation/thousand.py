@@ -40,6 +40,7 @@ AUTHORS = 20
 DIALS = 50
 """Links that open within ``DIAL_MS``: each brings every head that the other may know."""
 DIAL_MS = 50
+HEADLESS_MS = 600_000
 LATENCY_MS = 20
 """The same on all links, so that what comes first came by the fewest hops."""
 
@@ -182,10 +183,14 @@ class Grown(AbstractContextManager["Grown"]):
                 if count % DIALS == 0:
                     self.wires.run(DIAL_MS)
 
-    def steady(self) -> None:
-        """As after a long time: linked, and everybody has said what there was to be said."""
+    def steady(self, *, heads: bool = True) -> None:
+        """As after a long time: linked, and everybody has said what there was to be said. Without ``heads`` nobody makes one for the next ten minutes: they are nearly all of the work, and agreement does
+        not need them; the trees along which bursts travel then come from records alone.
+        """
         for node in self.nodes:
             for own in node.core._announce._own.values():
+                if not heads:
+                    own.said_ms = self.wires.now_ms + HEADLESS_MS
                 own.changed, own.next_ms = False, self.wires.now_ms + self.dice.randrange(ROUND_MS * len(self.nodes))
         self.connect()
         self.wires.run(5_000)
