@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from simulation.node import Node
     from simulation.wire import Wires
 
-SHARES_MAX = 8
-
 
 class Violation(AssertionError):  # noqa: N818 - the word for it
     """An invariant does not hold."""
@@ -216,7 +214,7 @@ class Watch:
         """Whatever was sent to it: what the core keeps is a matter of members, shares, links and chains."""
         chains = sum(len(node.replica.chains.frontier(share)) for share in ("", *node.replica.trust.shares()))
         members = len(self._granted_at[node.name]) + 2
-        bound = 200 + 40 * members * SHARES_MAX + (len(node.peers) + 2) * (4 * chains + 4 * members + 4 * wire.ENDS_PER_LINE_MAX + 1100)
+        bound = 500 + 4 * chains + 20 * members + (len(node.peers) + 2) * (2 * chains + 300)
         found = entries(node.core, skip=(node.replica, node.replica.chains, node.replica.trust, node.key))
         if found > bound:
             raise Violation("I11", node, f"{found} entries in the core's tables, at most {bound} expected")
