@@ -191,6 +191,7 @@ async def test_any_other_node_needs_a_token_that_replaces_it(tmp_path: Path) -> 
             await bob.publish_and_wait("munki", "pkgs/before", ann)
             with pytest.raises(NotAllowedError):
                 await bob.membership.rotate(None)
+            assert not next_key_path(tmp_path / "b" / "node.key").exists()
             with pytest.raises(ConflictError):
                 await bob.membership.rotate(await ann.membership.invite(role="publisher"))
             token = await ann.membership.invite(replaces=bob.id)
