@@ -15,7 +15,7 @@ from replicad.model.ids import STAMP_MAX, RecordId, Stamp
 from replicad.model.records import Entry, Record
 from replicad.protocol.runs import Place
 
-HISTORY_MAX = 1000
+HISTORY_MAX = 5_000
 LAST: tuple[Stamp, bytes] = (Stamp(STAMP_MAX), b"\xff" * 33)
 """After every (hlc, id)."""
 
@@ -40,7 +40,7 @@ class History(State):
     """Part of ``Catalog``."""
 
     async def history(self, share: str, key: str, *, before: tuple[Stamp, bytes] = LAST, limit: int = HISTORY_MAX) -> list[Revision]:
-        """Every record about a name, at all stages, counting or not: the newest ``limit`` (at most 1000) of those with a smaller (hlc, id) than ``before``, newest first."""
+        """Every record about a name, at all stages, counting or not: the newest ``limit`` (at most 5,000) of those with a smaller (hlc, id) than ``before``, newest first."""
         if not 1 <= limit <= HISTORY_MAX:
             raise InputError(f"limit: 1 to {HISTORY_MAX} expected, got {limit}")
         trust = self.replica.trust

@@ -91,7 +91,7 @@ class AuditQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
     since: Annotated[datetime, Meta(tz=True)] | None = None
     after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS_MAX
+    limit: _Limit = ANSWER_ITEMS
 
 
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
@@ -191,7 +191,7 @@ class HistoryQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """GET /shares/{share}/history/{path}. ``after`` is the ``next`` of the page before."""
 
     after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS_MAX
+    limit: _Limit = ANSWER_ITEMS
 
 
 class TakeDown(Struct, frozen=True, forbid_unknown_fields=True):
