@@ -71,6 +71,8 @@ async def test_a_node_never_admits_itself_and_a_member_is_not_admitted_twice(tmp
 
         await refused(ann, ann.membership.join(await ann.membership.invite()))
         await refused(ann, ann.membership.request(ann.url, ann.id))
+        with pytest.raises(InputError, match="the node itself"):
+            await ann.membership.check(ann.id)
         await admit(ann, bob, role="mirror")
         await all_linked(ann, bob)
         await until(lambda: bob.hash() == ann.hash(), what="bob's grant at bob")
@@ -115,6 +117,16 @@ async def test_a_second_joining_is_told_that_one_is_under_way(tmp_path: Path) ->
                     await joining_too
             go_on.set()
         assert bob.members() == {"ann", "bob"}
+
+
+@pytest.mark.parametrize("site", ["two\nlines", "\x1b[2J", "x" * 64])
+async def test_a_site_is_a_printable_label(tmp_path: Path, site: str) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann:
+        expected = "site: at most 63 characters, all of them printable"
+        with pytest.raises(InputError, match=expected):
+            await ann.membership.invite(site=site)
+        with pytest.raises(InputError, match=expected):
+            await ann.membership.set(ann.id, site=site)
 
 
 async def test_an_expired_token_says_so(tmp_path: Path) -> None:
