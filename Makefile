@@ -2,6 +2,7 @@
 #
 #   make demo [ONCE=1]  three real nodes on this machine          make check   what CI runs: format, lint, types, contract, tests
 #   make test           every test                                make bench   the figures                  make docs   the manual as HTML
+#   make soak [SEEDS=n] the simulator with many seeds
 #   make lock           renew the lock files (needs uv)           make clean   forget everything made here
 
 SHELL := /bin/bash
@@ -11,7 +12,7 @@ JOBS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet
 
-.PHONY: demo test check format bench docs lock clean
+.PHONY: demo test check soak format bench docs lock clean
 
 # -- environments: the development set contains the run-time set ------------------------------------------------------------------------------------------
 
@@ -36,6 +37,10 @@ demo: .venv/run
 # Ends with pytest's own summary line. Tests that need a system program say so and are counted as skipped where it is missing; .ci/run has them all.
 test: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST)
+
+# The simulator with many seeds; a seed that fails is printed with the command that replays it.
+soak: .venv/dev
+	$(BIN)/python tests/simulation/soak.py $(or $(SEEDS),500)
 
 check: .venv/dev
 	$(BIN)/ruff format --check --quiet .

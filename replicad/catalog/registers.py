@@ -104,25 +104,21 @@ def apply(connection: sqlite3.Connection, changes: Iterable[Change], changed: Ch
             if row is not None:
                 touched[row[1]].add(row[0])
                 names[row[1]] = (change.share, change.key, row[2])
-    won: list[int] = []
-    lost: list[int] = []
+    wins: list[tuple[bool, int]] = []
+    lives: list[tuple[bool, int]] = []
     for register, numbers in touched.items():
         share, key, _ = name = names[register]
-        before, now = _settle(connection, register, numbers, name=name, immutable=immutable(share))
+        before, now, flags = _settle(connection, register, numbers, name=name, immutable=immutable(share))
+        lives += flags
         if before == now:
             continue
         changed.names[share].add(key)
         if before[0] != now[0]:
-            won += [now[0]] if now[0] is not None else []
-            lost += [before[0]] if before[0] is not None else []
-    _mark_winners(connection, won, lost)
-
-
-def _mark_winners(connection: sqlite3.Connection, won: Sequence[int], lost: Sequence[int]) -> None:
-    connection.executemany("UPDATE entry SET wins = 0 WHERE record = ?", ((number,) for number in lost))
-    connection.executemany("UPDATE entry SET wins = 1 WHERE record = ?", ((number,) for number in won))
-    supply.unwant(connection, lost)
-    supply.want(connection, won)
+            wins += [(won, number) for won, number in ((False, before[0]), (True, now[0])) if number is not None]
+    connection.executemany("UPDATE entry SET live = ? WHERE record = ?", lives)
+    connection.executemany("UPDATE entry SET wins = ? WHERE record = ?", wins)
+    supply.unwant(connection, (number for is_live, number in lives if not is_live))
+    supply.want(connection, (number for is_live, number in lives if is_live))
 
 
 def _register(connection: sqlite3.Connection, share: str, key: str, stage: str) -> int:
@@ -134,8 +130,10 @@ State = tuple[int | None, int]
 """A register's (winner, siblings)."""
 
 
-def _settle(connection: sqlite3.Connection, register: int, numbers: Iterable[int], *, name: tuple[str, str, str], immutable: bool) -> tuple[State, State]:
-    """Resolve one register of which these records changed; its state before and now."""
+def _settle(
+    connection: sqlite3.Connection, register: int, numbers: Iterable[int], *, name: tuple[str, str, str], immutable: bool
+) -> tuple[State, State, list[tuple[bool, int]]]:
+    """Resolve one register of which these records changed; its state before and now, and of which records it is news whether they are live."""
     rows = _rows(connection, ROWS_ALL if immutable else ROWS_LIVE, register)
     for number in numbers:
         if number not in rows:
@@ -145,12 +143,11 @@ def _settle(connection: sqlite3.Connection, register: int, numbers: Iterable[int
     resolution = resolve([_for_merge(row, supersedes[row.number]) for row in rows.values()], immutable=immutable, elsewhere=elsewhere)
     live = set(resolution.live)
     flags = [(row.id in live, row.number) for row in rows.values() if row.live != (row.id in live)]
-    connection.executemany("UPDATE entry SET live = ? WHERE record = ?", flags)
     before: State = connection.execute("SELECT winner, siblings FROM register WHERE register = ?", (register,)).fetchone()
     now: State = (by_id[resolution.winner].number if resolution.winner else None, len(resolution.siblings))
     if before != now:
         connection.execute("UPDATE register SET winner = ?, siblings = ? WHERE register = ?", (*now, register))
-    return before, now
+    return before, now, flags
 
 
 def _rows(connection: sqlite3.Connection, sql: str, number: int) -> dict[int, _Row]:

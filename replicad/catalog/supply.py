@@ -1,6 +1,7 @@
 """Which content this node should hold and does not: the table ``wanted``, kept exact in the same transaction as whatever changes it.
 
-Content is wanted when a winner in a stage that this node carries names it and no takedown stands on it. Functions of the writer's connection, called inside its transactions only.
+Content is wanted when a live entry in a stage that this node carries names it - a winner, or a sibling that lost a conflict, so that nothing depends on the node that published it - and no takedown
+stands on it. Functions of the writer's connection, called inside its transactions only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SELECT entry.record, entry.share, record.hlc, entry.content, entry.manifest, ent
     NOT EXISTS ({_OTHERS.format(content="entry.content")} AND other.share = entry.share),
     NOT EXISTS ({_OTHERS.format(content="entry.content")})
 FROM entry JOIN record ON record.record = entry.record
-WHERE entry.record = ?
+WHERE entry.record = ? AND entry.content IS NOT NULL
   AND EXISTS (SELECT 1 FROM carried WHERE carried.share = entry.share AND carried.stage = entry.stage)
   AND NOT EXISTS (SELECT 1 FROM held WHERE held.content = entry.content)
   AND NOT EXISTS (SELECT 1 FROM taken_down WHERE taken_down.content = entry.content)
@@ -27,8 +28,11 @@ UNWANT = "DELETE FROM wanted WHERE record = ? RETURNING content, share, in_share
 HEIR_IN_SHARE = f"UPDATE wanted SET in_share = 1 WHERE record = ({_OTHERS.format(content='?')} AND other.share = ? LIMIT 1)"  # noqa: S608 - constants only
 HEIR_IN_ALL = f"UPDATE wanted SET in_all = 1 WHERE record = ({_OTHERS.format(content='?')} LIMIT 1)"  # noqa: S608 - constants only
 FOUND = "DELETE FROM wanted WHERE record IN (SELECT record FROM entry WHERE content = ? AND counts = 1)"
-WINNERS_OF = "SELECT record FROM entry WHERE content = ? AND counts = 1 AND wins = 1"
-WINNERS_AT = "SELECT winner FROM register WHERE winner IS NOT NULL AND share = ? AND stage = ?"
+LIVE_OF = "SELECT record FROM entry WHERE content = ? AND counts = 1 AND live = 1"
+LIVE_AT = """
+SELECT entry.record FROM register JOIN entry ON entry.register = register.register AND entry.live = 1
+WHERE register.winner IS NOT NULL AND register.share = ? AND register.stage = ? AND entry.content IS NOT NULL
+"""
 WANTED_AT = "SELECT wanted.record FROM wanted JOIN entry ON entry.record = wanted.record WHERE wanted.share = ? AND entry.stage = ?"
 
 Places = Mapping[str, tuple[str, ...]]
@@ -45,14 +49,14 @@ def carried_places(replica: Replica, node: NodeId, now_ms: int) -> dict[str, tup
     }
 
 
-def want(connection: sqlite3.Connection, winners: Iterable[int]) -> None:
-    """These record numbers have just won their registers, or became interesting otherwise: their contents are wanted if carried and not held."""
-    connection.executemany(WANT, ((record,) for record in winners))
+def want(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """These record numbers have just become live, or interesting otherwise: their contents are wanted if carried and not held."""
+    connection.executemany(WANT, ((record,) for record in numbers))
 
 
-def unwant(connection: sqlite3.Connection, losers: Iterable[int]) -> None:
-    """These record numbers win no more, or are not carried: what only they named is wanted no more. If they stood for others in the totals, one of those takes over."""
-    for record in losers:
+def unwant(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """These record numbers are live no more, or not carried: what only they named is wanted no more. If they stood for others in the totals, one of those takes over."""
+    for record in numbers:
         for content, share, in_share, in_all in connection.execute(UNWANT, (record,)).fetchall():
             if in_share:
                 connection.execute(HEIR_IN_SHARE, (content, share))
@@ -67,7 +71,7 @@ def found(connection: sqlite3.Connection, contents: Iterable[Digest]) -> None:
 
 def lost(connection: sqlite3.Connection, content: Digest) -> None:
     """This content is not held any more, or may be served again."""
-    want(connection, _numbers(connection, WINNERS_OF, content))
+    want(connection, _numbers(connection, LIVE_OF, content))
 
 
 def take_down(connection: sqlite3.Connection, contents: Iterable[Digest]) -> None:
@@ -92,7 +96,7 @@ def carry(connection: sqlite3.Connection, places: Places) -> set[str]:
     for place in before - now:
         unwant(connection, _numbers(connection, WANTED_AT, *place))
     for place in now - before:
-        want(connection, _numbers(connection, WINNERS_AT, *place))
+        want(connection, _numbers(connection, LIVE_AT, *place))
     return {share for share, _ in before ^ now}
 
 

@@ -151,7 +151,13 @@ class Chains:
 
     def unsure(self, share: str, lines: Mapping[NodeId, tuple[End, ...]]) -> set[RecordId]:
         """Of somebody's frontier, the ids of which memory cannot tell whether they are here. Look them up and pass those found to ``behind``."""
-        return {end.id for origin, ends in lines.items() for end in ends if end.id not in self._tips and self._reaches(origin, share, end)}
+        unsure: set[RecordId] = set()
+        for origin, ends in lines.items():
+            found = {end.id for end in ends if end.id not in self._tips and self._reaches(origin, share, end)}
+            if found and len(ends) > 1:
+                found -= self._trees[share][origin].contradicted(ends)
+            unsure |= found
+        return unsure
 
     def behind(self, lines: Mapping[NodeId, tuple[End, ...]], known: Container[RecordId]) -> list[NodeId]:
         """The origins of whom somebody with this frontier has records that are not here."""

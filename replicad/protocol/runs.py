@@ -186,6 +186,16 @@ class Tree:
             found.append(Fork(branches[0].share, incarnation, seq, witnesses, max(run.last_hlc for run in branches)))
         return found
 
+    def contradicted(self, ends: Iterable[End]) -> set[RecordId]:
+        """Of somebody's ends those that cannot be what stands at their places here: the others of these ends continue that, and an end is continued by nothing. So there is a fork that is not known here."""
+        standing = {end: [run.number for run in self._incarnations.get(end.incarnation, ()) if run.first_seq <= end.seq <= run.last_seq] for end in ends}
+        found: set[RecordId] = set()
+        for end, numbers in standing.items():
+            continued = self.closure((others[0], other.seq) for other, others in standing.items() if other is not end and len(others) == 1)
+            if numbers and all(continued.get(number, 0) >= end.seq for number in numbers):
+                found.add(end.id)
+        return found
+
     def _opening(self, incarnation: Stamp) -> Run:
         return min(self._incarnations[incarnation], key=lambda run: run.first_seq)
 

@@ -79,7 +79,7 @@ class Curation:
                 content=lower.listed.content,
                 size=lower.listed.size,
                 manifest=lower.listed.manifest,
-                modified=max(lower.listed.modified, self._earliest(upper)),
+                modified=max(lower.listed.modified, _after_all(await self._catalog.history(share, key), to)),
                 publisher=publisher,
                 supersedes=(*lower.live, *upper.live)[:SUPERSEDES_MAX],
                 source=origin,
@@ -176,12 +176,6 @@ class Curation:
 
     async def _standings(self, share: str, key: str, stages: Sequence[str]) -> dict[str, Standing]:
         return dict(zip(stages, await self._catalog.standings(share, [(key, stage) for stage in stages]), strict=True))
-
-    def _earliest(self, upper: Standing) -> int:
-        """The earliest time that Last-Modified may show, so that nobody takes what comes now for what stood there before."""
-        if upper.listed is not None:
-            return upper.listed.modified + 1
-        return self._clock_ms() // 1000 if upper.live else 0
 
     async def _sign(self, share: str, entries: Sequence[Entry], *, kind: RevisionKind) -> list[Change]:
         records = await self._catalog.author(share, entries)
@@ -287,6 +281,11 @@ def pick(history: Sequence[Revision], named: str, name: str) -> Revision:
 def _versions(history: Sequence[Revision]) -> list[Revision]:
     """The entries that count, newest first."""
     return [one for one in history if isinstance(one.body, Entry) and one.state != "void"]
+
+
+def _after_all(history: Sequence[Revision], stage: str) -> int:
+    """The earliest Last-Modified at that stage with which nobody takes what comes now for what stood there before."""
+    return max((one.entry.modified + 1 for one in _versions(history) if one.entry.stage == stage), default=0)
 
 
 def _check_room(share: str, path: str, standing: Standing) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from replicad.model.records import Cut, Role
+from replicad.model.ids import Digest
+from replicad.model.records import Cut, Role, Takedown
 from support.admin_door import Door
 
 
@@ -35,7 +36,11 @@ async def test_who_did_what_and_what_does_not_count(door: Door) -> None:
     assert (await door.ask("GET", f"/audit?since={quote('2100-01-01T00:00:00+01:00')}")).json["records"] == []
     assert (await door.ask("GET", f"/audit?since={quote('1970-01-01T00:00:00Z')}")).json == whole
 
+    found = (await door.ask("GET", "/shares/munki/entries/a.pkg")).json["entry"]
+    await catalog.author("", [Takedown(Digest.parse(found["sha256"]), reason="a court says so")])
+    assert (await door.ask("GET", "/audit")).json["records"][-1]["detail"] == f"{found['sha256']}: taken down, a court says so"
+
     await catalog.author("", [Cut(door.services.node, {}, "revoke")])
     after_cut = (await door.ask("GET", "/audit")).json["records"]
-    assert [one["reason"] for one in after_cut] == ["", "cut", "cut", "cut", "cut", "cut"], "its own key takes everything back, this last word too"
+    assert [one["reason"] for one in after_cut] == ["", *["cut"] * 6], "its own key takes everything back, this last word too"
     assert (after_cut[-1]["type"], after_cut[-1]["subject_name"], after_cut[-1]["detail"]) == ("cut", "ams1", "revoke")

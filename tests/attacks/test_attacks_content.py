@@ -36,4 +36,4 @@ async def test_a_body_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytes
         with victim.fetch.inbox.expecting(villain.id, name=name, into=memoryview(bytearray(100)), exact=True) as expected:
             assert await _status(victim, to_victim, "PUT", f"{name[0]}?transfer={expected.transfer}", content_range=name[1]) == 400
             received, error = await expected.wait(stall_s=30, limit_s=30)
-            assert (received, error and error.error_code) == (50, "cut-body")
+            assert (received, error and error.error_code) == (50, "unreachable")

@@ -110,7 +110,10 @@ ATTACKS = {
         "gossip/test_gossip_exchange.py::test_a_hostile_frontier_costs_a_bounded_number_of_pulls",
     ),
     "interests without end": ("peers_data/test_peers_data_bounds.py::test_memory_stays_bounded_when_a_peer_watches_and_seeks_without_end",),
-    "requests to join without end": (f"{MEMORY}::test_requests_to_join_by_nodes_without_number_fill_one_page",),
+    "requests to join without end": (
+        f"{MEMORY}::test_requests_to_join_by_nodes_without_number_fill_one_page",
+        f"{MEMORY}::test_strangers_who_wait_for_approval_leave_room_for_tokens",
+    ),
     "handshakes without end": (
         f"{LINKS}::test_handshakes_under_way_are_bounded",
         "links/test_links_table.py::test_a_peer_that_says_nothing_is_dropped_in_time",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +22,9 @@ from replicad.protocol.gossip import heads
 from replicad.protocol.gossip.heads import Head, Presence
 from replicad.protocol.joining import Asked, Door, make_request
 from replicad.protocol.wire import Eager, End, Frontier, Heads, Pull, Records, encode
+from replicad.server.peers.join import JOINS_AT_ONCE
 from replicad.services import gossip as gossip_service
+from replicad.services.membership.admitting import APPROVALS_AWAITED_MAX
 from support.peer_node import PeerNode, admit, entry, peer_node
 from support.villain import appears, forge, linked, named, stamp, tell
 from support.waiting import until
@@ -171,14 +174,34 @@ async def test_pings_that_nobody_answers_are_not_collected(tmp_path: Path) -> No
         assert len(link._pings) <= PINGS_MAX
 
 
+async def test_strangers_who_wait_for_approval_leave_room_for_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replicad.services.membership.admitting.APPROVAL_WAIT_S", 600.0)
+    async with (
+        peer_node(tmp_path / "a", "ann") as ann,
+        peer_node(tmp_path / "b", "bob") as bob,
+        aiohttp.ClientSession() as client,
+        asyncio.TaskGroup() as group,
+    ):
+        strangers = [group.create_task(_ask_to_join(client, ann, f"eve{number}")) for number in range(3 * JOINS_AT_ONCE)]
+        await until(lambda: sum(stranger.done() for stranger in strangers) == 3 * JOINS_AT_ONCE - APPROVALS_AWAITED_MAX, what="the others to be answered")
+        await bob.membership.join(await ann.membership.invite())
+        assert ann.members() == {"ann", "bob"}
+        for stranger in strangers:
+            stranger.cancel()
+
+
+async def _ask_to_join(client: aiohttp.ClientSession, node: PeerNode, name: str) -> int:
+    key = SigningKey.generate()
+    body = make_request(key, Asked(key.id, name, Door(key.id, ("https://e:1",), None), None, None, None, nonce()), None)
+    async with client.post(node.url + JOIN_PATH, data=body, ssl=False) as answer:
+        return answer.status
+
+
 async def test_requests_to_join_by_nodes_without_number_fill_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("replicad.services.membership.admitting.APPROVAL_WAIT_S", 0.0)
     async with peer_node(tmp_path / "a", "ann") as ann, aiohttp.ClientSession() as client:
         for number in range(70):
-            key = SigningKey.generate()
-            body = make_request(key, Asked(key.id, f"eve{number}", Door(key.id, ("https://e:1",), None), None, None, None, nonce()), None)
-            async with client.post(ann.url + JOIN_PATH, data=body, ssl=False) as answer:
-                assert answer.status == 200
+            assert await _ask_to_join(client, ann, f"eve{number}") == 200
         assert len(await ann.membership.pending()) == 64
         for bad in (b"\x94\xc4\x00\xc4\x40" + bytes(64) + b"\xc4\x00" + b"\x91" * 20_000, b"", bytes(100)):
             async with client.post(ann.url + JOIN_PATH, data=bad, ssl=False) as answer:

@@ -156,6 +156,13 @@ class Audit:
         self.frontiers = {share: replica.chains.frontier_hash(share) for share in ["", *self.shares]}
         self.registers = self._resolved()
         self.winners = {name: self.records[found.winner] for name, found in self.registers.items() if found.winner}
+        self.files = [
+            (share, stage, self.records[record])
+            for (share, _, stage), found in self.registers.items()
+            if found.winner
+            for record in (found.winner, *found.siblings)
+        ]
+        """Share and stage of every live entry."""
 
     def _resolved(self) -> dict[tuple[str, str, str], Any]:
         named: dict[Name, list[Record]] = defaultdict(list)
@@ -188,7 +195,7 @@ class Audit:
 
     def wanted(self) -> dict[tuple[Digest, Digest, int], Stamp]:
         found: dict[tuple[Digest, Digest, int], Stamp] = {}
-        for (share, _, stage), record in self.winners.items():
+        for share, stage, record in self.files:
             body = record.body
             assert isinstance(body, Entry)
             if stage in self.carried.get(share, ()) and body.content not in self.held and body.content not in self.taken_down:
@@ -259,8 +266,8 @@ async def _check_contents(catalog: Catalog, truth: Audit) -> None:
         assert await catalog.is_wanted(content) == any(content == name[0] for name in wanted)
     for share in truth.shares:
         missing = await catalog.missing(share)
-        winners = [record for (of, _, stage), record in truth.winners.items() if of == share and stage in truth.carried.get(share, ())]
-        lacked = [record for record in winners if record.body.content not in {*truth.held, *truth.taken_down}]  # type: ignore[union-attr]
+        files = [record for of, stage, record in truth.files if of == share and stage in truth.carried.get(share, ())]
+        lacked = [record for record in files if record.body.content not in {*truth.held, *truth.taken_down}]  # type: ignore[union-attr]
         assert missing.count == len({record.body.content for record in lacked})  # type: ignore[union-attr]
         assert missing.oldest == min((record.header.hlc for record in lacked), default=None)
         assert set(missing.newest) == {record.body.content for record in lacked}  # type: ignore[union-attr]

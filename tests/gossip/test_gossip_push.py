@@ -86,7 +86,7 @@ def test_when_the_way_by_which_news_came_breaks_the_others_tell_again(dice: rand
     net.run(2)
     for _ in range(5):
         author.publish("munki")
-        net.run(1)
+        net.run(0.3)
     net.cost = Cost()
     author.publish("munki")
     net.run(1)
@@ -166,3 +166,22 @@ def test_what_push_lost_is_noticed_by_the_next_head(dice: random.Random) -> None
     net.spy = lambda _sender, _to, message: not (isinstance(message, Records) and message.pull == 0)
     one.publish("munki", 3)
     assert net.run(20, until=lambda: two.frontier() == one.frontier()) < 2
+
+
+@pytest.mark.parametrize(("away", "relayed"), [(0, 0), (1, 2)], ids=["full mesh", "somebody is not linked"])
+def test_beyond_a_full_mesh_single_news_is_told_also_to_who_declined_it(dice: random.Random, away: int, relayed: int) -> None:
+    """The first record after a pause takes every way, what follows in a burst only the tree; where everybody has a link with the author nobody relays."""
+    net = Network(dice)
+    one, two, three, *_ = net.found(["one", "two", "three", *[f"away{number}" for number in range(away)]])
+    net.mesh([one, two, three])
+    one.publish("munki")
+    net.run(5)
+    told: list[bool] = []
+    net.spy = lambda sender, _to, message: told.append(sender is not one) or True if isinstance(message, Records) else True
+    one.publish("munki", 3)
+    net.run(0.5)
+    assert sum(told) == relayed
+    told.clear()
+    one.publish("munki")
+    net.run(0.5)
+    assert told == [False, False]

@@ -82,7 +82,8 @@ async def test_nobody_renews_the_grant_of_a_node_that_is_gone(tmp_path: Path) ->
             await bob.membership.join(await ann.membership.invite(life_s=3600))
             await all_linked(ann, bob)
         await until(lambda: not ann.linked(bob), what="the link to end")
-        ann.standing.forget(bob.id)
+        if ann.standing.head(bob.id) is not None:
+            ann.standing.forget(bob.id, "")
         given = end(ann, bob)
         ann.clock.ahead_ms = 3_500_000
         await ann.membership.renew()
@@ -190,6 +191,7 @@ async def test_any_other_node_needs_a_token_that_replaces_it(tmp_path: Path) -> 
             await bob.publish_and_wait("munki", "pkgs/before", ann)
             with pytest.raises(NotAllowedError):
                 await bob.membership.rotate(None)
+            assert not next_key_path(tmp_path / "b" / "node.key").exists()
             with pytest.raises(ConflictError):
                 await bob.membership.rotate(await ann.membership.invite(role="publisher"))
             token = await ann.membership.invite(replaces=bob.id)

@@ -146,7 +146,7 @@ async def test_a_node_whose_clock_all_others_contradict_publishes_nothing_until_
 
         await asyncio.to_thread(wait_for, refuses, what="the difference to be noticed")
         refused = await asyncio.to_thread(ams.cli, "publish", str(tmp_path / "a.pkg"), "--share", "munki", code=9)
-        assert "400 s apart" in refused.err or "399 s apart" in refused.err, refused.err
+        assert " s apart: it signs nothing" in refused.err, refused.err
         await asyncio.to_thread(ams.cli, "peer", "remove", "liar")
         await asyncio.to_thread(wait_for, lambda: not refuses(), what="the liar to be forgotten")
         await asyncio.to_thread(ams.cli, "publish", str(tmp_path / "a.pkg"), "--share", "munki")

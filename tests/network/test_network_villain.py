@@ -25,9 +25,9 @@ from support.villain import forge, stamp
 from support.waiting import until
 
 pytestmark = [pytest.mark.daemons, pytest.mark.timeout(180)]
-FLOOD = 4_096
-GROWTH_BYTES = 32 << 20
-"""Measured: 13 MiB, of which the records are 3; the rest is what the interpreter and SQLite take for work of any size."""
+FLOOD = 2_048
+GROWTH_BYTES = 24 << 20
+"""Measured with twice as many: 13 MiB, of which the records are 3; the rest is what the interpreter and SQLite take for work of any size."""
 
 
 @asynccontextmanager

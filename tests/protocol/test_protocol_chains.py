@@ -249,6 +249,21 @@ def test_of_a_forked_incarnation_only_the_part_before_the_fork_is_claimed_or_bel
     assert one.id in node.places
 
 
+def test_the_other_side_of_a_fork_shows_although_another_incarnation_continues_ours() -> None:
+    """Found by the simulator: of a machine cloned while it ran, one side ends where the other goes on, and the other is restarted."""
+    world, (one, two) = line(2)
+    world.entry("ann", "b", after=two, incarnation=2)
+    here = node_with(world)
+    other = world.entry("ann", "c", after=one, incarnation=1)
+    there = node_with(world)
+    lines = there.replica.chains.frontier(SHARE)
+    assert [end.incarnation for end in lines[world.id("ann")]] == [1, 2]
+    assert here.replica.chains.unsure(SHARE, lines) == set()
+    assert here.replica.chains.behind(lines, set()) == [world.id("ann")]
+    here.deliver([other])
+    assert here.replica.chains.behind(lines, set()) == []
+
+
 def test_a_frontier_tells_who_is_behind() -> None:
     world, records = line(3)
     world.grant("ann", "bob", "publisher")

@@ -46,7 +46,7 @@ class Relay:
 
     def heal(self) -> None:
         """Accept connections again."""
-        self._open = True
+        self._loop.call_soon_threadsafe(self._heal)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Relay]:
@@ -58,6 +58,9 @@ class Relay:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(START_S)
             self._loop.close()
+
+    def _heal(self) -> None:
+        self._open = True
 
     def _cut(self) -> None:
         self._open = False

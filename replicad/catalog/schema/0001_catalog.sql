@@ -98,7 +98,7 @@ CREATE TABLE carried (
     PRIMARY KEY (share, stage)
 ) STRICT, WITHOUT ROWID;
 
--- One row is a winner in a carried stage whose content this node should hold and does not; content, size and manifest are what that entry says. One content may be wanted by several
+-- One row is a live entry in a carried stage whose content this node should hold and does not; content, size and manifest are what that entry says. One content may be wanted by several
 -- entries (if they name different manifests or sizes, somebody lies, and all are tried): in_share marks one of those in each share and in_all one of all, so that it is counted once. There
 -- is no index by content, which would scatter writes over the whole table while a new node fills up: entry_content finds the records. Written by: supply.
 CREATE TABLE wanted (

@@ -128,7 +128,7 @@ class Exchange:
     def settle(self, now_ms: int, out: list[Effect]) -> None:
         """Where nothing more is to be pulled from a peer: compare again if that helped, or ask for everything if changed lines did not."""
         for node, side in self._sides.items():
-            for share in [share for share in side.waiting if self._pulls.idle(node, share)]:
+            for share in sorted(share for share in side.waiting if self._pulls.idle(node, share)):
                 side.waiting.discard(share)
                 if share not in side.unequal or not self._rights.may_share(node, share):
                     continue

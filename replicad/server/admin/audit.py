@@ -9,7 +9,7 @@ import msgspec
 
 from replicad.errors import InputError
 from replicad.model.ids import NodeId, RecordId, Stamp, from_wire, to_text
-from replicad.model.records import Body, Cut, Entry, Grant, Policy, Record, Tombstone
+from replicad.model.records import Body, Cut, Entry, Grant, Policy, Record, Takedown, Tombstone
 from replicad.server.admin import bodies, nouns
 from replicad.server.admin.routes import Call
 
@@ -59,7 +59,10 @@ def _detail(body: Body) -> str:
         kind = f"{'public' if body.public else 'private'}{', immutable' if body.immutable else ''}, stages {' < '.join(body.stages)}"
         return f"{body.name}: {'removed' if body.removed else kind}"
     if isinstance(body, Entry):
-        return f"{body.content} ({body.size} bytes){f' by {body.publisher}' if body.publisher else ''}"
+        promoted = f" promoted from {body.source}" if body.source else ""
+        return f"{body.content} ({body.size} bytes){promoted}{f' by {body.publisher}' if body.publisher else ''}"
+    if isinstance(body, Takedown):
+        return f"{body.content}: {'lifted' if body.lifted else 'taken down'}{f', {body.reason}' if body.reason else ''}"
     return f"removed{f' by {body.publisher}' if body.publisher else ''}" if isinstance(body, Tombstone) else ""
 
 

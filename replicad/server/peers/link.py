@@ -1,7 +1,7 @@
 """``/peer/v1/link``: the answering side of a link. ``/peer/v1/ping``: the proof that this door can be reached.
 
-Whoever connects is unknown until the handshake is done: it has ``HANDSHAKE_TIMEOUT_S``, a small first frame, and at most ``HANDSHAKES_MAX`` are under way at once. Failures are logged once a
-minute per address.
+Whoever connects is unknown until the handshake is done: it has ``HANDSHAKE_TIMEOUT_S``, a small first frame, and at most ``HANDSHAKES_MAX`` are under way at once; one more ends the oldest, so that
+strangers who never finish keep no member out. Failures are logged once a minute per address.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from replicad import __version__
 from replicad.errors import PeerError, UnreachableError
 from replicad.net.dialer import LINK_PATH, PING_PATH, SOCKET_FRAME_BYTES_MAX, PingBody, WebSocketFrames
 from replicad.net.establish import accept_link
+from replicad.net.tls import abort
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class LinkDoor:
         self._table = table
         self._identity = identity
         self._config = config
-        self._shaking: set[web.WebSocketResponse] = set()
+        self._shaking: dict[web.WebSocketResponse, web.Request] = {}
 
     def routes(self) -> list[web.RouteDef]:
         """What to mount."""
@@ -48,9 +49,11 @@ class LinkDoor:
         """Upgrade, shake hands, serve the link until it ends."""
         if len(self._shaking) >= HANDSHAKES_MAX:
             log.seldom("handshakes", "too many handshakes at once", at_once=HANDSHAKES_MAX)
-            return web.Response(status=503, headers={"Retry-After": "5", "Connection": "close"})
+            oldest = self._shaking.pop(next(iter(self._shaking)))
+            if oldest.transport is not None:
+                abort(oldest.transport)
         websocket = web.WebSocketResponse(max_msg_size=SOCKET_FRAME_BYTES_MAX, compress=False, timeout=_CLOSE_TIMEOUT_S)
-        self._shaking.add(websocket)
+        self._shaking[websocket] = request
         try:
             await websocket.prepare(request)
             link = await accept_link(WebSocketFrames(websocket), self._identity(), is_member=self._table.may_link, config=self._config)
@@ -58,7 +61,7 @@ class LinkDoor:
             log.seldom((request.remote, error.error_code), "handshake failed", address=request.remote, code=error.error_code, reason=error.message)
             return websocket
         finally:
-            self._shaking.discard(websocket)
+            self._shaking.pop(websocket, None)
         await self._table.run(link)
         return websocket
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from replicad.catalog import Catalog
+    from replicad.model.entries import Wanted
     from replicad.model.events import Event as HubEvent
     from replicad.model.ids import Digest, NodeId
     from replicad.net.link import Link
@@ -51,6 +52,8 @@ WANTED_MAX = 10_000
 REFRESH_S = 0.2
 """What is wanted is read again at most so often: a publication of thousands of files commits in many steps."""
 CUT_REFRESH_S = 5.0
+CUT_REFRESH_S_MAX = 60.0
+"""While more is wanted than is looked at, it is looked at again so often; and more and more seldom if it stays the same, because then nobody has it: 10,000 rows are 50 ms."""
 OUTBOX_MAX = 50_000
 
 
@@ -199,16 +202,19 @@ class Fetch:
                 self.provider.lost(event.content)
 
     async def _refresh_forever(self) -> None:
-        cut = False
+        pause_s: float | None = None
+        before: list[Wanted] = []
         while True:
             try:
-                async with asyncio.timeout(CUT_REFRESH_S if cut else None):
+                async with asyncio.timeout(pause_s):
                     await self._refresh.wait()
             except TimeoutError:
                 pass
             self._refresh.clear()
             wanted = await self._catalog.wanted(WANTED_MAX)
             cut = len(wanted) == WANTED_MAX
+            pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and wanted == before else CUT_REFRESH_S if cut else None
+            before = wanted
             self._tell(Wants(tuple(wanted), cut))
             if not wanted:
                 self._buffers.clear()

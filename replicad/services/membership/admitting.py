@@ -33,6 +33,8 @@ APPROVAL_WAIT_S = 8.0
 """A request without token is held for so long before it is answered "pending": whoever repeats it hears of the approval at once."""
 GRANT_WAIT_S = 15.0
 RELAY_TIMEOUT_S = 15.0
+APPROVALS_AWAITED_MAX = 8
+"""Requests without token that are held at once; half of what the door takes, so that strangers leave room for whoever has a token. More are answered "pending" at once."""
 RELAYS_MAX = 64
 
 
@@ -68,6 +70,7 @@ class Admitting:
         self._local = local
         self._relays: dict[int, tuple[NodeId, asyncio.Future[Relayed]]] = {}
         self._relay_number = 0
+        self._approvals_awaited = 0
         self._admitting = asyncio.Lock()
         local.links.route(Relay, self._relay_asked)
         local.links.route(Relayed, self._relay_told)
@@ -223,8 +226,13 @@ class Admitting:
             return await self._welcome(body, asked)
         await local.catalog.add_pending(asked.node, msgspec.json.encode(PendingBody(asked.name, asked.door.urls)), local.clock_ms())
         log.seldom(("pending", asked.node), "a node asks to join", peer=asked.node.short, name=asked.name)
-        if await self._until_member(asked.node, APPROVAL_WAIT_S):
-            return await self._welcome(body, asked)
+        if self._approvals_awaited < APPROVALS_AWAITED_MAX:
+            self._approvals_awaited += 1
+            try:
+                if await self._until_member(asked.node, APPROVAL_WAIT_S):
+                    return await self._welcome(body, asked)
+            finally:
+                self._approvals_awaited -= 1
         return joining.make_answer(local.key, Answer(local.own, local.catalog.network, pending=True, records=(), heads=(), doors=()), body)
 
     # -- answers ------------------------------------------------------------------------------------------------------------------------------------

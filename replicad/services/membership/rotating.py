@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from replicad.model.ids import NodeId
+    from replicad.protocol.joining import Token
     from replicad.services.membership.local import Local
 
 log = get(__name__)
@@ -66,21 +67,27 @@ class Rotating:
         async with self._rotating:
             place = next_key_path(self._local.node_key)
             key = _load(place)
-            if key is None:
-                place.unlink(missing_ok=True)
-                key = SigningKey.generate()
-                key.save(place)
-            if not _is_decided(self._local.members(), self._local.own, key.id):
-                await (self._by_itself(key) if text is None else self._with_token(key, text))
+            if key is None or not _is_decided(self._local.members(), self._local.own, key.id):
+                token = self._checked(text)
+                key = key or _make(place)
+                await (self._by_itself(key) if token is None else self._with_token(key, token))
             keys.take_over(place, self._local.node_key)
             log.info("this node has a new key", node=key.id.short, former=self._local.own.short)
             return key.id
 
+    def _checked(self, text: str | None) -> Token | None:
+        """What can be refused before anything is made."""
+        if text is None:
+            hint = "on an admin's node: replicad peer invite --replace NODE; then here: replicad key rotate TOKEN"
+            self._local.check_admin("replace its own key without a token", hint=hint)
+            return None
+        token = joining.read_token(text)
+        if token.network != self._local.catalog.network:
+            raise ConflictError("this token is of another network", code="other-network")
+        return token
+
     async def _by_itself(self, key: SigningKey) -> None:
         local = self._local
-        local.check_admin(
-            "replace its own key without a token", hint="on an admin's node: replicad peer invite --replace NODE; then here: replicad key rotate TOKEN"
-        )
         member = local.member(local.own)
         if key.id not in local.members():
             await local.author([changes.of_member(member).grant(key.id, member.name, at=local.now())])
@@ -91,11 +98,8 @@ class Rotating:
         )
         await local.cut(local.own, reason="rotate")
 
-    async def _with_token(self, key: SigningKey, text: str) -> None:
+    async def _with_token(self, key: SigningKey, token: Token) -> None:
         local = self._local
-        token = joining.read_token(text)
-        if token.network != local.catalog.network:
-            raise ConflictError("this token is of another network", code="other-network")
         own, admin = local.member(local.own), token.members[0].node
         shares = [NETWORK_SHARE, *filter(own.has_share, local.catalog.replica.trust.shares())]
         await self._until(
@@ -133,3 +137,10 @@ def _load(place: Path) -> SigningKey | None:
         return SigningKey.load(place)
     except ConfigurationError:
         return None
+
+
+def _make(place: Path) -> SigningKey:
+    place.unlink(missing_ok=True)
+    key = SigningKey.generate()
+    key.save(place)
+    return key
