@@ -13,7 +13,7 @@ from replicad.crypto.keys import SigningKey
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest
-from replicad.model.records import Cut, Entry, Grant, Role
+from replicad.model.records import Entry, Grant, Role
 from replicad.services import curation as curation_module
 from replicad.services.fetch.rights import Rights
 from support.storing import manifest_of
@@ -103,8 +103,8 @@ async def test_a_promotion_in_an_immutable_share_replaces_nothing(tmp_path: Path
 async def test_who_may_write_at_one_stage_only_promotes_nothing(tmp_path: Path) -> None:
     async with running_node(tmp_path) as node:
         await put(node, "a", V1, stage="dev")
-        ends = await node.catalog.cut_ends(NODE.id)
-        await node.catalog.author_as(NETWORK, [Cut(NODE.id, ends, "change"), Grant(NODE.id, "ann", Role.PUBLISHER, stages=("prod",))])
+        narrower = Grant(NODE.id, "ann", Role.PUBLISHER, stages=("prod",))
+        await node.catalog.author_cut(NODE.id, reason="change", then=[narrower], key=NETWORK)
         with pytest.raises(NotAllowedError, match="at stage prod from dev"):
             await node.curation.promote("munki", "a", to="prod")
         for dry_run in (True, False):

@@ -191,7 +191,7 @@ class HistoryQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """GET /shares/{share}/history/{path}. ``after`` is the ``next`` of the page before."""
 
     after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS_MAX
+    limit: Annotated[int, Meta(ge=1, le=ANSWER_ITEMS)] = ANSWER_ITEMS
 
 
 class TakeDown(Struct, frozen=True, forbid_unknown_fields=True):
