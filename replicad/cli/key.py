@@ -12,7 +12,7 @@ from msgspec import Struct
 from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
 from replicad.crypto.keys import SigningKey
-from replicad.errors import NotFoundError, ReplicadError, UnreachableError
+from replicad.errors import ConfigurationError, NotAllowedError, NotFoundError, ReplicadError, UnreachableError
 from replicad.server.admin import bodies, nouns
 
 TOKEN_CHARS_MAX = 8192
@@ -70,7 +70,11 @@ def export(invocation: Invocation, *, file: Path, move: bool, yes: bool) -> None
     if not place.exists():
         raise NotFoundError("the network's key is not on this node", hint="it lies where the network was founded, or wherever it was exported to")
     found = SigningKey.load(place)
-    found.save(file)
+    try:
+        found.save(file)
+    except ConfigurationError as error:  # the file is the caller's, not the node's
+        kind = NotAllowedError if isinstance(error.__cause__, PermissionError) else ReplicadError
+        raise kind(error.message, code="unwritable") from error
     if SigningKey.load(file).id != found.id:
         raise ReplicadError(f"{file} does not hold what was written to it; the key is still on this node")
     if move:

@@ -54,6 +54,7 @@ def _rights(wording: str) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
+NODE = click.argument("node", metavar="NODE", callback=values.named)
 NETWORK_KEY = click.option(
     "--network-key",
     type=click.Path(path_type=Path, allow_dash=True),
@@ -219,7 +220,7 @@ def render_detail(answer: nouns.PeerDetail) -> str:
 
 
 @peer.command()
-@click.argument("node", metavar="NODE")
+@NODE
 @pass_invocation
 def show(invocation: Invocation, *, node: str) -> None:
     """Show one member: its rights, its link, how far it is, and what it is blamed for."""
@@ -228,7 +229,7 @@ def show(invocation: Invocation, *, node: str) -> None:
 
 
 @peer.command(name="set")
-@click.argument("node", metavar="NODE")
+@NODE
 @_rights("'*': all")
 @NETWORK_KEY
 @pass_invocation
@@ -243,7 +244,7 @@ def set_(invocation: Invocation, /, *, node: str, network_key: Path | None, **ri
 
 
 @peer.command()
-@click.argument("node", metavar="NODE")
+@NODE
 @_rights("none: all")
 @NETWORK_KEY
 @pass_invocation
@@ -255,7 +256,7 @@ def approve(invocation: Invocation, /, *, node: str, network_key: Path | None, *
 
 
 @peer.command()
-@click.argument("node", metavar="NODE")
+@NODE
 @click.option("--dry-run", is_flag=True, help="Only say who would be removed.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @pass_invocation
@@ -272,7 +273,7 @@ def remove(invocation: Invocation, *, node: str, dry_run: bool, yes: bool) -> No
 
 
 @peer.command()
-@click.argument("node", metavar="NODE")
+@NODE
 @click.option("--from", "since", callback=values.moment, metavar="TIME", help="When the key was stolen, as 2026-11-12T14:03 or with a zone [now].")
 @click.option("--dry-run", is_flag=True, help="Only say what would become void.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -293,7 +294,7 @@ def revoke(invocation: Invocation, *, node: str, since: datetime | None, dry_run
 
 
 @peer.command()
-@click.argument("node", metavar="NODE")
+@NODE
 @pass_invocation
 def check(invocation: Invocation, *, node: str) -> int:
     """Try to reach a member step by step; exits 5 if a step fails."""

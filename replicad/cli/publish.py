@@ -20,7 +20,7 @@ from replicad.cli.progress import Progress
 from replicad.cli.scan import Source, identity, scan
 from replicad.cli.share import only_share
 from replicad.cli.upload import changed, opened, told_of, upload
-from replicad.cli.wait import wait_for
+from replicad.cli.wait import check_nodes, wait_for
 from replicad.server.admin import bodies, nouns
 
 LINES_MAX = 20
@@ -124,6 +124,8 @@ def publish(
     sources = scan(given, target)
     client = invocation.client()
     share = only_share(client, named_share)
+    if wait_nodes is not None:
+        check_nodes(client, share=share, stage=stage, nodes=wait_nodes)
     answer = publish_sources(client, out, sources, share=share, stage=stage, dry_run=dry_run)
     elapsed_s = time.monotonic() - started
     text = render(answer, elapsed_s, dry_run=dry_run, every_line=out.verbose)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import msgspec
 
-from replicad.cli import output
+from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
 from replicad.cli.output import moment
@@ -36,7 +36,7 @@ def _facts(one: nouns.Share) -> str:
 
 
 @share.command()
-@click.argument("name")
+@click.argument("name", callback=values.named)
 @click.option("--public/--private", default=False, help="Whether anybody may download from it [private: clients get 404].")
 @click.option("--immutable", is_flag=True, help="A published file can never be replaced, only deleted. Cannot be changed later.")
 @click.option("--stages", metavar="LIST", help="From lowest to highest, for example dev,test,prod (the default). Publishing means the last one.")
@@ -63,7 +63,7 @@ def list_(invocation: Invocation) -> None:
 
 
 @share.command()
-@click.argument("name")
+@click.argument("name", callback=values.named)
 @pass_invocation
 def show(invocation: Invocation, *, name: str) -> None:
     """Show one share."""
@@ -72,7 +72,7 @@ def show(invocation: Invocation, *, name: str) -> None:
 
 
 @share.command(name="set")
-@click.argument("name")
+@click.argument("name", callback=values.named)
 @click.option("--public/--private", default=None, help="Whether anybody may download from it.")
 @click.option("--stages", metavar="LIST", help="From lowest to highest. A stage that still has files cannot be left out.")
 @pass_invocation

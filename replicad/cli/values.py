@@ -42,6 +42,13 @@ def moment(_context: click.Context, _parameter: click.Parameter, value: str | No
         raise click.BadParameter(f"{value!r} is not a time; write for example 2026-11-12T14:03 or 2026-11-12T14:03:00+01:00") from None
 
 
+def named(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """A name that says something."""
+    if not value.strip():
+        raise click.BadParameter("it is empty; write a name")
+    return value
+
+
 def nodes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     """``all``, a number of nodes, or a percentage of those that want it."""
     if value is not None and not _NODES.fullmatch(value):

@@ -46,6 +46,11 @@ def wait_for(client: Client, out: Output, *, share: str, entries: Sequence[bodie
     return answer, {"done": 0, "linked": EXIT_PARTLY}.get(answer.state, EXIT_TIMED_OUT)
 
 
+def check_nodes(client: Client, *, share: str, stage: str | None, nodes: str) -> None:
+    """Before anything is published: InputError if more nodes would be waited for than can ever hold it."""
+    client.ask("POST", path_of("wait"), answer=nouns.Waited, body=bodies.Wait(share=share, entries=[], stage=stage, nodes=nodes, timeout_s=0.0))
+
+
 def summary(answer: nouns.Waited, elapsed_s: float) -> str:
     """``replicated to 6 of 7 nodes in 38 s   (nyc2 is offline and will catch up)``."""
     behind = [clean(node.name) for node in answer.nodes if node.files < node.files_wanted]

@@ -6,6 +6,7 @@ message of a real key that stands before it; in the worst case a message names t
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def read(name: str, encoded: bytes) -> Document:
     """The document in these bytes, or ConfigurationError naming the line where TOML's grammar is broken."""
     if len(encoded) > DOCUMENT_BYTES_MAX:
         raise ConfigurationError(f"{name}: too long for a configuration (at most {DOCUMENT_BYTES_MAX} bytes)")
+    encoded = encoded.removeprefix(codecs.BOM_UTF8)  # some editors write it; TOML has no place for it
     try:
         text = encoded.decode()
     except UnicodeDecodeError as error:

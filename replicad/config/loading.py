@@ -183,7 +183,7 @@ def _value(key: Key, given: _Given | None, document: str, problems: list[str]) -
 
 def _unknown_section(section: str, table: object) -> str:
     if isinstance(table, dict):
-        return f"unknown section [{section}]{suggestion(section, list(SECTIONS))}"
+        return f"unknown section [{section}]{suggestion(section, list(SECTIONS)) or '; there are ' + ', '.join(SECTIONS)}"
     homes = [known for known, names in _NAMES.items() if section in names]
     return f'key "{section}" stands outside any section' + (f"; it belongs below [{homes[0]}]" if homes else "")
 
@@ -193,7 +193,7 @@ def _unknown_key(section: str, name: str) -> str:
     homes = [known for known, names in _NAMES.items() if name in names]
     if not close and homes:
         close = f"; it belongs in [{homes[0]}]"
-    return f'unknown key "{name}" in [{section}]{close}'
+    return f'unknown key "{name}" in [{section}]{close or "; it knows " + ", ".join(_NAMES[section])}'
 
 
 def _tls(value: Any, base: Path) -> Literal["auto", "off"] | tuple[Path, Path]:

@@ -75,7 +75,7 @@ class SigningKey:
         except FileExistsError:
             raise ConflictError(f"{path}: a key exists already and is never overwritten") from None
         except OSError as error:
-            raise ConfigurationError(f"{path}: the key cannot be written: {error.strerror}") from None
+            raise ConfigurationError(f"{path}: the key cannot be written: {error.strerror}") from error
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(_LABEL + bytes(self._key).hex().encode() + b"\n")
@@ -84,7 +84,7 @@ class SigningKey:
             _sync_directory(path.parent)
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise ConfigurationError(f"{path}: the key cannot be written: {error.strerror}") from None
+            raise ConfigurationError(f"{path}: the key cannot be written: {error.strerror}") from error
 
     def sign(self, message: bytes) -> bytes:
         """The 64 bytes of Ed25519 (RFC 8032, deterministic). About 20 microseconds."""

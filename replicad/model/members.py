@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from replicad.errors import InputError
 from replicad.model.ids import NodeId, Stamp
 from replicad.model.records import Role
 
@@ -50,3 +51,9 @@ class Share:
     immutable: bool
     stages: tuple[str, ...]
     created: Stamp
+
+    def stage(self, named: str | None) -> str:
+        """That stage, None: the last. InputError lists those that there are."""
+        if named is not None and named not in self.stages:
+            raise InputError(f"share {self.name} has no stage {named!r}; it has {', '.join(self.stages)}", code="no-such-stage")
+        return self.stages[-1] if named is None else named

@@ -62,7 +62,7 @@ class Curation:
         already, only the source is ended.
         """
         found, key = self._share(share), paths.key(paths.check(path))
-        below = found.stages[: found.stages.index(_stage(found, to))]
+        below = found.stages[: found.stages.index(found.stage(to))]
         if source is not None and source not in below:
             raise InputError(f"from: a stage below {to} expected ({', '.join(below) or 'there is none'}), got {source!r}", code="no-such-stage")
         async with self._turn(share):
@@ -95,7 +95,7 @@ class Curation:
         """
         found = self._share(share)
         if stage is not None:
-            _stage(found, stage)
+            found.stage(stage)
         keys = {paths.key(paths.check(path)): path for path in given}
         async with self._turn(share):
             doomed = await self._below(share, keys, stage)
@@ -114,7 +114,7 @@ class Curation:
         NotFoundError if nothing was removed; ConflictError if there is a file now, or one in the way.
         """
         found, key = self._share(share), paths.key(paths.check(path))
-        stages = found.stages if stage is None else (_stage(found, stage),)
+        stages = found.stages if stage is None else (found.stage(stage),)
         async with self._turn(share):
             standings = await self._standings(share, key, stages)
             for name, standing in standings.items():
@@ -144,7 +144,7 @@ class Curation:
                 f"the share {share} is immutable: a file of it never changes", hint="publish the older content under a new name", code="immutable"
             )
         async with self._turn(share):
-            standings = await self._standings(share, key, found.stages if stage is None else (_stage(found, stage),))
+            standings = await self._standings(share, key, found.stages if stage is None else (found.stage(stage),))
             current = _only(share, path, standings)
             history = await self._catalog.history(share, key)
             older = _previous(history, current) if to is None else pick(history, to, f"{share}/{path}")
@@ -286,12 +286,6 @@ def _versions(history: Sequence[Revision]) -> list[Revision]:
 def _after_all(history: Sequence[Revision], stage: str) -> int:
     """The earliest Last-Modified at that stage with which nobody takes what comes now for what stood there before."""
     return max((one.entry.modified + 1 for one in _versions(history) if one.entry.stage == stage), default=0)
-
-
-def _stage(share: Share, stage: str) -> str:
-    if stage not in share.stages:
-        raise InputError(f"share {share.name} has no stage {stage!r}; it has {', '.join(share.stages)}", code="no-such-stage")
-    return stage
 
 
 def _check_room(share: str, path: str, standing: Standing) -> None:

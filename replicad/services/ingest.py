@@ -88,7 +88,7 @@ class Ingest:
     async def publish(self, share: str, items: Sequence[Item], *, stage: str | None = None, publisher: str = "", dry_run: bool = False) -> list[Published]:
         """Name contents in a share at one stage (None: its last), all of them or none; the answers are in the order of ``items``.
 
-        The same content under the same path is "unchanged" and makes no record. A dry run checks everything except that the contents are here, and signs nothing. Raises InputError (paths, doubles, stage,
+        The same content under the same path is "unchanged" and makes no record. A dry run checks everything except that the contents are here - instead, that there is room for them (NoSpaceError) - and signs nothing. Raises InputError (paths, doubles, stage,
         bounds), NotFoundError (share; content that was not received), NotAllowedError (this node's grants), ConflictError (immutable share; a file where a directory would have to be, or the reverse).
         """
         where = self._where(share, stage)
@@ -114,9 +114,7 @@ class Ingest:
         found = self._catalog.replica.trust.shares().get(share)
         if found is None:
             raise NotFoundError(f"there is no share {share!r}", hint="replicad share list", code="no-such-share")
-        if stage is not None and stage not in found.stages:
-            raise InputError(f"share {share} has no stage {stage!r}; it has {', '.join(found.stages)}", code="no-such-stage")
-        return _Where(found, found.stages[-1] if stage is None else stage)
+        return _Where(found, found.stage(stage))
 
     def _check_rights(self, where: _Where, items: Sequence[Item], keys: Sequence[str]) -> None:
         replica = self._catalog.replica
@@ -133,7 +131,9 @@ class Ingest:
         """Content to (size, manifest id). In a dry run contents that are not here have the announced size and no manifest."""
         found = await self._catalog.held_facts([item.content for item in items])
         if dry_run:
-            return {item.content: (item.size or 0, item.content) for item in items} | found
+            announced = {item.content: (item.size or 0, item.content) for item in items}
+            self._store.check_room(sum(size for content, (size, _) in announced.items() if content not in found))
+            return announced | found
         _refuse(
             NotFoundError(f"the content of {item.path} ({item.content}) is not on this node: upload it first", code="no-such-content")
             for item in items

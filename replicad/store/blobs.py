@@ -230,6 +230,10 @@ class BlobStore:
         """What may still be stored: reserve and quota respected. One statvfs."""
         return self._space.free_bytes()
 
+    def check_room(self, size: int) -> None:
+        """NoSpaceError unless that many bytes may be stored now."""
+        self._space.check(size)
+
     def room_for(self, size: int) -> bool:
         """Whether that many bytes may be stored now."""
         return size <= self.free_bytes()

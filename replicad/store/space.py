@@ -51,17 +51,21 @@ class Space:
             free = min(free, self._config.quota_bytes - self._used_bytes)
         return max(free, 0)
 
+    def check(self, length: int) -> None:
+        """NoSpaceError when ``length`` more bytes would touch the reserve or the quota."""
+        free = self.free_bytes()
+        if length > free:
+            raise NoSpaceError(
+                f"no room for {length} bytes: {free} bytes may be used (reserve and quota respected)",
+                hint="free space, or change reserve and quota in [storage]",
+            )
+
     def allocate(self, fd: int, offset: int, length: int) -> None:
         """Claim and preallocate ``length`` bytes of the file at ``offset``; NoSpaceError when the reserve or the quota would be touched."""
         if length == 0:
             return
         with self._lock:
-            free = self.free_bytes()
-            if length > free:
-                raise NoSpaceError(
-                    f"no room for {length} bytes: {free} bytes may be used (reserve and quota respected)",
-                    hint="free space, or change reserve and quota in [storage]",
-                )
+            self.check(length)
             with storage_errors(f"reserving {length} bytes in {self._root}"):
                 self._disk.allocate(fd, offset, length)
             self._used_bytes += length

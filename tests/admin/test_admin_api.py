@@ -26,14 +26,14 @@ async def test_a_problem_is_a_document_with_code_and_hint(door: Door) -> None:
     assert reply.json["code"] == "no-such-share"
     assert reply.json["status"] == 404
     assert "jamf, munki" in reply.json["detail"]
-    assert reply.json["hint"] == "replicad share create none"
+    assert reply.json["hint"] == "replicad share list"
 
 
 @pytest.mark.parametrize(
     ("method", "path", "body", "named"),
     [
         ("POST", "/shares", {"name": "x", "colour": "red"}, "colour"),
-        ("POST", "/shares", {"name": 3}, "$.name"),
+        ("POST", "/shares", {"name": 3}, "name: expected `str`, got `int`"),
         ("POST", "/shares", {}, "name"),
         ("POST", "/shares", {"name": "Not A Share"}, "share name"),
         ("POST", "/shares", {"name": "x", "stages": ["a", "a"]}, "stages"),
@@ -41,7 +41,7 @@ async def test_a_problem_is_a_document_with_code_and_hint(door: Door) -> None:
         ("POST", "/shares", b"{", "request body"),
         ("POST", "/shares", b"\xff\xfe", "request body"),
         ("GET", "/entries?limit=0", None, "limit"),
-        ("GET", "/entries?limit=5001", None, "limit"),
+        ("GET", "/entries?limit=5001", None, "limit: expected `int` <= 5000"),
         ("GET", "/entries?colour=red", None, "colour"),
         ("GET", "/entries?limit=1&limit=2", None, "twice"),
         ("GET", "/entries?after=nonsense", None, "after"),
@@ -55,8 +55,9 @@ async def test_a_problem_is_a_document_with_code_and_hint(door: Door) -> None:
         ("POST", "/wait", {"share": "munki", "entries": [{"path": "a"}], "nodes": "0"}, "nodes"),
         ("POST", "/wait", {"share": "munki", "entries": [{"path": "a"}], "timeout_s": 11}, "timeout_s"),
         ("POST", "/invites", {"role": "king"}, "role"),
-        ("POST", "/invites", {"expires_s": 86401}, "expires_s"),
-        ("POST", "/invites", {"site": "two\nlines"}, "$.site"),
+        ("POST", "/invites", {"expires_s": 86401}, "expires_s: expected `int` <= 86400"),
+        ("POST", "/invites", {"shares": ["munki", ""]}, "shares[1]: expected `str` of length >= 1"),
+        ("POST", "/wait", {"share": "munki", "entries": [], "stage": "none"}, "dev, test, prod"),
         ("POST", "/members/join", {}, "token"),
     ],
 )
@@ -137,6 +138,13 @@ async def test_a_dry_run_publishes_nothing(door: Door) -> None:
     reply = await door.ask("POST", "/shares/munki/entries", {"entries": [entry], "dry_run": True})
     assert [one["state"] for one in reply.json["published"]] == ["new"]
     assert (await door.ask("GET", "/entries")).json["entries"] == []
+
+
+async def test_a_dry_run_says_that_there_is_no_room(door: Door) -> None:
+    entries = [{"path": f"{number}.pkg", "sha256": hashlib.sha256(bytes([number])).hexdigest(), "size": 1 << 61} for number in range(2)]
+    reply = await door.ask("POST", "/shares/munki/entries", {"entries": entries, "dry_run": True})
+    assert (reply.status, reply.json["code"]) == (507, "no-space")
+    assert f"no room for {1 << 62} bytes" in reply.json["detail"]
 
 
 async def test_an_immutable_share_keeps_its_files(door: Door) -> None:

@@ -254,6 +254,17 @@ async def test_listings_of_several_pages_are_whole(door: Door, terminal: Termina
     assert (await terminal.json("matrix", "--incomplete"))["rows"] == []
 
 
+async def test_waiting_for_more_nodes_than_there_are_publishes_nothing(door: Door, terminal: Terminal, repository: Path) -> None:
+    await door.admit("nyc2")
+    await door.admit("dev1", stages=("dev",))
+    for options, wanting in (((), 2), (("--stage", "dev"), 3), (("--dry-run",), 2)):
+        code, error = await terminal.error("publish", str(repository), "--share", "munki", "--wait", "9", *options)
+        assert (code, error["message"]) == (2, f"nodes: 9 nodes can never hold it, {wanting} want it")
+    assert (await terminal.json("ls"))["entries"] == []
+    assert door.services.store.used_bytes == 0
+    assert (await terminal.run("publish", str(repository / "a.pkg"), "--share", "munki", "--wait", "2", "--timeout", "0s"))[0] == 8
+
+
 async def test_waiting_ends_with_3_or_8(door: Door, terminal: Terminal, repository: Path) -> None:
     await door.admit("nyc2")
     code, _, err = await terminal.run("publish", str(repository / "a.pkg"), "--share", "munki", "--wait", "all")

@@ -118,6 +118,16 @@ def test_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["network"] is None
 
 
+def test_a_key_is_exported_to_where_nobody_can_write(tmp_path: Path, unprivileged: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert init(tmp_path, "--json") == 0
+    config = ["--config", json.loads(capsys.readouterr().out)["config"]]
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    for place, code, reason in ((tmp_path / "none" / "x", 1, "No such file or directory"), (closed / "x", 6, "Permission denied")):
+        assert main([*config, "key", "export", str(place)]) == code
+        assert f"{place}: the key cannot be written: {reason}" in capsys.readouterr().err
+
+
 def test_an_unreadable_key_is_a_configuration_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(tmp_path) == 0
     (tmp_path / "data" / "node.key").chmod(0o644)

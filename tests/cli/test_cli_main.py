@@ -57,7 +57,10 @@ def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
         ("peer", "add", "https://127.0.0.1:8440"),
         ("peer", "add", "token", "--key", "K"),
         ("peer", "set", "ber1"),
+        ("peer", "show", ""),
+        ("peer", "check", " "),
         ("share", "set", "w"),
+        ("share", "show", ""),
         ("publish",),
         ("publish", "x", "--wait", "0"),
         ("wait", "w/a", "--timeout", "soon"),
@@ -73,6 +76,11 @@ def test_a_command_line_that_cannot_be_understood(arguments: tuple[str, ...], ca
     said = capsys.readouterr()
     assert said.out == ""
     assert "Usage: replicad" in said.err
+
+
+def test_an_empty_name_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["peer", "show", ""]) == 2
+    assert "Invalid value for 'NODE': it is empty" in capsys.readouterr().err
 
 
 def test_usage_errors_as_json(capsys: pytest.CaptureFixture[str]) -> None:

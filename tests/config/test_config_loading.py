@@ -122,6 +122,8 @@ def test_files_for_tls_from_the_environment(load: Load, tmp_path: Path) -> None:
         pytest.param('[storage]\nqota = "5 GiB"', 'replicad.toml:4: unknown key "qota" in [storage]; did you mean "quota"?', id="unknown key"),
         pytest.param('[storag]\nquota = "5 GiB"', 'replicad.toml:3: unknown section [storag]; did you mean "storage"?', id="unknown section"),
         pytest.param('[log]\nquota = "5 GiB"', 'replicad.toml:4: unknown key "quota" in [log]; it belongs in [storage]', id="key of another section"),
+        pytest.param("[log]\nqqqq = 1", 'replicad.toml:4: unknown key "qqqq" in [log]; it knows format, level', id="key like no other"),
+        pytest.param("[qqqq]\nx = 1", "replicad.toml:3: unknown section [qqqq]; there are node, downloads,", id="section like no other"),
         pytest.param('[storage]\nquota = "5 Gib"', None, id="unit in the wrong case"),
         pytest.param('[storage]\nquota = "5"', None, id="size without a unit"),
         pytest.param('[storage]\nquota = "5 GiB extra"', None, id="size with a tail"),
@@ -206,6 +208,15 @@ def test_broken_files_are_named_with_their_line(tmp_path: Path, encoded: bytes, 
     with pytest.raises(ConfigurationError) as caught:
         config.load(path, {})
     assert caught.value.message.removeprefix(f"{tmp_path}/").startswith(place), caught.value.message
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "replicad.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + NAMED.encode())
+    assert config.load(path, {}).origins["node.name"].endswith("replicad.toml:2")
+    path.write_bytes(b"\xef\xbb\xbf[node]\nname = '\xff'\n")
+    with pytest.raises(ConfigurationError, match="toml:2: not UTF-8"):
+        config.load(path, {})
 
 
 def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:

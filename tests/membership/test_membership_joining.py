@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from replicad.errors import ConflictError, InputError, NotAllowedError
-from support.peer_node import admit, all_linked, peer_node
+from replicad.errors import BusyError, ConflictError, InputError, NotAllowedError
+from replicad.net.dialer import JOIN_PATH
+from replicad.protocol import joining
+from replicad.protocol.joining import Asked
+from support.peer_node import PeerNode, admit, all_linked, peer_node
 from support.waiting import until
 
 pytestmark = pytest.mark.sockets
@@ -52,6 +58,75 @@ async def test_a_token_admits_one_key_and_repeating_is_harmless(tmp_path: Path) 
         with pytest.raises((NotAllowedError, ConflictError)):
             await bob.membership.join(token)
         assert ann.members() == {"ann"}
+
+
+async def test_a_node_never_admits_itself_and_a_member_is_not_admitted_twice(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob:
+
+        async def refused(node: PeerNode, asking: Awaitable[object]) -> None:
+            records = ann.hash()
+            with pytest.raises(ConflictError, match="this node is a member of that network already") as caught:
+                await asking
+            assert (caught.value.error_code, node.hash(), ann.hash()) == ("is-member", records, records)
+
+        await refused(ann, ann.membership.join(await ann.membership.invite()))
+        await refused(ann, ann.membership.request(ann.url, ann.id))
+        with pytest.raises(InputError, match="the node itself"):
+            await ann.membership.check(ann.id)
+        await admit(ann, bob, role="mirror")
+        await all_linked(ann, bob)
+        await until(lambda: bob.hash() == ann.hash(), what="bob's grant at bob")
+        await refused(bob, bob.membership.join(await ann.membership.invite(role="admin")))
+
+        # Removed, and nobody may tell bob so: a new token admits him again.
+        await ann.membership.remove(bob.id)
+        await until(lambda: not bob.table.all(), what="no link to a node that was removed")
+        await bob.membership.join(await ann.membership.invite())
+        assert ann.members() == bob.members() == {"ann", "bob"}
+
+
+async def test_an_inviter_refuses_its_own_key(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann:
+        token = joining.read_token(await ann.membership.invite())
+        asked = Asked(ann.id, "ann", token.members[0], token.network, ann.id, token.id, bytes(32))
+        with pytest.raises(ConflictError) as caught:
+            await ann.membership.answer_join(joining.make_request(ann.key, asked, token))
+        assert caught.value.error_code == "is-member"
+
+
+async def test_a_second_joining_is_told_that_one_is_under_way(tmp_path: Path) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    @web.middleware
+    async def slow(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        if request.path == JOIN_PATH:
+            asked.set()
+            await go_on.wait()
+        return await handler(request)
+
+    async with (
+        peer_node(tmp_path / "a", "ann", wrap=lambda app: app.middlewares.append(slow)) as ann,
+        peer_node(tmp_path / "b", "bob") as bob,
+    ):
+        token = await ann.membership.invite()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bob.membership.join(token))
+            await asked.wait()
+            for joining_too in (bob.membership.join(token), bob.membership.request(ann.url, ann.id)):
+                with pytest.raises(BusyError, match="joining a network"):
+                    await joining_too
+            go_on.set()
+        assert bob.members() == {"ann", "bob"}
+
+
+@pytest.mark.parametrize("site", ["two\nlines", "\x1b[2J", "x" * 64])
+async def test_a_site_is_a_printable_label(tmp_path: Path, site: str) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann:
+        expected = "site: at most 63 characters, all of them printable"
+        with pytest.raises(InputError, match=expected):
+            await ann.membership.invite(site=site)
+        with pytest.raises(InputError, match=expected):
+            await ann.membership.set(ann.id, site=site)
 
 
 async def test_an_expired_token_says_so(tmp_path: Path) -> None:

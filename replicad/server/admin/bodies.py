@@ -29,7 +29,7 @@ _Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 _Paths = Annotated[list[_Path], Meta(min_length=1, max_length=PATHS_MAX)]
 _KeyText = Annotated[str, Meta(max_length=256)]
 _Record = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
-_Site = Annotated[str, Meta(max_length=NAME_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
+_Site = Annotated[str, Meta(max_length=NAME_MAX)]
 _Limit = Annotated[int, Meta(ge=1, le=ANSWER_ITEMS_MAX)]
 _Cursor = Annotated[str, Meta(max_length=8192)]
 _Label = Annotated[str, Meta(max_length=LABEL_MAX)]
@@ -215,9 +215,13 @@ class WaitEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Wait(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /wait. ``nodes``: ``all``, a number of nodes (this one included) or a percentage of those that want it (``50%``)."""
+    """POST /wait. ``nodes``: ``all``, a number of nodes (this one included) or a percentage of those that want it (``50%``).
+
+    No ``entries``: only whether so many nodes can hold what would be published at ``stage`` (absent: the share's last), which is answered at once.
+    """
 
     share: _ShareName
-    entries: Annotated[list[WaitEntry], Meta(min_length=1, max_length=WAIT_ENTRIES_MAX)]
+    entries: Annotated[list[WaitEntry], Meta(max_length=WAIT_ENTRIES_MAX)]
+    stage: _StageName | None = None
     nodes: Annotated[str, Meta(pattern="^(all|[1-9][0-9]{0,4}|([1-9][0-9]?|100)%)$")] = "all"
     timeout_s: Annotated[float, Meta(ge=0, le=LONG_POLL_S_MAX)] = LONG_POLL_S_MAX

@@ -6,6 +6,7 @@ finished response when it streams.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -21,6 +22,8 @@ from replicad.server.admin.services import Services
 BODY_BYTES_MAX = 1 << 20
 MANY_BYTES_MAX = 64 << 20
 """Of a body that lists many files (ENTRIES_PER_CALL_MAX of them, with long names)."""
+
+_AT = re.compile(r"(.+) - at `(?:key in )?\$\.?(.+)`", re.DOTALL)
 
 A = TypeVar("A")
 Answer = msgspec.Struct | web.StreamResponse
@@ -64,7 +67,7 @@ class Route(Generic[A]):
         try:
             return msgspec.json.decode(body or b"{}", type=self.asks)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise InputError(f"request body: {error}") from None
+            raise _named(error, "request body") from None
 
 
 def convert_query(request: web.Request, kind: type[A]) -> A:
@@ -75,7 +78,13 @@ def convert_query(request: web.Request, kind: type[A]) -> A:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise InputError(f"query string: {error}") from None
+        raise _named(error, "query string") from None
+
+
+def _named(error: Exception, whole: str) -> InputError:
+    """What msgspec says, with the field in front where it names one: ``Expected `int` <= 5 - at `$.limit` `` becomes ``limit: expected `int` <= 5``."""
+    found = _AT.fullmatch(str(error))
+    return InputError(f"{found[2]}: {found[1][0].lower()}{found[1][1:]}" if found else f"{whole}: {error}")
 
 
 async def read_bounded(request: web.Request, bytes_max: int) -> bytes:

@@ -91,7 +91,9 @@ def find_share(services: Services, name: str) -> Share:
     shares = services.catalog.replica.trust.shares()
     if name not in shares:
         there = f"there are {', '.join(shares)}" if shares else "there is none yet"
-        raise NotFoundError(f"no share is called {name!r}; {there}", hint=f"replicad share create {name}", code="no-such-share")
+        raise NotFoundError(
+            f"no share is called {name!r}; {there}", hint="replicad share list" if shares else "replicad share create NAME", code="no-such-share"
+        )
     return shares[name]
 
 

@@ -79,7 +79,7 @@ async def _wait(services: Services, asked: bodies.Wait) -> nouns.Waited:
 async def _watch(services: Services, asked: bodies.Wait) -> dict[NodeId, _Progress]:
     """Every member that wants any of it, nothing known yet."""
     found = sorted(await _find(services, asked), key=lambda listed: listed.hlc)
-    stages = {listed.stage for listed in found}
+    stages = {listed.stage for listed in found} if asked.entries else {views.find_share(services, asked.share).stage(asked.stage)}
     watched: dict[NodeId, _Progress] = {}
     for member in views.members_now(services).values():
         carried = {stage for stage in stages if member.carries(asked.share, stage)}

@@ -140,6 +140,8 @@ class Admitting:
         row = await local.catalog.invite(asked.invite) if asked.invite else None
         if row is None or asked.invite is None:
             raise NotFoundError("no such invitation: it was not made here", code="invite-unknown")
+        if asked.node == local.own:
+            raise ConflictError("a node does not admit itself", code="is-member")
         body = msgspec.json.decode(row.body, type=InviteBody, dec_hook=from_wire)
         joining.check_token_proof(request, body.proof)
         if row.used_by not in (None, asked.node):

@@ -66,15 +66,12 @@ def of_member(member: Member) -> Rights:
 def revised(current: Rights, wishes: Wishes, *, existing: Mapping[str, Share]) -> Rights:
     """The current rights with what is wished replaced. InputError if that makes no sense, NotFoundError for a share that does not exist."""
     role = _role(wishes.get("role", current.role))
-    site = wishes.get("site", current.site)
-    if len(site) > NAME_MAX:
-        raise InputError(f"site: at most {NAME_MAX} characters")
     paths = _paths(wishes["paths"], role=role) if "paths" in wishes else current.paths
     return Rights(
         role,
         _shares(wishes["shares"], existing=existing) if "shares" in wishes else current.shares,
         _stages(wishes["stages"], existing=existing) if "stages" in wishes else current.stages,
-        site,
+        _site(wishes["site"]) if "site" in wishes else current.site,
         paths if role is Role.PUBLISHER else None,
         _life_s(wishes["life_s"]) if "life_s" in wishes else current.life_s,
     )
@@ -85,6 +82,12 @@ def _role(role: Role | str) -> Role:
         return Role(role)
     except ValueError:
         raise InputError(f"role {role!r}: mirror, publisher or admin expected") from None
+
+
+def _site(site: str) -> str:
+    if len(site) > NAME_MAX or not site.isprintable():
+        raise InputError(f"site: at most {NAME_MAX} characters, all of them printable, expected")
+    return site
 
 
 def _shares(shares: Sequence[str] | None, *, existing: Mapping[str, Share]) -> tuple[str, ...] | None:

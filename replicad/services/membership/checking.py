@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from replicad.errors import ReplicadError
+from replicad.errors import InputError, ReplicadError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -38,9 +38,10 @@ class Checking:
         self._local = local
 
     async def check(self, node: NodeId) -> list[Step]:
-        """Steps ``address``, ``resolve``, ``connect``, ``certificate``, ``handshake``, ``version``, ``clock``; the first that fails is the last. NotFoundError if it is no member."""
+        """Steps ``address``, ``resolve``, ``connect``, ``certificate``, ``handshake``, ``version``, ``clock``; the first that fails is the last. NotFoundError if it is no member, InputError if it is this node."""
         local = self._local
-        local.member(node)
+        if local.member(node).id == local.own:
+            raise InputError("this is the node itself: name another member", hint="replicad doctor")
         link = local.links.get(node)
         urls, pin = local.standing.address(node)
         url = link.peer_url if link is not None and link.peer_url else next(iter(urls), None)

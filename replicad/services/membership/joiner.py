@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from replicad.crypto.session import nonce
-from replicad.errors import ConflictError, DistrustError, InputError, NotAllowedError, PeerError, ReplicadError, UnreachableError
+from replicad.errors import BusyError, ConflictError, DistrustError, InputError, NotAllowedError, PeerError, ReplicadError, UnreachableError
 from replicad.model.events import HeadsChanged, Synchronised, TrustChanged
 from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId
 from replicad.model.records import Entry, Record, Role
@@ -29,7 +30,7 @@ from replicad.services.membership.admitting import refusal
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
@@ -70,17 +71,20 @@ class Joiner:
     async def join(self, text: str, *, merge: bool = False) -> None:
         """Join with a token; returns when grants, shares and catalog are those of the member that answered. Harmless when repeated.
 
-        Raises InputError (mangled token), ConflictError (used by another node, other network, own content without ``merge``), NotAllowedError (expired, or the grant does not cover own
-        content), NotFoundError (unknown token), UnreachableError (no listed member answers, or none is linked in time - then the joining itself stands).
+        Raises InputError (mangled token), ConflictError (used by another node, other network, made here, a member already, own content without ``merge``), NotAllowedError (expired, or the
+        grant does not cover own content), NotFoundError (unknown token), BusyError (joining already), UnreachableError (no listed member answers, or none is linked in time - then the joining
+        itself stands).
         """
         token = joining.read_token(text)
-        async with self._moving:
+        self._check_outside(token)
+        async with self._alone():
             own = await self._what_moves(token.network, merge=merge)
             await self._enter(await self.ask_members(token), token.network, own)
 
     async def request(self, url: str, node: NodeId) -> str:
         """Ask a member, known by its address and id, without a token. "pending" until an admin approves there, then joins and returns "member". Repeat it; errors as in ``join``."""
-        async with self._moving:
+        self._check_not_own(node)
+        async with self._alone():
             own = await self._what_moves(None, merge=False)
             body = joining.make_request(self._local.key, self._asked(None), None)
             answer = await self._ask(check_url(url), body, pin=None)
@@ -91,7 +95,30 @@ class Joiner:
             await self._enter(answer, answer.network, own)
         return "member"
 
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """One joining at a time: who comes second is told so, for the first may take minutes. Raises BusyError."""
+        if self._moving.locked():
+            raise BusyError("this node is joining a network at this moment", hint="replicad status; repeat when that is over")
+        async with self._moving:
+            yield
+
     # -- may this node move? ------------------------------------------------------------------------------------------------------------------------
+
+    def _check_outside(self, token: Token) -> None:
+        """Raises ConflictError if the token is of no use here: it leads to this node itself, or this node is a member there by other means.
+
+        It is one by what it knows and by a link: whoever removed it keeps none, and what it does not know yet, the one who made the token does. Repeating with the same token is harmless.
+        """
+        local = self._local
+        self._check_not_own(token.members[0].node)
+        is_member = token.network == local.catalog.network and local.own in local.members() and local.links.all()
+        if is_member and all(grant.invite != token.id for grant in local.catalog.replica.trust.grants_of(local.own)):
+            raise ConflictError("this node is a member of that network already", hint="an admin changes its rights: replicad peer set NODE", code="is-member")
+
+    def _check_not_own(self, inviter: NodeId) -> None:
+        if inviter == self._local.own:
+            raise ConflictError("this node is a member of that network already: it would have to admit itself", hint="run it on the new node", code="is-member")
 
     async def _what_moves(self, network: NodeId | None, *, merge: bool) -> _Own:
         """What must be published again after moving. Raises ConflictError if this node may not move."""
