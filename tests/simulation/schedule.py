@@ -289,4 +289,3 @@ def run(seed: int, *, nodes: int = NODES, events: int = EVENTS, favourite: str |
             return Schedule(seed, nodes=nodes, events=events, favourite=favourite).run()
     finally:
         gc.enable()
-        gc.collect()
