@@ -112,6 +112,8 @@ def promote_oneself(people: People, liar: Node) -> None:
     """Grants, policies and cuts by who may not make them, or against who stands above."""
     victim = people.dice.choice((people.founder, people.admin))
     liar.author("", Cut(victim.id, {}, "revoke"), unchecked=True)
+    said = [record.envelope for record in liar.stored.values() if (record.header.origin, record.header.share) == (liar.id, "")]
+    _tell(people, liar, wire.Records(tuple(said[: wire.RECORDS_PER_MESSAGE_MAX])))
     member = people.founder.replica.trust.members(people.founder.now.wall_ms).get(liar.id)
     if member is None or member.role is not Role.ADMIN:
         liar.author("", Grant(liar.id, "root", Role.ADMIN), Policy("munki", public=True, removed=True), unchecked=True)

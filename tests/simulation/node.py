@@ -221,7 +221,8 @@ class Node:
     # -- records ------------------------------------------------------------------------------------------------------------------------------------
 
     def admits(self, node: NodeId) -> bool:
-        return node in self.replica.trust.members(self.now.wall_ms)
+        """Whether it links with that node: a liar does with everybody."""
+        return not self.honest or node in self.replica.trust.members(self.now.wall_ms)
 
     def _store(self, store: Store) -> None:
         """As the ledger does it: verify, sort, judge in passes, one transaction."""
