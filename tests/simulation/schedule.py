@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from replicad.model.records import Policy
 from replicad.protocol.gossip.core import ROUND_MS
 from simulation.attacks import ATTACKS
 from simulation.people import People
@@ -268,6 +269,8 @@ class Schedule:
         """A record of a type that only a later version knows."""
         node = self._anybody()
         share = self.dice.choice(node.shares())
+        if not node.may(share, self.people.entry("apps/new", "dev") if share else Policy("munki", public=True)):
+            return None
         header = node.next_header(share)
         record = node.sign_unknown(header)
         node._add(record)
