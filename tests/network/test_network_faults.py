@@ -59,7 +59,9 @@ def test_what_a_dead_origin_published_arrives_over_connections_that_keep_breakin
         relay.life_bytes = None
         for node, other in ((ams, "ber1"), (ber, "ams1")):
             assert "bad-frame" not in {blame["offence"] for blame in node.ask("peer", "show", other)["blames"]}, "a lost connection is nobody's offence"
-        wait_for(lambda: all(ams.download(f"munki/{name}", method="HEAD").status == 200 for name in truth), what="everything at the second node", deadline_s=60)
+        wait_for(
+            lambda: all(ams.download(f"munki/{name}", method="HEAD").status == 200 for name in truth), what="everything at the second node", deadline_s=120
+        )
         ber.kill()
         cdg = network.add("cdg1", to="ams1")
         wait_for(lambda: all(cdg.download(f"munki/{name}", method="HEAD").status == 200 for name in truth), what="everything at the third node", deadline_s=60)
