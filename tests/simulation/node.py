@@ -225,21 +225,24 @@ class Node:
         return not self.honest or node in self.replica.trust.members(self.now.wall_ms)
 
     def _store(self, store: Store) -> None:
-        """As the ledger does it: verify, sort, judge in passes, one transaction."""
-        verified = []
+        """As journal and ledger do it: leave out what is stored, verify, sort, judge in passes, one transaction."""
+        unknown = []
         for envelope in store.envelopes:
             try:
-                verified.append(self.wires.parse(envelope))
+                record = self.wires.parse(envelope)
             except DistrustError:
                 continue
-        waiting = sorted(verified, key=lambda record: (record.header.share != NETWORK_SHARE, record.order))
+            if record.id not in self.stored:
+                unknown.append(record)
+        waiting = sorted(unknown, key=lambda record: (record.header.share != NETWORK_SHARE, record.order))
+        now_ms = self.now.wall_ms
         fresh: list[Record] = []
         gaps: list[Record] = []
         for _ in range(PASSES_MAX):
             left = []
             gaps = []
             for record in waiting:
-                admission = self.replica.judge(record, self.now.wall_ms, self.places)
+                admission = self.replica.judge(record, now_ms, self.places)
                 if admission is Admission.NEW:
                     self._add(record)
                     fresh.append(record)
