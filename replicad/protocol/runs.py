@@ -173,9 +173,9 @@ class Tree:
         starts = ((run, covered.get(run.number, run.first_seq - 1) + 1) for run in self.runs.values())
         return [Segment(run.number, start, run.last_seq) for run, start in starts if start <= run.last_seq]
 
-    def reaches(self, incarnation: Stamp, seq: int) -> bool:
-        """Whether some record of that incarnation at or behind that seq is here."""
-        return any(run.last_seq >= seq for run in self._incarnations.get(incarnation, ()))
+    def reaches_past(self, incarnation: Stamp, seq: int) -> bool:
+        """Whether some record of that incarnation behind that seq is here: what stands at it may be, too. A run that ends at it has no other record there than its known last one."""
+        return any(run.last_seq > seq for run in self._incarnations.get(incarnation, ()))
 
     def forks(self) -> list[Fork]:
         """Every incarnation that was found forked, oldest first."""

@@ -264,6 +264,17 @@ def test_the_other_side_of_a_fork_shows_although_another_incarnation_continues_o
     assert here.replica.chains.behind(lines, set()) == []
 
 
+def test_two_ends_at_one_position_show_each_side_that_the_other_has_more() -> None:
+    """Found by the simulator: a machine and its clone, one step each after they parted; every node that had one of the two took it for both."""
+    world, (one,) = line(1)
+    twins = [world.entry("ann", name, after=one, incarnation=one.header.incarnation) for name in ("b", "c")]
+    left, right = (node_with(world, [record for record in world.said if record is not other]) for other in twins)
+    for here, there in ((left, right), (right, left)):
+        lines = there.replica.chains.frontier(SHARE)
+        assert here.replica.chains.unsure(SHARE, lines) == set()
+        assert here.replica.chains.behind(lines, set()) == [world.id("ann")]
+
+
 def test_a_frontier_tells_who_is_behind() -> None:
     world, records = line(3)
     world.grant("ann", "bob", "publisher")
