@@ -153,7 +153,7 @@ class Chains:
         """Of somebody's frontier, the ids of which memory cannot tell whether they are here. Look them up and pass those found to ``behind``."""
         unsure: set[RecordId] = set()
         for origin, ends in lines.items():
-            found = {end.id for end in ends if end.id not in self._tips and self._reaches(origin, share, end)}
+            found = {end.id for end in ends if end.id not in self._tips and self._passes(origin, share, end)}
             if found and len(ends) > 1:
                 found -= self._trees[share][origin].contradicted(ends)
             unsure |= found
@@ -222,9 +222,9 @@ class Chains:
     def _tree(self, origin: NodeId, share: str) -> Tree | None:
         return self._trees.get(share, {}).get(origin)
 
-    def _reaches(self, origin: NodeId, share: str, end: End) -> bool:
+    def _passes(self, origin: NodeId, share: str, end: End) -> bool:
         tree = self._tree(origin, share)
-        return tree is not None and tree.reaches(end.incarnation, end.seq)
+        return tree is not None and tree.passes(end.incarnation, end.seq)
 
     def _locate(self, record_id: RecordId, places: Mapping[RecordId, Place]) -> Place | None:
         if record_id in self._tips:

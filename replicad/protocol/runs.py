@@ -173,9 +173,9 @@ class Tree:
         starts = ((run, covered.get(run.number, run.first_seq - 1) + 1) for run in self.runs.values())
         return [Segment(run.number, start, run.last_seq) for run, start in starts if start <= run.last_seq]
 
-    def reaches(self, incarnation: Stamp, seq: int) -> bool:
-        """Whether some record of that incarnation at or behind that seq is here."""
-        return any(run.last_seq >= seq for run in self._incarnations.get(incarnation, ()))
+    def passes(self, incarnation: Stamp, seq: int) -> bool:
+        """Whether a record of that incarnation and seq is here that is not the last one of its run (those are known by id)."""
+        return any(run.first_seq <= seq < run.last_seq for run in self._incarnations.get(incarnation, ()))
 
     def forks(self) -> list[Fork]:
         """Every incarnation that was found forked, oldest first."""
@@ -188,13 +188,24 @@ class Tree:
 
     def contradicted(self, ends: Iterable[End]) -> set[RecordId]:
         """Of somebody's ends those that cannot be what stands at their places here: the others of these ends continue that, and an end is continued by nothing. So there is a fork that is not known here."""
-        standing = {end: [run.number for run in self._incarnations.get(end.incarnation, ()) if run.first_seq <= end.seq <= run.last_seq] for end in ends}
+        standing = {end: self._standing(end) for end in ends}
         found: set[RecordId] = set()
         for end, numbers in standing.items():
-            continued = self.closure((others[0], other.seq) for other, others in standing.items() if other is not end and len(others) == 1)
+            continued = self.closure(self._surely(other, others) for other, others in standing.items() if other is not end and others)
             if numbers and all(continued.get(number, 0) >= end.seq for number in numbers):
                 found.add(end.id)
         return found
+
+    def _standing(self, end: End) -> list[int]:
+        """The runs in which an end of somebody's frontier may stand: one if it is the last record of one, or there is no other at that place."""
+        runs = [run for run in self._incarnations.get(end.incarnation, ()) if run.first_seq <= end.seq <= run.last_seq]
+        return [run.number for run in runs if run.last_id == end.id] or [run.number for run in runs]
+
+    def _surely(self, end: End, numbers: list[int]) -> tuple[int, int]:
+        """The last (run number, seq) that certainly is that end or before it."""
+        if len(numbers) == 1:
+            return numbers[0], end.seq
+        return self._opening(end.incarnation).number, self._unambiguous(end.incarnation)
 
     def _opening(self, incarnation: Stamp) -> Run:
         return min(self._incarnations[incarnation], key=lambda run: run.first_seq)

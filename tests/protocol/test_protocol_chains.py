@@ -14,6 +14,7 @@ from protocol_world import Node, World, node_with
 
 from replicad.model.ids import NodeId, RecordId, Stamp
 from replicad.protocol.chains import ENDS_MAX, Admission, Chains, Place, Segment, mentions
+from replicad.protocol.gossip.pulls import STEP_BACK_MAX, _forked
 from replicad.protocol.wire import End
 
 if TYPE_CHECKING:
@@ -264,6 +265,36 @@ def test_the_other_side_of_a_fork_shows_although_another_incarnation_continues_o
     assert here.replica.chains.behind(lines, set()) == []
 
 
+def test_two_ends_at_one_position_show_each_side_that_the_other_has_more() -> None:
+    """Found by the simulator: a machine and its clone, one step each after they parted; every node that had one of the two took it for both."""
+    world, (one,) = line(1)
+    twins = [world.entry("ann", name, after=one, incarnation=one.header.incarnation) for name in ("b", "c")]
+    left, right = (node_with(world, [record for record in world.said if record is not other]) for other in twins)
+    for here, there in ((left, right), (right, left)):
+        lines = there.replica.chains.frontier(SHARE)
+        assert here.replica.chains.unsure(SHARE, lines) == set()
+        assert here.replica.chains.behind(lines, set()) == [world.id("ann")]
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ([(1, None)], [(1, None), (1, 2), (2, 3), (2, 4), (2, 4)]),
+        ([(2, None)], [(1, None), (1, 2), (2, 3), (3, 4)]),
+    ],
+    ids=["the other side is forked again", "an incarnation opened at two heights"],
+)
+def test_who_has_the_longer_side_of_a_fork_learns_of_the_shorter(mine: list[tuple[int, int | None]], theirs: list[tuple[int, int | None]]) -> None:
+    """Found by the law below. Records as (incarnation, number of the one before); the two sides have nothing in common."""
+    world = World().founded()
+    for number, (incarnation, before) in enumerate([*mine, *theirs], 1):
+        world.entry("ann", f"record {number}", after=world.said[before] if before else None, incarnation=incarnation)
+    left = node_with(world, world.said[: len(mine) + 1])
+    right = node_with(world, [world.said[0], *world.said[len(mine) + 1 :]])
+    converge(left, right, world.id("ann"))
+    assert left.replica.chains.frontier_hash(SHARE) == right.replica.chains.frontier_hash(SHARE)
+
+
 def test_a_frontier_tells_who_is_behind() -> None:
     world, records = line(3)
     world.grant("ann", "bob", "publisher")
@@ -345,20 +376,18 @@ def test_a_fork_is_found_by_pulling_with_less_and_less_claimed() -> None:
 
 
 def converge(left: Node, right: Node, origin: NodeId) -> None:
-    """What gossip does: compare frontiers, pull, claim less while the answers have gaps."""
+    """What gossip does: compare frontiers, pull, claim less while the answers have gaps. Nothing is looked up: what memory is not sure of is taken for known, unless the line itself shows a fork."""
     for _ in range(10):
         for here, there in ((left, right), (right, left)):
             lines = there.replica.chains.frontier(SHARE)
-            unsure = here.replica.chains.unsure(SHARE, lines)
             step_back = 0
-            while origin in here.replica.chains.behind(lines, {record for record in unsure if record in here.places}):
+            while step_back <= STEP_BACK_MAX and origin in here.replica.chains.behind(lines, here.replica.chains.unsure(SHARE, lines) - _forked(lines)):
                 have = here.replica.chains.have(origin, SHARE, step_back=step_back)
                 for segment in there.replica.chains.missing(origin, SHARE, have):
                     for record in there.stored:
                         place = there.places[record.id]
                         if place.run == segment.run and segment.first_seq <= place.seq <= segment.last_seq:
                             here.offer(record)
-                unsure = here.replica.chains.unsure(SHARE, lines)
                 step_back = step_back * 2 or 1
         if left.replica.chains.frontier_hash(SHARE) == right.replica.chains.frontier_hash(SHARE):
             return

@@ -10,11 +10,11 @@ from replicad.crypto import envelope as envelopes
 from replicad.crypto.hashing import sha256
 from replicad.crypto.keys import SigningKey
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
-from replicad.model.records import Cut, Envelope, Grant, Header, Policy, Role, Tombstone
+from replicad.model.records import Cut, Envelope, Grant, Header, Policy, Role, Takedown, Tombstone
 from replicad.protocol import records as formats
 from replicad.protocol import wire
 from replicad.protocol.gossip import heads
-from simulation.people import NAMES
+from simulation.people import CONTENTS, NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ def future(people: People, liar: Node) -> None:
 
 
 def overstep(people: People, liar: Node) -> None:
-    """Entries and deletes where it has no right: share, path (``apps2`` beside ``apps``), stage, role."""
+    """Entries, deletes and promotions where it has no right: share, path (``apps2`` beside ``apps``), stage (also the one promoted from), role."""
     member = people.founder.replica.trust.members(people.founder.now.wall_ms).get(liar.id)
     if member is not None and member.role is Role.ADMIN:
         return
@@ -99,7 +99,8 @@ def overstep(people: People, liar: Node) -> None:
         (("fixed", "apps/x.pkg", "dev"), ("munki", "apps2/one.pkg", "dev"), ("munki", "apps/one.pkg", "prod"), ("munki", "App/two.pkg", "dev"))
     )
     live = people.admin.catalog.live(share, path, stage)
-    for body in (people.entry(path, stage, live), Tombstone(path, stage, supersedes=live)):
+    promotion = msgspec.structs.replace(people.entry(path, "test" if stage == "dev" else "dev", live), source=stage)
+    for body in (people.entry(path, stage, live), Tombstone(path, stage, supersedes=live), promotion):
         record = liar.sign(liar.next_header(share), body)
         if not any(node.may(share, body, of=liar.id) for node in (liar, *people.honest)):
             _forbidden(people, [record])
@@ -111,10 +112,12 @@ def promote_oneself(people: People, liar: Node) -> None:
     """Grants, policies and cuts by who may not make them, or against who stands above."""
     victim = people.dice.choice((people.founder, people.admin))
     liar.author("", Cut(victim.id, {}, "revoke"), unchecked=True)
+    said = [record.envelope for record in liar.stored.values() if (record.header.origin, record.header.share) == (liar.id, "")]
+    _tell(people, liar, wire.Records(tuple(said[: wire.RECORDS_PER_MESSAGE_MAX])))
     member = people.founder.replica.trust.members(people.founder.now.wall_ms).get(liar.id)
     if member is None or member.role is not Role.ADMIN:
         liar.author("", Grant(liar.id, "root", Role.ADMIN), Policy("munki", public=True, removed=True), unchecked=True)
-        liar.author("", Cut(people.dice.choice(people.nodes).id, {}, "remove"), unchecked=True)
+        liar.author("", Cut(people.dice.choice(people.nodes).id, {}, "remove"), Takedown(sha256(people.dice.choice(CONTENTS))), unchecked=True)
 
 
 def forge(people: People, liar: Node) -> None:

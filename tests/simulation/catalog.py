@@ -101,7 +101,10 @@ class Catalog:
 
     def _settle(self, name: Name) -> None:
         stages = self.names[name]
-        supersedes = {stage: {old for one in found.values() if self.counts[one.id] for old in one.body.supersedes} for stage, found in stages.items()}
+        moved: dict[str, set[RecordId]] = defaultdict(set)
+        for one in (one for found in stages.values() for one in found.values() if self.counts[one.id]):
+            for source in one.body.stages[1:]:
+                moved[source].update(one.body.supersedes)
         for stage, found in stages.items():
             rows = [
                 merge.RegisterRow(
@@ -114,6 +117,5 @@ class Catalog:
                 )
                 for one in found.values()
             ]
-            elsewhere = set().union(*(ids for other, ids in supersedes.items() if other != stage))
-            self.resolutions[*name, stage] = merge.resolve(rows, immutable=name[0] in self._immutable, elsewhere=elsewhere)
+            self.resolutions[*name, stage] = merge.resolve(rows, immutable=name[0] in self._immutable, elsewhere=moved[stage])
         self._settled(name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from replicad.catalog import entries
 from replicad.crypto import keys
-from replicad.protocol import chains, merge, replica, runs, tenures
+from replicad.protocol import chains, merge, replica, runs, tenures, trust
 from replicad.protocol.gossip import pulls, rights
 from simulation import schedule
 from simulation.watch import Violation
@@ -70,6 +70,7 @@ MUTATIONS: dict[str, Mutation] = {
     "counting: every path": Mutation(tenures.Tenure, "uncovered", _without("path"), "overstep"),
     "counting: every role": Mutation(tenures.Tenure, "uncovered", _without("role"), "promote_oneself"),
     "counting: every stage": Mutation(tenures.Tenure, "uncovered", _without("stage"), "overstep"),
+    "hearing: strangers": Mutation(trust.Trust, "knows", _always(answer=True), "promote_oneself"),
     "counting: behind forks": Mutation(runs.Tree, "is_void", _always(answer=False), "equivocate"),
     "counting: juniors end seniors": Mutation(tenures.Tenure, "yields_to", _always(answer=True), "promote_oneself"),
     "cut: keeps everything": Mutation(tenures.CutInForce, "keeps", _always(answer=True)),

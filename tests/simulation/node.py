@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from simulation.wire import Link, Wires
 
 PASSES_MAX = 4
+_LATER_MESSAGE = b"\x92\xa5later\x01"
+"""As a later version might send it: ["later", 1]."""
 SKEW_AUTHOR_MS = 300_000
 """A daemon whose clock contradicts its peers' by five minutes does not author (protocol.md section 3.3)."""
 
@@ -208,35 +210,39 @@ class Node:
             self.handle(Heard(sender, message))
 
     def frames(self, message: wire.Message) -> Iterable[bytes]:
-        """What goes onto the wire. An older node does not know ``Eager``; a newer one adds an item that others ignore; a liar leaves records out."""
+        """What goes onto the wire. An older node does not know ``Eager``; a newer one adds items and messages that others ignore; a liar leaves records out."""
         if self.dialect == "older" and isinstance(message, wire.Eager):
             return ()
         if self.withhold is not None and isinstance(message, wire.Records):
             message = wire.Records(tuple(one for one in message.envelopes if not self.withhold(one)), message.pull, message.more)
         frame = wire.encode(message)
-        return (_with_another_item(frame),) if self.dialect == "newer" else (frame,)
+        return (_LATER_MESSAGE, _with_another_item(frame)) if self.dialect == "newer" else (frame,)
 
     # -- records ------------------------------------------------------------------------------------------------------------------------------------
 
     def admits(self, node: NodeId) -> bool:
-        return node in self.replica.trust.members(self.now.wall_ms)
+        """Whether it links with that node: a liar does with everybody."""
+        return not self.honest or node in self.replica.trust.members(self.now.wall_ms)
 
     def _store(self, store: Store) -> None:
-        """As the ledger does it: verify, sort, judge in passes, one transaction."""
-        verified = []
+        """As journal and ledger do it: leave out what is stored, verify, sort, judge in passes, one transaction."""
+        unknown = []
         for envelope in store.envelopes:
             try:
-                verified.append(self.wires.parse(envelope))
+                record = self.wires.parse(envelope)
             except DistrustError:
                 continue
-        waiting = sorted(verified, key=lambda record: (record.header.share != NETWORK_SHARE, record.order))
+            if record.id not in self.stored:
+                unknown.append(record)
+        waiting = sorted(unknown, key=lambda record: (record.header.share != NETWORK_SHARE, record.order))
+        now_ms = self.now.wall_ms
         fresh: list[Record] = []
         gaps: list[Record] = []
         for _ in range(PASSES_MAX):
             left = []
             gaps = []
             for record in waiting:
-                admission = self.replica.judge(record, self.now.wall_ms, self.places)
+                admission = self.replica.judge(record, now_ms, self.places)
                 if admission is Admission.NEW:
                     self._add(record)
                     fresh.append(record)
@@ -297,11 +303,13 @@ class Node:
         """What the ledger asks before it signs; ``of``: as somebody else might."""
         at = Stamp(max(self.replica.clock.last + 1, Stamp.of(self.now.wall_ms)))
         named = isinstance(body, Entry | Tombstone)
+        stage, source = (*body.stages, None)[:2] if named else (None, None)
         return self.replica.trust.may(
             of or self.id,
             share=share,
             path_key=paths.key(body.path) if named else None,
-            stage=body.stage if named else None,
+            stage=stage,
+            source=source,
             role=Role.PUBLISHER if named else Role.ADMIN,
             at=at,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from replicad.crypto.hashing import sha256
 from replicad.model.manifest import Manifest
-from replicad.model.records import DEFAULT_STAGES, Cut, Entry, Grant, Policy, Role, Tombstone
+from replicad.model.records import DEFAULT_STAGES, Cut, Entry, Grant, Policy, Role, Takedown, Tombstone
 from replicad.protocol.gossip.events import Store
 from simulation.node import Disk, Node
 from simulation.watch import Watch
@@ -132,7 +132,7 @@ class People:
             return []
         supersedes = (*node.catalog.live(share, path, source), *node.catalog.live(share, path, target))
         body = winner.body
-        return node.author(share, Entry(body.path, target, body.content, body.size, body.manifest, body.modified, supersedes=supersedes[:256]))
+        return node.author(share, Entry(body.path, target, body.content, body.size, body.manifest, body.modified, supersedes=supersedes[:256], source=source))
 
     def name(self, node: Node) -> tuple[str, str, str]:
         """Some name that the node has to do with: mostly one that exists."""
@@ -199,6 +199,10 @@ class People:
         if self.dice.random() < 0.5:
             return by.author("", Policy("fixed", public=True, removed=True))
         return by.author("", Policy("fixed", public=False, stages=self.dice.choice((DEFAULT_STAGES, ("prod", "dev", "test"), ("dev", "prod")))))
+
+    def take_down(self, by: Node) -> list[Record]:
+        """A content is served nowhere from now on; or again."""
+        return by.author("", Takedown(sha256(self.dice.choice(CONTENTS)), lifted=self.dice.random() < 0.5))
 
     # -- machines -----------------------------------------------------------------------------------------------------------------------------------
 

@@ -7,12 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from protocol.trust_model import Office, TrustModel
-from replicad.model.records import Entry, Policy, Record, Role, Unknown
+from replicad.model.records import Entry, Grant, Policy, Record, Role, Takedown, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from replicad.model.ids import NodeId, RecordId
+    from replicad.model.ids import Digest, NodeId, RecordId
 
 _Chain = tuple["NodeId", str, int]
 """Origin, share, incarnation."""
@@ -99,6 +99,18 @@ class Reference(TrustModel):
                     found[policy.name] = (found[policy.name][0] if policy.name in found else policy.immutable, policy.stages)
         return found
 
+    def strangers(self) -> list[Record]:
+        """Records whose author is, by no grant here, of a role that may write where they stand (section 5.1)."""
+        roles = {(grant.body.subject, grant.body.role) for grant in self._kinds[Grant]} | {(self.network, Role.ADMIN)}
+        admins = {node for node, role in roles if role is Role.ADMIN}
+        publishers = admins | {node for node, role in roles if role is Role.PUBLISHER}
+        return [record for record in self.records.values() if record.header.origin not in (publishers if record.header.share else admins)]
+
+    def taken_down(self) -> set[Digest]:
+        """The contents of which the newest takedown that counts is not lifted."""
+        newest = {record.body.content: record.body for record in sorted(self._kinds[Takedown], key=lambda record: record.order) if self.counts(record)}
+        return {content for content, takedown in newest.items() if not takedown.lifted}
+
     def has_share(self, node: NodeId, share: str, now: int) -> bool:
         """Whether some grant in force gives the node that share."""
         mine = [office for office in self.offices if office.grant.subject == node and office.until >= now and not self.effective(office)]
@@ -111,7 +123,8 @@ def live(stages: Mapping[str, Sequence[Record]], stage: str, *, immutable: bool)
     if immutable:
         files = {record.id for record in register if isinstance(record.body, Entry)}
         register = [record for record in register if not (isinstance(record.body, Entry) and files & set(record.body.supersedes))]
-    replaced = {old for other, records in stages.items() for record in (register if other == stage else records) for old in record.body.supersedes}
+    promoted = [record for records in stages.values() for record in records if isinstance(record.body, Entry) and record.body.source == stage]
+    replaced = {old for record in (*register, *promoted) for old in record.body.supersedes}
     return sorted((record for record in register if record.id not in replaced), key=lambda record: (record.header.hlc, record.id), reverse=not immutable)
 
 

@@ -89,6 +89,7 @@ class Schedule:
             (0.3, "revoke", lambda: self.people.revoke(self.people.founder, self._somebody(liars=True))),
             (1.0, "admit", lambda: self.people.admit(self._admin(), self._somebody())),
             (0.5, "share", lambda: self.people.change_share(self._admin())),
+            (0.5, "takedown", lambda: self.people.take_down(self._admin())),
             (0.6, "unknown type", self._unknown),
             (14, "attack", self._attack),
         ]
@@ -265,10 +266,12 @@ class Schedule:
         return True
 
     def _unknown(self) -> bool | None:
-        """A record of a type that only a later version knows."""
+        """A record of a type that only a later version knows, where anything of this node can count at all."""
         node = self._anybody()
-        share = self.dice.choice(node.shares())
-        header = node.next_header(share)
+        shares = [share for share in node.shares() if node.replica.trust.knows(node.id, share)]
+        if not shares:
+            return None
+        header = node.next_header(self.dice.choice(shares))
         record = node.sign_unknown(header)
         node._add(record)
         node._committed([record], None)
@@ -289,4 +292,3 @@ def run(seed: int, *, nodes: int = NODES, events: int = EVENTS, favourite: str |
             return Schedule(seed, nodes=nodes, events=events, favourite=favourite).run()
     finally:
         gc.enable()
-        gc.collect()

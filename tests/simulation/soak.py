@@ -7,6 +7,7 @@ python tests/simulation/soak.py --seed 17      one seed
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -33,6 +34,8 @@ def one(seed: int) -> tuple[int, str, schedule.Outcome | None]:
         return seed, "", schedule.run(seed)
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed has failed and the next one is to run
         return seed, f"{type(error).__name__}: {error}", None
+    finally:
+        gc.collect()
 
 
 def main() -> int:
@@ -60,10 +63,7 @@ def soak(seeds: range) -> int:
                 done += outcome.done
                 rounds = max(rounds, outcome.rounds)
             if count % TOLD_EVERY == 0 or count == len(seeds):
-                _say(
-                    f"{count} seeds, {failed} failed, {done.total()} events, agreement after {rounds:.1f} rounds at most, {time.monotonic() - begun:.0f} s",
-                    flush=True,
-                )
+                _say(f"{count} seeds, {failed} failed, {done.total()} events, agreement after {rounds:.1f} rounds at most, {time.monotonic() - begun:.0f} s")
     _say(", ".join(f"{name} {times}" for name, times in sorted(done.items())))
     return 1 if failed else 0
 

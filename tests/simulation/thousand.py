@@ -86,7 +86,7 @@ class SharingWires(Wires):
         super().__init__(seed)
         self._envelopes: dict[Envelope, Envelope] = {}
 
-    def decode(self, frame: bytes) -> wire.Message:
+    def decode(self, frame: bytes) -> wire.Message | None:
         message = super().decode(frame)
         if isinstance(message, Heads):
             known = _bounded(self._envelopes)

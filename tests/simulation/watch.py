@@ -194,6 +194,11 @@ class Watch:
         policies = {name: (share.immutable, share.stages) for name, share in node.replica.trust.shares().items()}
         if policies != opinion.policies():
             raise Violation("I6", node, "other shares than by the rules")
+        if set(node.replica.trust.taken_down()) != opinion.taken_down():
+            raise Violation("I6", node, "other contents taken down than by the rules")
+        strangers = opinion.strangers()
+        if strangers:
+            raise Violation("I6", node, f"stored what {next(iter(strangers)).header.origin.short} said, to whom no grant gives the role for it")
         self._check_frontier(node)
         self._check_bounds(node)
         return opinion

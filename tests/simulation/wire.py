@@ -78,7 +78,7 @@ class Wires:
         self.overheard: Callable[[Node, Node, wire.Message], None] = lambda *_: None
         self._queue: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self._order = itertools.count()
-        self._decoded: dict[bytes, wire.Message] = {}
+        self._decoded: dict[bytes, wire.Message | None] = {}
         self._parsed: dict[Envelope, Record | DistrustError] = {}
 
     def key_of(self, name: str) -> SigningKey:
@@ -167,12 +167,13 @@ class Wires:
 
     # -- once for all -------------------------------------------------------------------------------------------------------------------------------
 
-    def decode(self, frame: bytes) -> wire.Message:
-        message = self._decoded.get(frame)
-        if message is None:
-            message = wire.decode(frame)
-            if len(frame) <= REMEMBERED_BYTES_MAX:
-                _bounded(self._decoded)[frame] = message
+    def decode(self, frame: bytes) -> wire.Message | None:
+        """What ``wire.decode`` says."""
+        if frame in self._decoded:
+            return self._decoded[frame]
+        message = wire.decode(frame)
+        if len(frame) <= REMEMBERED_BYTES_MAX:
+            _bounded(self._decoded)[frame] = message
         return message
 
     def parse(self, envelope: Envelope) -> Record:

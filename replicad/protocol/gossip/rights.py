@@ -66,7 +66,8 @@ class Rights:
 
     def receivable(self, node: NodeId, envelopes: Iterable[Envelope]) -> tuple[Envelope, ...]:
         """Those of a peer's records that are, as they claim, of shares that both sides are granted. Whether the claim is signed, storing finds out; what names no share is left to it, too."""
-        return tuple(envelope for envelope in envelopes if (share := _share(envelope)) is None or self.may_share(node, share))
+        common = self.shares_with(node)
+        return tuple(envelope for envelope in envelopes if (share := _share(envelope)) is None or share in common)
 
     def same_site(self, node: NodeId) -> bool:
         """Whether the other member stands at this node's site."""
