@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from replicad.errors import ConfigurationError, ReplicadError
 from replicad.telemetry import notify
 from replicad.telemetry.log import get
+from replicad.telemetry.priority import step_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +61,7 @@ def run(build: Callable[[], AbstractAsyncContextManager[Runnable]], *, data: Pat
     threads = set(threading.enumerate())
     deadline = _Deadline(stop_s)
     _raise_open_files()
+    step_back()
     try:
         with locked(data), asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
             runner.run(_live(build, deadline))

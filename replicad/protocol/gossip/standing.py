@@ -6,7 +6,7 @@ None ("not known"), never a guess, because ``--wait`` and people rely on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -45,11 +45,15 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A head as it was received: its envelope (to relay), and this node's monotonic time at which its author made it."""
+    """A head as it was received: its envelope (to relay), and this node's monotonic time at which its author made it. ``percents``: of the missing contents that it names."""
 
     head: Head
     envelope: Envelope
     made_at_ms: int
+    percents: Mapping[Digest, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "percents", {missing.content: missing.percent for missing in self.head.missing})
 
     def is_fresh(self, now_ms: int) -> bool:
         """Whether its author is alive as far as it tells."""
@@ -113,15 +117,15 @@ class Standing:
 
     def percent(self, node: NodeId, listed: Listed) -> int | None:
         """How much of the entry's content the member holds: 100 held (verified), 0 to 99 on its way, None not known. An entry that has not reached the member yet counts as 0."""
-        head = self.head(node, listed.share)
-        if head is None:
+        kept = self.find(node, listed.share)
+        if kept is None:
             return None
+        head = kept.head
         includes = self._includes(head, listed)
         if not includes:
             return None if includes is None else 0
-        for missing in head.missing:
-            if missing.content == listed.content:
-                return missing.percent
+        if listed.content in kept.percents:
+            return kept.percents[listed.content]
         if head.missing_count <= len(head.missing):
             return 100
         if head.missing_since is not None and listed.hlc < head.missing_since:
