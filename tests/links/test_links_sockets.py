@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from replicad.crypto import certificate as certificates
 from replicad.errors import PeerError, UnreachableError
@@ -317,6 +320,23 @@ async def test_handshakes_under_way_are_bounded(tmp_path: Path, monkeypatch: pyt
         )
         assert not second.closed
         assert not third.closed
+
+
+async def test_a_peer_that_goes_while_its_link_begins_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[str] = []
+
+    @web.middleware
+    async def lose(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asked.append(request.path)
+        assert request.transport is not None
+        request.transport.abort()
+        return await handler(request)
+
+    async with peer_node(tmp_path / "a", "ann", wrap=lambda door: door.middlewares.append(lose)) as ann, aiohttp.ClientSession() as client:
+        with pytest.raises(aiohttp.ClientError):
+            await client.ws_connect(ann.url + LINK_PATH, ssl=False)
+    assert set(asked) == {LINK_PATH}
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_an_oversize_frame_of_a_stranger_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,15 @@ HANDSHAKES_MAX = 64
 _CLOSE_TIMEOUT_S = 2.0
 
 
+async def _prepared(websocket: web.WebSocketResponse, request: web.Request) -> bool:
+    """Switch protocols; False if the peer has gone meanwhile, which is nobody's error."""
+    try:
+        await websocket.prepare(request)
+    except ConnectionError:
+        return False
+    return True
+
+
 class LinkDoor:
     """``identity`` is asked afresh for each handshake: joining another network changes it."""
 
@@ -55,7 +64,8 @@ class LinkDoor:
         websocket = web.WebSocketResponse(max_msg_size=SOCKET_FRAME_BYTES_MAX, compress=False, timeout=_CLOSE_TIMEOUT_S)
         self._shaking[websocket] = request
         try:
-            await websocket.prepare(request)
+            if not await _prepared(websocket, request):
+                return web.Response()  # which nobody hears
             link = await accept_link(WebSocketFrames(websocket), self._identity(), is_member=self._table.may_link, config=self._config)
         except (PeerError, UnreachableError) as error:
             log.seldom((request.remote, error.error_code), "handshake failed", address=request.remote, code=error.error_code, reason=error.message)
