@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-NICENESS = 9
+NICENESS = 5
 NICENESS_MAX = 19
 
 
