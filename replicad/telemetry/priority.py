@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-NICENESS = 5
+NICENESS = 9
 NICENESS_MAX = 19
 
 
