@@ -60,6 +60,7 @@ async def test_a_good_stop_costs_only_what_was_under_way(tmp_path: Path) -> None
 async def test_what_is_not_wanted_any_more_is_given_up(tmp_path: Path) -> None:
     async with data_network(tmp_path) as network:
         source, sink, manifest = await _half_fetched(network, percent=20)
+        await network.unlink(source, sink)
         await replace(network, source, await source.add(random_bytes(3 * MIB, seed=4)))
         await until(lambda: not list((tmp_path / "sink" / "partials").iterdir()), what="an empty directory of partials")
         assert manifest.content not in {transfer.content for transfer in sink.fetch.transfers()}
