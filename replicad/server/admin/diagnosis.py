@@ -14,9 +14,9 @@ from replicad.model.ids import Stamp
 from replicad.model.members import Member
 from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.alarms import Alarm
+from replicad.protocol.gossip.neighbours import FULL_MESH_MAX
 from replicad.server.admin import nouns, views
 from replicad.server.admin.services import Services
-from replicad.services.links import FULL_MESH_MAX
 
 SKEW_WARN_MS = 2_000
 """protocol.md section 3: warn at 2 s against peers."""
