@@ -23,7 +23,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--entries", type=int, default=2_000)
     parser.add_argument(
-        "--heads-up-to", type=int, default=100, metavar="NODES", help="in larger networks nobody makes heads: with them 1,000 nodes take a quarter of an hour and 4 GiB"
+        "--heads-up-to",
+        type=int,
+        default=100,
+        metavar="NODES",
+        help="in larger networks nobody makes heads: with them 1,000 nodes take a quarter of an hour and 4 GiB",
     )
     options = parser.parse_args(arguments)
     rows = []
