@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
+from aiohttp import HttpVersion10
+
 from replicad.errors import InputError, NotFoundError, StorageError
 from replicad.server.downloads import targets
 from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, page, plain
@@ -110,6 +112,8 @@ class Door:
 
     async def _found(self, request: web.BaseRequest) -> Response:
         """Raises InputError for a bad target, NotFoundError for whatever this node does not show, OSError when a file cannot be opened for now."""
+        if request.version < HttpVersion10:
+            raise InputError("a request without a version has no fields: nothing here is for it")
         if request.method not in METHODS:
             return self._respond(plain(HTTPStatus.METHOD_NOT_ALLOWED, request.method, extra=ALLOW))
         target = targets.parse(request.raw_path)
