@@ -37,10 +37,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """The door for clients."""
+    """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``access_log`` is None when none is kept."""
 
     listen: Address
+    tls: tuple[Path, Path] | None
     on_missing: Literal["404"]
+    access_log: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Key:
 
 SECTIONS: dict[str, str] = {
     "node": "This node.",
-    "downloads": "The door for clients: files over plain HTTP, read only.",
+    "downloads": "The door for clients: files over HTTP or HTTPS, read only.",
     "peers": "The door for the other nodes of the network.",
     "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with a bearer token (admin.token in the data directory).",
     "storage": "The disk.",
@@ -109,10 +111,26 @@ KEYS: tuple[Key, ...] = (
     Key("downloads", "listen", Listen(), Address("", 8480), "HOST:PORT; without a host: every interface."),
     Key(
         "downloads",
+        "tls_certificate",
+        File(),
+        None,
+        "The door's certificate with its chain, PEM: then it speaks HTTPS only. New files are taken up within seconds, without a restart.",
+        sample='"/etc/replicad/tls/fullchain.pem"',
+    ),
+    Key("downloads", "tls_key", File(), None, "The certificate's private key, PEM. Both keys, or neither.", sample='"/etc/replicad/tls/privkey.pem"'),
+    Key(
+        "downloads",
         "on_missing",
         Choice(("404",), later=(("stream", STREAM_LATER),)),
         "404",
         'What a client gets for a file that this node does not hold yet. "404" lets it try another node.',
+    ),
+    Key(
+        "downloads",
+        "access_log",
+        File(may_be_off=True),
+        None,
+        'Who took what: JSON Lines, renamed to NAME.1 at 64 MiB. Empty: access.log in the data directory. "off": none.',
     ),
     Key("peers", "listen", Listen(), Address("", 8440), "HOST:PORT; without a host: every interface."),
     Key(

@@ -25,6 +25,7 @@ from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.members import Share
 from replicad.server.downloads import application
 from replicad.server.downloads.config import DownloadsConfig
+from replicad.telemetry.access_log import Access
 
 MODIFIED = 1_700_000_000
 MODIFIED_DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
@@ -41,6 +42,7 @@ class World:
         self.names: dict[tuple[str, str], Listed] = {}
         self.held: set[Digest] = set()
         self.lost: list[Digest] = []
+        self.noted: list[Access] = []
         self.waiting_for: list[str] = []
         self.open_error: OSError | None = None
         self.replica = SimpleNamespace(trust=SimpleNamespace(shares=lambda: self.shares))
@@ -112,7 +114,7 @@ class World:
     @asynccontextmanager
     async def serve(self, *, tls: bool = False, config: DownloadsConfig | None = None) -> AsyncIterator[Client]:
         """The door on a loopback port, and somebody to talk to it."""
-        server = application.make(self, self, waiting_for=lambda: self.waiting_for, on_lost=self.lose, config=config)
+        server = application.make(self, self, waiting_for=lambda: self.waiting_for, on_lost=self.lose, config=config, note=self.noted.append)
         runner = web.ServerRunner(server, shutdown_timeout=2)
         await runner.setup()
         try:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
     from replicad.model.members import Share
+    from replicad.telemetry.access_log import Access
 
 log = get(__name__)
 ALLOW = f"Allow: {', '.join(METHODS)}\r\n".encode()
@@ -199,9 +200,10 @@ def make(
     waiting_for: Callable[[], Sequence[str]],
     on_lost: Callable[[Digest], Awaitable[None]],
     config: DownloadsConfig | None = None,
+    note: Callable[[Access], object] = lambda _: None,
 ) -> DownloadServer:
     """The server for ``web.ServerRunner``; call it in the running loop. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``on_lost`` hears of content that should be
-    on the disk and is not as it should be.
+    on the disk and is not as it should be; ``note`` hears of every answer.
     """
     config = config or DownloadsConfig()
-    return DownloadServer(Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config)
+    return DownloadServer(Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config, note=note)
