@@ -37,6 +37,7 @@ from replicad.protocol.joining import Door
 from replicad.server.admin import application as admin_door
 from replicad.server.admin.services import Facts, Services
 from replicad.server.downloads import application as downloads_door
+from replicad.server.downloads.arriving import Arrivals
 from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peers_runner
 from replicad.server.peers import application as peer_door
 from replicad.server.peers import data
@@ -143,7 +144,9 @@ async def build(config: Config) -> AsyncIterator[Node]:
         following = services.certificate
         access_log = AccessLog(config.downloads.access_log)
         stack.callback(access_log.write)
-        downloads = downloads_door.make(ground.catalog, ground.store, waiting_for=tuple, on_lost=ground.lose, note=access_log.note)
+        downloads = downloads_door.make(
+            ground.catalog, ground.store, waiting_for=tuple, on_lost=ground.lose, note=access_log.note, arrivals=_arrivals(config, services)
+        )
         peers = peer_door.make(
             links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=data.routes(services.fetch, services.links)
         )
@@ -153,7 +156,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             host=config.downloads.listen.host,
             port=config.downloads.listen.port,
             key="downloads.listen",
-            tls=following and following.context,
+            tls=following.context if following is not None else None,
         )
         await open_tcp(stack, peers_runner(peers), host=config.peers.listen.host, port=config.peers.listen.port, key="peers.listen", tls=tls)
         await open_socket(stack, admin_runner(admin_door.make(services, token=None)), config.admin_socket)
@@ -169,6 +172,13 @@ async def build(config: Config) -> AsyncIterator[Node]:
         if following is not None:
             running["certificate"] = following.follow
         yield Node(config, Supervisor(running, metrics=Metrics()), services.links, services.renewal)
+
+
+def _arrivals(config: Config, services: Services) -> Arrivals | None:
+    """Files are served while they arrive, if the administrator wants it."""
+    if config.downloads.on_missing != "stream":
+        return None
+    return Arrivals(services.fetch.clients.waiting, linked=lambda: bool(services.links.all()))
 
 
 async def _ground(stack: AsyncExitStack, config: Config, certificate: Digest | None) -> _Ground:

@@ -21,9 +21,6 @@ _STORE = StoreConfig()
 _FETCH = FetchConfig()
 REQUIRED = object()
 """As a default: the key must be given."""
-STREAM_LATER = (
-    'on_missing = "stream" (serve a file while this node still fetches it) is not part of this version; write "404", which lets clients try another node'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Downloads:
 
     listen: Address
     tls: tuple[Path, Path] | None
-    on_missing: Literal["404"]
+    on_missing: Literal["stream", "404"]
     access_log: Path | None
 
 
@@ -121,9 +118,9 @@ KEYS: tuple[Key, ...] = (
     Key(
         "downloads",
         "on_missing",
-        Choice(("404",), later=(("stream", STREAM_LATER),)),
-        "404",
-        'What a client gets for a file that this node does not hold yet. "404" lets it try another node.',
+        Choice(("stream", "404")),
+        "stream",
+        'What a client gets for a file that this node still fetches. "stream": the file as it arrives, what it asks for first; 503 when nobody brings it. "404" lets it try another node.',
     ),
     Key(
         "downloads",

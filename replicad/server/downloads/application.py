@@ -1,7 +1,7 @@
 """The downloads door: GET and HEAD of ``/{share}/{path}``, ``/-/blob/{sha256}``, ``/-/health`` and ``/-/ready``. Public, read only.
 
 One walk: request -> entry -> blob file -> sendfile. A low-level aiohttp server without router and middlewares, which cost as much as everything here (performance.md section 2). What is not
-shown here - an unknown share, a private one, a stage that this node does not carry, a path that could never exist, content that has not arrived - gets the same 404, byte by byte.
+shown here - an unknown share, a private one, a stage that this node does not carry, a path that could never exist, content that is not here and does not arrive - gets the same 404, byte by byte.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import HttpVersion10
 
 from replicad.errors import InputError, NotFoundError, StorageError
+from replicad.model.entries import Wanted
 from replicad.server.downloads import targets
 from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, page, plain
+from replicad.server.downloads.arriving import Arrivals, ArrivingResponse
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.connections import DownloadServer
 from replicad.server.downloads.content_type import content_type
@@ -91,7 +93,9 @@ class Door:
         config: DownloadsConfig,
         waiting_for: Callable[[], Sequence[str]],
         on_lost: Callable[[Digest], Awaitable[None]],
+        arrivals: Arrivals | None,
     ) -> None:
+        self._arrivals = arrivals
         self._catalog = catalog
         self._store = store
         self._config = config
@@ -130,17 +134,24 @@ class Door:
         if not self._is_public(target.share):
             raise NotFoundError("no such share, or not for everybody")
         listed = await self._catalog.visible(target.share, target.key)
-        if listed is None or not listed.available:
+        if listed is None or listed.taken_down or not (listed.available or self._arrivals):
             raise NotFoundError("nothing to show under this name")
         version = Version(listed.content, listed.size, min(listed.modified, MODIFIED_MAX), content_type(listed.path))
         found = self._answer(request, version)
         if found.status not in WITH_CONTENT:
             return self._respond(found)
+        if not listed.available:
+            return self._arriving(found, listed)
         fd, size = await self._open(listed.content)
         if size != listed.size:
             os.close(fd)
             await self._lost(listed.content, f"{size} bytes instead of {listed.size}")
         return self._send(found, fd, listed.content)
+
+    def _arriving(self, found: Answer, listed: Listed) -> Response:
+        if self._arrivals is None or not found.pieces or not listed.size:
+            return self._respond(found)
+        return ArrivingResponse(found, self._arrivals, Wanted(listed.content, listed.size, listed.manifest, listed.hlc), config=self._config)
 
     async def _blob(self, request: web.BaseRequest, content: Digest) -> Response:
         if not self._catalog.serves(content) or not any(
@@ -201,9 +212,11 @@ def make(
     on_lost: Callable[[Digest], Awaitable[None]],
     config: DownloadsConfig | None = None,
     note: Callable[[Access], object] = lambda _: None,
+    arrivals: Arrivals | None = None,
 ) -> DownloadServer:
     """The server for ``web.ServerRunner``; call it in the running loop. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``on_lost`` hears of content that should be
-    on the disk and is not as it should be; ``note`` hears of every answer.
+    on the disk and is not as it should be; ``note`` hears of every answer; with ``arrivals`` files are served while they arrive.
     """
     config = config or DownloadsConfig()
-    return DownloadServer(Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config, note=note)
+    door = Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost, arrivals=arrivals)
+    return DownloadServer(door.handle, config, note=note)
