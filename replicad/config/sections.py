@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from replicad.config.networks import Cidr
 from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
+from replicad.model.access import Network
 from replicad.model.records import NAME_MAX
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.space import StoreConfig
@@ -37,10 +39,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """The door for clients."""
+    """The door for clients. ``url`` is None to derive it from ``listen``."""
 
     listen: Address
     on_missing: Literal["404"]
+    url: str | None
+    trusted_proxies: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,22 @@ KEYS: tuple[Key, ...] = (
         Choice(("404",), later=(("stream", STREAM_LATER),)),
         "404",
         'What a client gets for a file that this node does not hold yet. "404" lets it try another node.',
+    ),
+    Key(
+        "downloads",
+        "url",
+        Url(),
+        None,
+        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: http:// and the listening address.",
+        sample='"https://ams1.example.org"',
+    ),
+    Key(
+        "downloads",
+        "trusted_proxies",
+        ListOf(Cidr()),
+        (),
+        "Networks of proxies in front of this door: only their X-Forwarded-For is believed.",
+        sample='["127.0.0.0/8"]',
     ),
     Key("peers", "listen", Listen(), Address("", 8440), "HOST:PORT; without a host: every interface."),
     Key(

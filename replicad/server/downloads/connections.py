@@ -79,7 +79,7 @@ class Connection(web.RequestHandler):
                 found = HTTPStatus.REQUEST_URI_TOO_LONG if is_line else HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             _report(self.peername, found, type(exc).__name__)
         else:
-            log.exception("a request failed", path=request.raw_path)  # noqa: LOG004 - aiohttp calls this inside its handler
+            log.exception("a request failed", path=request.raw_path.partition("?")[0])  # noqa: LOG004 - aiohttp calls this inside its handler
         return Response(plain(found, request.method), stall_s=self._config.stall_s, close=True)
 
 
