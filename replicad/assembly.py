@@ -34,10 +34,12 @@ from replicad.protocol.gossip.heads import Presence
 from replicad.protocol.gossip.standing import Standing
 from replicad.protocol.handshake import Identity
 from replicad.protocol.joining import Door
+from replicad.protocol.signed_urls import sign
 from replicad.server.admin import application as admin_door
 from replicad.server.admin.services import Facts, Services
 from replicad.server.downloads import application as downloads_door
 from replicad.server.downloads.arriving import Arrivals
+from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peers_runner
 from replicad.server.peers import application as peer_door
 from replicad.server.peers import data
@@ -145,7 +147,13 @@ async def build(config: Config) -> AsyncIterator[Node]:
         access_log = AccessLog(config.downloads.access_log)
         stack.callback(access_log.write)
         downloads = downloads_door.make(
-            ground.catalog, ground.store, waiting_for=tuple, on_lost=ground.lose, note=access_log.note, arrivals=_arrivals(config, services)
+            ground.catalog,
+            ground.store,
+            waiting_for=tuple,
+            on_lost=ground.lose,
+            config=DownloadsConfig(proxies=config.downloads.trusted_proxies),
+            note=access_log.note,
+            arrivals=_arrivals(config, services),
         )
         peers = peer_door.make(
             links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=data.routes(services.fetch, services.links)
@@ -252,7 +260,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
     )
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
     services = Services(
-        facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url),
+        facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url, config.downloads_url),
         catalog=catalog,
         store=ground.store,
         ingest=ingest,
@@ -267,6 +275,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         monotonic_ms=monotonic_ms,
         renewal=asyncio.Event(),
         certificate=LiveCertificate(*config.downloads.tls) if config.downloads.tls else None,
+        sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
     )
     return services, gossip
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
 from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
-from replicad.config.values import OFF, suggestion
+from replicad.config.values import OFF, Address, suggestion
 from replicad.errors import ConfigurationError
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.space import StoreConfig
@@ -100,11 +100,12 @@ class Config:
     @property
     def peers_url(self) -> str:
         """How other nodes reach the peer door: as configured, else from where it listens (this machine's name if that is every interface)."""
-        if self.peers.url is not None:
-            return self.peers.url
-        scheme = "http" if self.peers.tls == "off" else "https"
-        listen = self.peers.listen
-        return f"{scheme}://{socket.gethostname()}:{listen.port}" if listen.host in {"", "0.0.0.0", "::"} else f"{scheme}://{listen}"  # noqa: S104 - recognised, not bound
+        return self.peers.url or _url("http" if self.peers.tls == "off" else "https", self.peers.listen)
+
+    @property
+    def downloads_url(self) -> str:
+        """The same for clients and the downloads door."""
+        return self.downloads.url or _url("https" if self.downloads.tls else "http", self.downloads.listen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,10 @@ def _unknown_key(section: str, name: str) -> str:
     return f'unknown key "{name}" in [{section}]{close or "; it knows " + ", ".join(_NAMES[section])}'
 
 
+def _url(scheme: str, listen: Address) -> str:
+    return f"{scheme}://{socket.gethostname()}:{listen.port}" if listen.host in {"", "0.0.0.0", "::"} else f"{scheme}://{listen}"  # noqa: S104 - recognised, not bound
+
+
 def _tls(value: Any, base: Path) -> Literal["auto", "off"] | tuple[Path, Path]:
     return (base / value[0], base / value[1]) if isinstance(value, tuple) else value
 
@@ -227,6 +232,8 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             tls=_both(values, base),
             on_missing=values["downloads.on_missing"],
             access_log=None if values["downloads.access_log"] is OFF else base / (values["downloads.access_log"] or data / "access.log"),
+            url=values["downloads.url"],
+            trusted_proxies=values["downloads.trusted_proxies"],
         ),
         peers=Peers(
             listen=values["peers.listen"],

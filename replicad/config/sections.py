@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from replicad.config.networks import Cidr
 from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
+from replicad.model.access import Network
 from replicad.model.records import NAME_MAX
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.space import StoreConfig
@@ -34,12 +36,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``access_log`` is None when none is kept."""
+    """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``access_log`` is None when none is kept; ``url`` is None to derive it from ``listen``."""
 
     listen: Address
     tls: tuple[Path, Path] | None
     on_missing: Literal["stream", "404"]
     access_log: Path | None
+    url: str | None
+    trusted_proxies: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,22 @@ KEYS: tuple[Key, ...] = (
         File(may_be_off=True),
         None,
         'Who took what: JSON Lines, renamed to NAME.1 at 64 MiB. Empty: access.log in the data directory. "off": none.',
+    ),
+    Key(
+        "downloads",
+        "url",
+        Url(),
+        None,
+        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: http:// and the listening address.",
+        sample='"https://ams1.example.org"',
+    ),
+    Key(
+        "downloads",
+        "trusted_proxies",
+        ListOf(Cidr()),
+        (),
+        "Networks of proxies in front of this door: only their X-Forwarded-For is believed.",
+        sample='["127.0.0.0/8"]',
     ),
     Key("peers", "listen", Listen(), Address("", 8440), "HOST:PORT; without a host: every interface."),
     Key(

@@ -210,7 +210,7 @@ class Listen(_Strings):
 
 
 class Url(_Strings):
-    """The base URL of a peer door; empty gives None."""
+    """The base URL of a door; empty gives None."""
 
     expects = 'a URL such as "https://ams1.example.org:8440"'
 

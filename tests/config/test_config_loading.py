@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,8 @@ tls_certificate = "tls/chain.pem"
 tls_key = "/etc/door.pem"
 access_log = "off"
 on_missing = "404"
+url = "https://ber1.example.org/"
+trusted_proxies = ["127.0.0.0/8", "::1"]
 [peers]
 listen = "10.0.0.1:8002"
 url = "https://ber1.example.org:8440/"
@@ -83,9 +86,10 @@ format = "json"
 level = "debug"
 """)
     assert found.node.data == tmp_path / "state"
-    assert found.downloads.listen == Address("::1", 8001)
     assert (found.downloads.access_log, found.downloads.on_missing) == (None, "404")
     assert found.downloads.tls == (tmp_path / "tls/chain.pem", Path("/etc/door.pem"))
+    assert (found.downloads.listen, found.downloads_url) == (Address("::1", 8001), "https://ber1.example.org")
+    assert found.downloads.trusted_proxies == (ip_network("127.0.0.0/8"), ip_network("::1"))
     assert found.peers == type(found.peers)(
         listen=Address("10.0.0.1", 8002),
         url="https://ber1.example.org:8440",

@@ -20,12 +20,13 @@ from aiohttp import web
 from replicad.crypto import certificate
 from replicad.errors import NotFoundError
 from replicad.model import paths
+from replicad.model.access import OPEN, Access
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
-from replicad.model.members import Share
+from replicad.model.members import Member, Share
 from replicad.server.downloads import application
 from replicad.server.downloads.config import DownloadsConfig
-from replicad.telemetry.access_log import Access
+from replicad.telemetry.access_log import Answered
 
 MODIFIED = 1_700_000_000
 MODIFIED_DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
@@ -42,14 +43,16 @@ class World:
         self.names: dict[tuple[str, str], Listed] = {}
         self.held: set[Digest] = set()
         self.lost: list[Digest] = []
-        self.noted: list[Access] = []
+        self.noted: list[Answered] = []
         self.waiting_for: list[str] = []
         self.open_error: OSError | None = None
-        self.replica = SimpleNamespace(trust=SimpleNamespace(shares=lambda: self.shares))
+        self.members: dict[NodeId, Member] = {}
+        self.network = NodeId(bytes(32))
+        self.replica = SimpleNamespace(network=self.network, trust=SimpleNamespace(shares=lambda: self.shares, members=lambda _now_ms: self.members))
 
-    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",)) -> None:
+    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Access = OPEN, layout: str = "") -> None:
         """Everything is put at stage prod; a share of other stages is one whose prod is not carried here."""
-        self.shares[name] = Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0))
+        self.shares = {**self.shares, name: Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0), access=access, layout=layout)}
 
     def put(self, share: str, path: str, body: bytes, *, modified: int = MODIFIED, held: bool = True) -> Digest:
         """Publish ``body``; without ``held`` the name is known and the content is not here."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from replicad.model.access import Network
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadsConfig:
     """Every wait, size and count that a client could otherwise make as large as it likes."""
 
+    proxies: tuple[Network, ...] = ()
+    """Whose word about the client's address is believed."""
     connections_max: int = 8192
     """Each costs up to three descriptors while it downloads: 24,576 of the 65,536 that the service unit allows. A guess beyond the design's 5,000 idle clients."""
     idle_s: float = 60.0
