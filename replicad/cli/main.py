@@ -31,6 +31,7 @@ PLACES = {
     "peer": "replicad.cli.peer:peer",
     "audit": "replicad.cli.audit:audit",
     "share": "replicad.cli.share:share",
+    "url": "replicad.cli.share:url",
     "publish": "replicad.cli.publish:publish",
     "ls": "replicad.cli.files:ls",
     "show": "replicad.cli.files:show",

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from replicad.config.networks import Cidr
 from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
+from replicad.model.access import Network
 from replicad.model.records import NAME_MAX
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.space import StoreConfig
@@ -21,9 +23,6 @@ _STORE = StoreConfig()
 _FETCH = FetchConfig()
 REQUIRED = object()
 """As a default: the key must be given."""
-STREAM_LATER = (
-    'on_missing = "stream" (serve a file while this node still fetches it) is not part of this version; write "404", which lets clients try another node'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +36,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """The door for clients."""
+    """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``access_log`` is None when none is kept; ``url`` is None to derive it from ``listen``."""
 
     listen: Address
-    on_missing: Literal["404"]
+    tls: tuple[Path, Path] | None
+    on_missing: Literal["stream", "404"]
+    access_log: Path | None
+    url: str | None
+    trusted_proxies: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class Key:
 
 SECTIONS: dict[str, str] = {
     "node": "This node.",
-    "downloads": "The door for clients: files over plain HTTP, read only.",
+    "downloads": "The door for clients: files over HTTP or HTTPS, read only.",
     "peers": "The door for the other nodes of the network.",
     "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with a bearer token (admin.token in the data directory).",
     "storage": "The disk.",
@@ -109,10 +112,42 @@ KEYS: tuple[Key, ...] = (
     Key("downloads", "listen", Listen(), Address("", 8480), "HOST:PORT; without a host: every interface."),
     Key(
         "downloads",
+        "tls_certificate",
+        File(),
+        None,
+        "The door's certificate with its chain, PEM: then it speaks HTTPS only. New files are taken up within seconds, without a restart.",
+        sample='"/etc/replicad/tls/fullchain.pem"',
+    ),
+    Key("downloads", "tls_key", File(), None, "The certificate's private key, PEM. Both keys, or neither.", sample='"/etc/replicad/tls/privkey.pem"'),
+    Key(
+        "downloads",
         "on_missing",
-        Choice(("404",), later=(("stream", STREAM_LATER),)),
-        "404",
-        'What a client gets for a file that this node does not hold yet. "404" lets it try another node.',
+        Choice(("stream", "404")),
+        "stream",
+        'What a client gets for a file that this node still fetches. "stream": the file as it arrives, what it asks for first; 503 when nobody brings it. "404" lets it try another node.',
+    ),
+    Key(
+        "downloads",
+        "access_log",
+        File(may_be_off=True),
+        None,
+        'Who took what: JSON Lines, renamed to NAME.1 at 64 MiB. Empty: access.log in the data directory. "off": none.',
+    ),
+    Key(
+        "downloads",
+        "url",
+        Url(),
+        None,
+        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: http:// and the listening address.",
+        sample='"https://ams1.example.org"',
+    ),
+    Key(
+        "downloads",
+        "trusted_proxies",
+        ListOf(Cidr()),
+        (),
+        "Networks of proxies in front of this door: only their X-Forwarded-For is believed.",
+        sample='["127.0.0.0/8"]',
     ),
     Key("peers", "listen", Listen(), Address("", 8440), "HOST:PORT; without a host: every interface."),
     Key(

@@ -25,6 +25,7 @@ from replicad.net.links import LinkTable
 from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.heads import Head, Missing, sign
 from replicad.protocol.gossip.standing import Kept, Standing
+from replicad.protocol.signed_urls import sign as sign_url
 from replicad.server.admin import application
 from replicad.server.admin.services import Facts, Services
 from replicad.services.curation import Curation
@@ -185,7 +186,7 @@ async def opened(data: Path) -> AsyncIterator[Door]:
         await catalog.author("", [Policy("munki", public=True), Policy("jamf", public=True, immutable=True)])
         ingest = Ingest(catalog, store)
         services = Services(
-            facts=Facts("ams1", "", data, data / "network.key", clock_ms(), ""),
+            facts=Facts("ams1", "", data, data / "network.key", clock_ms(), "", "http://ams1:8480"),
             catalog=catalog,
             store=store,
             ingest=ingest,
@@ -198,6 +199,7 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             hub=hub,
             clock_ms=clock_ms,
             renewal=asyncio.Event(),
+            sign_url=lambda share, path_key, until_s: sign_url(node, network.id, share=share, path_key=path_key, until_s=until_s),
             monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
         )
         unix = web.AppRunner(application.make(services, token=None), **application.RUNNER)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from replicad.model.access import CREDENTIAL_NAME_MAX, NETWORKS_MAX
 from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
 
 ANSWER_ITEMS = 1000
@@ -19,6 +20,8 @@ LONG_POLL_S_MAX = 10.0
 INVITE_EXPIRES_S_MAX = 24 * 3600
 BLOB_BATCH_BYTES_MAX = 16 * 1024 * 1024
 BLOB_BATCH_ITEMS_MAX = 256
+EXPIRES_S_MAX = 10 * 366 * 24 * 3600
+PASSWORD_CHARS_MAX = 256
 
 _ShareName = Annotated[str, Meta(min_length=1, max_length=63)]
 _Shares = Annotated[list[_ShareName], Meta(min_length=1, max_length=SHARES_MAX)]
@@ -29,6 +32,8 @@ _Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 _Paths = Annotated[list[_Path], Meta(min_length=1, max_length=PATHS_MAX)]
 _KeyText = Annotated[str, Meta(max_length=256)]
 _Record = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
+_Layout = Literal["", "munki"]
+_CredentialName = Annotated[str, Meta(min_length=1, max_length=CREDENTIAL_NAME_MAX)]
 _Site = Annotated[str, Meta(max_length=NAME_MAX)]
 _Limit = Annotated[int, Meta(ge=1, le=ANSWER_ITEMS_MAX)]
 _Cursor = Annotated[str, Meta(max_length=8192)]
@@ -101,13 +106,32 @@ class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
     public: bool = False
     immutable: bool = False
     stages: _Stages | None = None
+    layout: _Layout = ""
 
 
 class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """PATCH /shares/{name}: what is absent stays."""
+    """PATCH /shares/{name}: what is absent stays. ``passwords``: user to password, null removes the user. ``networks`` (CIDR): none means everywhere. ``prestage_key``: PEM, empty for none."""
 
     public: bool | UnsetType = UNSET
     stages: _Stages | UnsetType = UNSET
+    layout: _Layout | UnsetType = UNSET
+    passwords: Annotated[dict[_CredentialName, Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)] | None], Meta(max_length=16)] = {}
+    networks: Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=NETWORKS_MAX)] | UnsetType = UNSET
+    prestage_key: Annotated[str, Meta(max_length=8192)] | UnsetType = UNSET
+
+
+class NewShareToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /shares/{share}/tokens. ``expires_s`` absent: it lives until it is revoked."""
+
+    name: _CredentialName
+    expires_s: Annotated[int, Meta(ge=1, le=EXPIRES_S_MAX)] | None = None
+
+
+class SignUrl(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /shares/{share}/urls."""
+
+    path: _Path
+    expires_s: Annotated[int, Meta(ge=1, le=EXPIRES_S_MAX)] = 24 * 3600
 
 
 class EntriesQuery(Struct, frozen=True, forbid_unknown_fields=True):

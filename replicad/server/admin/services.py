@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from replicad.catalog import Catalog
     from replicad.model.ids import NodeId
     from replicad.net.links import LinkTable
+    from replicad.net.tls import LiveCertificate
     from replicad.protocol.gossip.standing import Standing
     from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
@@ -32,11 +33,14 @@ class Facts:
     network_key: Path
     started_ms: int
     peers_url: str
+    downloads_url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """``clock_ms`` is wall clock time in milliseconds, ``monotonic_ms`` the clock of ``standing``. Setting ``renewal`` has the daemon built anew."""
+    """``clock_ms`` is wall clock time in milliseconds, ``monotonic_ms`` the clock of ``standing``. Setting ``renewal`` has the daemon built anew.
+    ``sign_url(share, path_key, until_s)`` gives the parameters of a URL that this node vouches for.
+    """
 
     facts: Facts
     catalog: Catalog
@@ -52,6 +56,9 @@ class Services:
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
     renewal: asyncio.Event
+    sign_url: Callable[[str, str, int], dict[str, str]]
+    certificate: LiveCertificate | None = None
+    """Of the clients' door, if it speaks TLS."""
 
     @property
     def node(self) -> NodeId:

@@ -83,7 +83,19 @@ def entry(listed: Listed, members: Members) -> nouns.Entry:
 
 def share(found: Share) -> nouns.Share:
     """A share as the API shows it."""
-    return nouns.Share(name=found.name, public=found.public, immutable=found.immutable, stages=list(found.stages), created=nouns.date(found.created.ms))
+    access = found.access
+    return nouns.Share(
+        name=found.name,
+        public=found.public,
+        immutable=found.immutable,
+        stages=list(found.stages),
+        created=nouns.date(found.created.ms),
+        layout=found.layout,
+        users=sorted(access.users),
+        tokens=[nouns.ShareToken(name, nouns.date(token.until.ms) if token.until else None) for name, token in sorted(access.tokens.items())],
+        networks=list(access.networks),
+        prestage=bool(access.prestage),
+    )
 
 
 def find_share(services: Services, name: str) -> Share:

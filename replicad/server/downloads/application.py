@@ -1,7 +1,8 @@
 """The downloads door: GET and HEAD of ``/{share}/{path}``, ``/-/blob/{sha256}``, ``/-/health`` and ``/-/ready``. Public, read only.
 
 One walk: request -> entry -> blob file -> sendfile. A low-level aiohttp server without router and middlewares, which cost as much as everything here (performance.md section 2). What is not
-shown here - an unknown share, a private one, a stage that this node does not carry, a path that could never exist, content that has not arrived - gets the same 404, byte by byte.
+shown here - a stage that this node does not carry, a path that could never exist, content that is not here and does not arrive - gets the same 404, byte by byte; ``access`` says what becomes of an unknown share
+and of one that this client may not see.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
+from aiohttp import HttpVersion10
+
 from replicad.errors import InputError, NotFoundError, StorageError
+from replicad.model.entries import Wanted
 from replicad.server.downloads import targets
+from replicad.server.downloads.access import Gate, RefusedError
 from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, page, plain
+from replicad.server.downloads.arriving import Arrivals, ArrivingResponse
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.connections import DownloadServer
 from replicad.server.downloads.content_type import content_type
+from replicad.server.downloads.passwords import TooManyGuessesError
 from replicad.server.downloads.respond import NO_FILE, Response
 from replicad.telemetry.log import get
 
@@ -27,27 +34,13 @@ if TYPE_CHECKING:
 
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
-    from replicad.model.members import Share
+    from replicad.server.downloads.access import Replica
+    from replicad.telemetry.access_log import Answered
 
 log = get(__name__)
 ALLOW = f"Allow: {', '.join(METHODS)}\r\n".encode()
 BUSY = b"Retry-After: 1\r\n"
 WITH_CONTENT = (OK, PARTIAL)
-
-
-class Trust(Protocol):
-    """Which shares there are."""
-
-    def shares(self) -> Mapping[str, Share]:
-        """By name."""
-
-
-class Replica(Protocol):
-    """What the network says."""
-
-    @property
-    def trust(self) -> Trust:
-        """And believes."""
 
 
 class Catalog(Protocol):
@@ -88,12 +81,15 @@ class Door:
         config: DownloadsConfig,
         waiting_for: Callable[[], Sequence[str]],
         on_lost: Callable[[Digest], Awaitable[None]],
+        arrivals: Arrivals | None,
     ) -> None:
+        self._arrivals = arrivals
         self._catalog = catalog
         self._store = store
         self._config = config
         self._waiting_for = waiting_for
         self._on_lost = on_lost
+        self._gate = Gate(lambda: catalog.replica, proxies=config.proxies)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request."""
@@ -103,13 +99,19 @@ class Door:
             refusal = plain(HTTPStatus.BAD_REQUEST, request.method)
         except NotFoundError:
             refusal = plain(HTTPStatus.NOT_FOUND, request.method)
+        except RefusedError:
+            refusal = self._gate.refusal(request.method)
+        except TooManyGuessesError as error:
+            refusal = self._gate.slow_down(error, request.method)
         except OSError as error:
             log.seldom(error.errno, "a file cannot be opened", reason=error.strerror)
             refusal = plain(HTTPStatus.SERVICE_UNAVAILABLE, request.method, extra=BUSY)
         return self._respond(refusal)
 
     async def _found(self, request: web.BaseRequest) -> Response:
-        """Raises InputError for a bad target, NotFoundError for whatever this node does not show, OSError when a file cannot be opened for now."""
+        """Raises InputError for a bad target, NotFoundError for whatever this node does not show, RefusedError for what this client may not see, OSError when a file cannot be opened for now."""
+        if request.version < HttpVersion10:
+            raise InputError("a request without a version has no fields: nothing here is for it")
         if request.method not in METHODS:
             return self._respond(plain(HTTPStatus.METHOD_NOT_ALLOWED, request.method, extra=ALLOW))
         target = targets.parse(request.raw_path)
@@ -122,32 +124,33 @@ class Door:
         raise NotFoundError("nothing could have this name")
 
     async def _file(self, request: web.BaseRequest, target: targets.FileTarget) -> Response:
-        if not self._is_public(target.share):
-            raise NotFoundError("no such share, or not for everybody")
+        await self._gate.check(request, target.share, target.key)
         listed = await self._catalog.visible(target.share, target.key)
-        if listed is None or not listed.available:
+        if listed is None or listed.taken_down or not (listed.available or self._arrivals):
             raise NotFoundError("nothing to show under this name")
         version = Version(listed.content, listed.size, min(listed.modified, MODIFIED_MAX), content_type(listed.path))
         found = self._answer(request, version)
         if found.status not in WITH_CONTENT:
             return self._respond(found)
+        if not listed.available:
+            return self._arriving(found, listed)
         fd, size = await self._open(listed.content)
         if size != listed.size:
             os.close(fd)
             await self._lost(listed.content, f"{size} bytes instead of {listed.size}")
         return self._send(found, fd, listed.content)
 
+    def _arriving(self, found: Answer, listed: Listed) -> Response:
+        if self._arrivals is None or not found.pieces or not listed.size:
+            return self._respond(found)
+        return ArrivingResponse(found, self._arrivals, Wanted(listed.content, listed.size, listed.manifest, listed.hlc), config=self._config)
+
     async def _blob(self, request: web.BaseRequest, content: Digest) -> Response:
-        if not self._catalog.serves(content) or not any(
-            live and self._is_public(share) and self._catalog.carries(share, stage) for share, stage, live in await self._catalog.named_by(content)
-        ):
-            raise NotFoundError("no public share names this content at a stage that is carried here")
+        named = await self._catalog.named_by(content)
+        serves = self._catalog.serves(content)
+        await self._gate.check_any(request, {share for share, stage, live in named if serves and live and self._catalog.carries(share, stage)})
         fd, size = await self._open(content)
         return self._send(self._answer(request, Version(content, size, None, lasting=True)), fd, content)
-
-    def _is_public(self, share: str) -> bool:
-        found = self._catalog.replica.trust.shares().get(share)
-        return found is not None and found.public
 
     def _answer(self, request: web.BaseRequest, version: Version) -> Answer:
         return answer(request.method, request.headers, version, now_s=time.time(), boundary=lambda: secrets.token_hex(16))
@@ -195,9 +198,12 @@ def make(
     waiting_for: Callable[[], Sequence[str]],
     on_lost: Callable[[Digest], Awaitable[None]],
     config: DownloadsConfig | None = None,
+    note: Callable[[Answered], object] = lambda _: None,
+    arrivals: Arrivals | None = None,
 ) -> DownloadServer:
     """The server for ``web.ServerRunner``; call it in the running loop. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``on_lost`` hears of content that should be
-    on the disk and is not as it should be.
+    on the disk and is not as it should be; ``note`` hears of every answer; with ``arrivals`` files are served while they arrive.
     """
     config = config or DownloadsConfig()
-    return DownloadServer(Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config)
+    door = Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost, arrivals=arrivals)
+    return DownloadServer(door.handle, config, note=note)
