@@ -40,6 +40,7 @@ from replicad.server.downloads import application as downloads_door
 from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peers_runner
 from replicad.server.peers import application as peer_door
 from replicad.server.peers import data
+from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
@@ -48,6 +49,7 @@ from replicad.services.ingest import Ingest
 from replicad.services.links import Links
 from replicad.services.membership import Local, Membership, finish, next_key_path
 from replicad.services.reconcile import reconcile
+from replicad.services.scrub import Scrub
 from replicad.services.supervisor import Supervisor
 from replicad.store.blobs import BlobStore
 from replicad.telemetry import log as logs
@@ -124,11 +126,6 @@ class _Ground:
         """This node's peer door, for invitations."""
         return Door(self.key.id, (self.config.peers_url,), self.certificate)
 
-    async def lose(self, content: Digest) -> None:
-        """The disk does not have the content as it should be: out of the way with it, and fetched again."""
-        await self.store.remove(content)
-        await self.catalog.lose(content)
-
 
 @asynccontextmanager
 async def build(config: Config) -> AsyncIterator[Node]:
@@ -139,7 +136,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         certificate, tls = _peer_tls(config)
         ground = await _ground(stack, config, certificate)
         services, gossip = await _services(stack, ground)
-        downloads = downloads_door.make(ground.catalog, ground.store, waiting_for=tuple, on_lost=ground.lose)
+        downloads = downloads_door.make(ground.catalog, ground.store, waiting_for=tuple, on_lost=services.scrub.lost)
         peers = peer_door.make(
             links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=data.routes(services.fetch, services.links)
         )
@@ -149,6 +146,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         if (listen := config.admin.listen) is not None:
             await open_tcp(stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen")
         running = {"links": services.dialing.run, "gossip": gossip.run, "fetch": services.fetch.run, "membership": services.membership.run}
+        running |= {"scrub": services.scrub.run, "collect": services.collect.run}
         yield Node(config, Supervisor(running, metrics=Metrics()), services.links, services.renewal)
 
 
@@ -222,6 +220,8 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         node_key=config.node_key,
     )
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
+    scrub = Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms)
+    collect = Collect(catalog, ground.store, config=config.collect, quiet=ingest.quiet, clock_ms=clock_ms)
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url),
         catalog=catalog,
@@ -229,6 +229,8 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         ingest=ingest,
         curation=Curation(catalog, turn=ingest.turn, clock_ms=clock_ms),
         fetch=fetch,
+        scrub=scrub,
+        collect=collect,
         membership=Membership(local),
         links=table,
         dialing=links,

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from replicad.model.ids import NodeId
     from replicad.net.links import LinkTable
     from replicad.protocol.gossip.standing import Standing
+    from replicad.services.collect import Collect
     from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
     from replicad.services.ingest import Ingest
     from replicad.services.links import Links
     from replicad.services.membership import Membership
+    from replicad.services.scrub import Scrub
     from replicad.store.blobs import BlobStore
 
 
@@ -44,6 +46,8 @@ class Services:
     ingest: Ingest
     curation: Curation
     fetch: Fetch
+    scrub: Scrub
+    collect: Collect
     membership: Membership
     links: LinkTable
     dialing: Links
