@@ -28,7 +28,8 @@ WHERE entry.content = ?1 AND entry.counts = 1 AND entry.live = 0 AND register.wi
 """
 NEWER = """
 SELECT DISTINCT entry.content FROM entry JOIN record ON record.record = entry.record
-WHERE entry.register = ?1 AND entry.live = 0 AND entry.counts = 1 AND entry.content <> ?2 AND (record.hlc, record.id) > (?3, ?4) LIMIT ?5
+WHERE entry.register = ?1 AND entry.live = 0 AND entry.counts = 1 AND entry.content <> ?2 AND (record.hlc, record.id) > (?3, ?4)
+  AND NOT EXISTS (SELECT 1 FROM entry AS living WHERE living.register = ?1 AND living.live = 1 AND living.content = entry.content) LIMIT ?5
 """
 PLACE = """
 SELECT count(*), total(entry.size_bytes), count(held.content), total(held.size_bytes)
