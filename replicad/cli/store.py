@@ -107,11 +107,21 @@ def render_collected(answer: nouns.Collected) -> str:
 
 @store.command()
 @click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_invocation
-def gc(invocation: Invocation, *, dry_run: bool) -> None:
+def gc(invocation: Invocation, *, dry_run: bool, yes: bool) -> None:
     """Remove now the content that nothing has needed for the whole retention time; otherwise that happens by itself once an hour."""
-    answer = invocation.client().ask("POST", path_of("store", "gc"), answer=nouns.Collected, body=bodies.Collect(dry_run=dry_run), timeout_s=None)
-    invocation.out.data(answer, render_collected(answer))
+    client, out = invocation.client(), invocation.out
+
+    def ask(*, preview: bool) -> nouns.Collected:
+        return client.ask("POST", path_of("store", "gc"), answer=nouns.Collected, body=bodies.Collect(dry_run=preview), timeout_s=None)
+
+    if not dry_run and not yes and out.asks:
+        seen = ask(preview=True)
+        out.talk(render_collected(seen))
+        out.confirm(f"Remove {plural(seen.files, 'file')} from this node's disk?", yes=False)
+    answer = ask(preview=dry_run)
+    out.data(answer, render_collected(answer))
 
 
 @store.command()
