@@ -28,7 +28,7 @@ from replicad.model.ids import Digest, NodeId
 from replicad.model.members import Member
 from replicad.net.dialer import Dialer
 from replicad.net.links import LinkTable
-from replicad.net.tls import server_context
+from replicad.net.tls import LiveCertificate, server_context
 from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.heads import Presence
 from replicad.protocol.gossip.standing import Standing
@@ -53,6 +53,7 @@ from replicad.services.reconcile import reconcile
 from replicad.services.supervisor import Supervisor
 from replicad.store.blobs import BlobStore
 from replicad.telemetry import log as logs
+from replicad.telemetry.access_log import AccessLog
 from replicad.telemetry.metrics import Metrics
 from replicad.telemetry.priority import step_back
 
@@ -141,18 +142,41 @@ async def build(config: Config) -> AsyncIterator[Node]:
         certificate, tls = _peer_tls(config)
         ground = await _ground(stack, config, certificate)
         services, gossip = await _services(stack, ground)
+        following = services.certificate
+        access_log = AccessLog(config.downloads.access_log)
+        stack.callback(access_log.write)
         downloads = downloads_door.make(
-            ground.catalog, ground.store, waiting_for=tuple, on_lost=ground.lose, config=DownloadsConfig(proxies=config.downloads.trusted_proxies)
+            ground.catalog,
+            ground.store,
+            waiting_for=tuple,
+            on_lost=ground.lose,
+            config=DownloadsConfig(proxies=config.downloads.trusted_proxies),
+            note=access_log.note,
         )
         peers = peer_door.make(
             links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=data.routes(services.fetch, services.links)
         )
-        await open_tcp(stack, downloads_runner(downloads), host=config.downloads.listen.host, port=config.downloads.listen.port, key="downloads.listen")
+        await open_tcp(
+            stack,
+            downloads_runner(downloads),
+            host=config.downloads.listen.host,
+            port=config.downloads.listen.port,
+            key="downloads.listen",
+            tls=following.context if following else None,
+        )
         await open_tcp(stack, peers_runner(peers), host=config.peers.listen.host, port=config.peers.listen.port, key="peers.listen", tls=tls)
         await open_socket(stack, admin_runner(admin_door.make(services, token=None)), config.admin_socket)
         if (listen := config.admin.listen) is not None:
             await open_tcp(stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen")
-        running = {"links": services.dialing.run, "gossip": gossip.run, "fetch": services.fetch.run, "membership": services.membership.run}
+        running = {
+            "links": services.dialing.run,
+            "gossip": gossip.run,
+            "fetch": services.fetch.run,
+            "membership": services.membership.run,
+            "access log": access_log.run,
+        }
+        if following is not None:
+            running["certificate"] = following.follow
         yield Node(config, Supervisor(running, metrics=Metrics()), services.links, services.renewal)
 
 
@@ -242,6 +266,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         monotonic_ms=monotonic_ms,
         renewal=asyncio.Event(),
         sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
+        certificate=LiveCertificate(*config.downloads.tls) if config.downloads.tls else None,
     )
     return services, gossip
 

@@ -16,7 +16,7 @@ from replicad.model.manifest import Manifest
 
 HELD_PAGE = 1000
 WANTED_MAX = 100_000
-WANTED = "SELECT content, manifest, size_bytes, hlc FROM wanted ORDER BY hlc"
+WANTED = "SELECT content, manifest, size_bytes, hlc FROM wanted WHERE hlc >= ? ORDER BY hlc"
 MISSING = "SELECT content, hlc FROM wanted WHERE share = ? ORDER BY hlc DESC"
 IS_WANTED = "SELECT 1 FROM entry JOIN wanted ON wanted.record = entry.record WHERE entry.content = ? AND entry.counts = 1 LIMIT 1"
 NAMED = "SELECT share, path FROM entry WHERE content = ? AND counts = 1 AND wins >= ? LIMIT 1"
@@ -75,10 +75,12 @@ class Contents(State):
         """Keep the manifests of contents that are being fetched."""
         await self._write(partial(_keep_manifests, manifests=manifests))
 
-    async def wanted(self, limit: int = 10_000) -> list[Wanted]:
-        """Contents named by winners in the stages this node carries and not held: each (content, manifest, size) once, oldest first, at most ``limit`` (bounded by 100,000)."""
+    async def wanted(self, limit: int = 10_000, *, since: int = 0) -> list[Wanted]:
+        """Contents named by winners in the stages this node carries and not held: each (content, manifest, size) once, oldest first, at most ``limit`` (bounded by 100,000). ``since``: only of entries
+        with that hlc or a later one.
+        """
         await self._refresh_carried()
-        return await self._database.scan(partial(_wanted, limit=min(limit, WANTED_MAX)))
+        return await self._database.scan(partial(_wanted, limit=min(limit, WANTED_MAX), since=since))
 
     async def is_wanted(self, content: Digest) -> bool:
         """Whether ``wanted`` names the content."""
@@ -171,9 +173,9 @@ def _manifest(connection: sqlite3.Connection, *, content: Digest, manifest_id: D
     return None
 
 
-def _wanted(connection: sqlite3.Connection, *, limit: int) -> list[Wanted]:
+def _wanted(connection: sqlite3.Connection, *, limit: int, since: int) -> list[Wanted]:
     found: dict[tuple[bytes, bytes, int], int] = {}
-    for content, manifest, size_bytes, hlc in connection.execute(WANTED):
+    for content, manifest, size_bytes, hlc in connection.execute(WANTED, (since,)):
         if len(found) >= limit:
             break
         found.setdefault((content, manifest, size_bytes), hlc)

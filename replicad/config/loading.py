@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
 from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
-from replicad.config.values import Address, suggestion
+from replicad.config.values import OFF, Address, suggestion
 from replicad.errors import ConfigurationError
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.space import StoreConfig
@@ -105,7 +105,7 @@ class Config:
     @property
     def downloads_url(self) -> str:
         """The same for clients and the downloads door."""
-        return self.downloads.url or _url("http", self.downloads.listen)
+        return self.downloads.url or _url("https" if self.downloads.tls else "http", self.downloads.listen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     problems: list[str] = []
     given = _from_file(document, problems) | _from_environment(environ, problems)
     values = {key.path: _value(key, given.get(key.path), document.name, problems) for key in KEYS}
+    problems += _halves(values, given)
     if problems:
         raise ConfigurationError("\n".join(problems), hint="every key is explained by: replicad config example")
     origins = {key.path: given[key.path].origin if key.path in given else DEFAULT for key in KEYS}
@@ -182,6 +183,16 @@ def _value(key: Key, given: _Given | None, document: str, problems: list[str]) -
         return key.default
 
 
+def _halves(values: dict[str, Any], given: dict[str, _Given]) -> list[str]:
+    """A certificate without its key, or a key without its certificate."""
+    halves = ("downloads.tls_certificate", "downloads.tls_key")
+    lonely = [path for path in halves if values[path]]
+    if len(lonely) != 1 or lonely[0] not in given:
+        return []
+    missing = next(path for path in halves if path not in lonely).partition(".")[2]
+    return [f"{given[lonely[0]].problem_at}: needs {missing} beside it"]
+
+
 def _unknown_section(section: str, table: object) -> str:
     if isinstance(table, dict):
         return f"unknown section [{section}]{suggestion(section, list(SECTIONS)) or '; there are ' + ', '.join(SECTIONS)}"
@@ -205,6 +216,11 @@ def _tls(value: Any, base: Path) -> Literal["auto", "off"] | tuple[Path, Path]:
     return (base / value[0], base / value[1]) if isinstance(value, tuple) else value
 
 
+def _both(values: dict[str, Any], base: Path) -> tuple[Path, Path] | None:
+    certificate, key = values["downloads.tls_certificate"], values["downloads.tls_key"]
+    return (base / certificate, base / key) if certificate and key else None
+
+
 def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Config:
     base = path.parent.absolute()
     data = base / values["node.data"]
@@ -213,7 +229,9 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
         node=Node(name=values["node.name"], data=data, site=values["node.site"]),
         downloads=Downloads(
             listen=values["downloads.listen"],
+            tls=_both(values, base),
             on_missing=values["downloads.on_missing"],
+            access_log=None if values["downloads.access_log"] is OFF else base / (values["downloads.access_log"] or data / "access.log"),
             url=values["downloads.url"],
             trusted_proxies=values["downloads.trusted_proxies"],
         ),

@@ -39,12 +39,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """The door for clients. ``url`` is None to derive it from ``listen``."""
+    """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``url`` None to derive it from ``listen``; ``access_log`` None when none is kept."""
 
     listen: Address
+    tls: tuple[Path, Path] | None
     on_missing: Literal["404"]
     url: str | None
     trusted_proxies: tuple[Network, ...]
+    access_log: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Key:
 
 SECTIONS: dict[str, str] = {
     "node": "This node.",
-    "downloads": "The door for clients: files over plain HTTP, read only.",
+    "downloads": "The door for clients: files over HTTP or HTTPS, read only.",
     "peers": "The door for the other nodes of the network.",
     "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with a bearer token (admin.token in the data directory).",
     "storage": "The disk.",
@@ -113,6 +115,15 @@ KEYS: tuple[Key, ...] = (
     Key("downloads", "listen", Listen(), Address("", 8480), "HOST:PORT; without a host: every interface."),
     Key(
         "downloads",
+        "tls_certificate",
+        File(),
+        None,
+        "The door's certificate with its chain, PEM: then it speaks HTTPS only. New files are taken up within seconds, without a restart.",
+        sample='"/etc/replicad/tls/fullchain.pem"',
+    ),
+    Key("downloads", "tls_key", File(), None, "The certificate's private key, PEM. Both keys, or neither.", sample='"/etc/replicad/tls/privkey.pem"'),
+    Key(
+        "downloads",
         "on_missing",
         Choice(("404",), later=(("stream", STREAM_LATER),)),
         "404",
@@ -123,7 +134,7 @@ KEYS: tuple[Key, ...] = (
         "url",
         Url(),
         None,
-        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: http:// and the listening address.",
+        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: the listening address.",
         sample='"https://ams1.example.org"',
     ),
     Key(
@@ -133,6 +144,13 @@ KEYS: tuple[Key, ...] = (
         (),
         "Networks of proxies in front of this door: only their X-Forwarded-For is believed.",
         sample='["127.0.0.0/8"]',
+    ),
+    Key(
+        "downloads",
+        "access_log",
+        File(may_be_off=True),
+        None,
+        'Who took what: JSON Lines, renamed to NAME.1 at 64 MiB. Empty: access.log in the data directory. "off": none.',
     ),
     Key("peers", "listen", Listen(), Address("", 8440), "HOST:PORT; without a host: every interface."),
     Key(

@@ -40,9 +40,18 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 async def send_file(
-    transport: Transport, fd: int, *, offset: int, count: int, head: bytes = b"", drain: Callable[[], Awaitable[None]], stall_s: float = STALL_S
+    transport: Transport,
+    fd: int,
+    *,
+    offset: int,
+    count: int,
+    head: bytes = b"",
+    drain: Callable[[], Awaitable[None]],
+    stall_s: float = STALL_S,
+    on_sent: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Send ``head`` and then exactly ``count`` bytes of ``fd`` from ``offset``. ``drain`` waits until the transport's own buffer has room (``aiohttp``: ``request.writer.drain``).
+    """Send ``head`` and then exactly ``count`` bytes of ``fd`` from ``offset``. ``drain`` waits until the transport's own buffer has room, and raises ConnectionError when the client is gone.
+    ``on_sent`` hears of every number of bytes that was handed on, the head's included.
 
     Returns when everything is handed to the kernel (plain) or to the transport (TLS). Raises ConnectionError when the client is gone or acknowledged nothing for ``stall_s`` (up to twice that),
     StorageError when the file is shorter than ``offset + count`` or cannot be read: then a part may be out already, and only cutting the connection tells the client. Cancel it at any point.
@@ -50,7 +59,7 @@ async def send_file(
     if transport.is_closing():
         raise ConnectionResetError("the client is gone")
     if transport.get_extra_info("sslcontext") is not None or transport.get_write_buffer_size():
-        await _Copying(transport, fd, drain=drain, stall_s=stall_s).send(head, offset=offset, count=count)
+        await _Copying(transport, fd, drain=drain, stall_s=stall_s, on_sent=on_sent).send(head, offset=offset, count=count)
         return
     if count <= SMALL_BYTES:
         body = await _read(fd, offset, count)
@@ -59,13 +68,14 @@ async def send_file(
         first = min(count, BURST_BYTES)
         await _warm(fd, offset, first)
         sent = _send_now(_open_socket(transport), fd, head, offset=offset, count=first)
+    on_sent(sent)
     if sent == len(head) + count:
         return
     sent_body = max(0, sent - len(head))
     plain = _open_socket(transport)
     with socket.fromfd(plain.fileno(), plain.family, plain.type, plain.proto) as duplicate:
         duplicate.setblocking(False)
-        await _ZeroCopy(duplicate, fd, stall_s=stall_s).send(head[sent:], offset=offset + sent_body, count=count - sent_body)
+        await _ZeroCopy(duplicate, fd, stall_s=stall_s, on_sent=on_sent).send(head[sent:], offset=offset + sent_body, count=count - sent_body)
 
 
 class _Watch:
@@ -96,11 +106,12 @@ class _Watch:
 class _ZeroCopy:
     """sendfile on a socket of our own; nobody else writes to that connection meanwhile."""
 
-    def __init__(self, out: socket.socket, fd: int, *, stall_s: float) -> None:
+    def __init__(self, out: socket.socket, fd: int, *, stall_s: float, on_sent: Callable[[int], object]) -> None:
         self._out = out
         self._fd = fd
         self._loop = asyncio.get_running_loop()
         self._watch = _Watch(loop=self._loop, stall_s=stall_s, acknowledged=self._acknowledged, give_up=self._cut)
+        self._on_sent = on_sent
         self._sent = 0
 
     async def send(self, head: bytes, *, offset: int, count: int) -> None:
@@ -112,7 +123,7 @@ class _ZeroCopy:
                 sent = _sendfile(self._out.fileno(), self._fd, offset, asked)
                 offset += sent
                 count -= sent
-                self._sent += sent
+                self._count(sent)
                 if sent < asked:
                     await self._writable()
                 elif count:
@@ -126,7 +137,11 @@ class _ZeroCopy:
                 await self._writable()
                 continue
             head = head[sent:]
-            self._sent += sent
+            self._count(sent)
+
+    def _count(self, sent: int) -> None:
+        self._sent += sent
+        self._on_sent(sent)
 
     async def _writable(self) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
@@ -149,10 +164,11 @@ class _ZeroCopy:
 class _Copying:
     """Through the transport: for TLS, and when the transport still has bytes of its own to send."""
 
-    def __init__(self, transport: Transport, fd: int, *, drain: Callable[[], Awaitable[None]], stall_s: float) -> None:
+    def __init__(self, transport: Transport, fd: int, *, drain: Callable[[], Awaitable[None]], stall_s: float, on_sent: Callable[[int], object]) -> None:
         self._transport = transport
         self._fd = fd
         self._drain = drain
+        self._on_sent = on_sent
         self._written = 0
         self._watch = _Watch(loop=asyncio.get_running_loop(), stall_s=stall_s, acknowledged=self._acknowledged, give_up=transport.abort)
 
@@ -168,12 +184,14 @@ class _Copying:
                 await self._write(piece)
                 offset += len(piece)
                 count -= len(piece)
+                await asyncio.sleep(0)  # a client as fast as this loop leaves others their turn, and one that is gone is noticed
 
     async def _write(self, piece: bytes | bytearray) -> None:
         if self._transport.is_closing():
             raise ConnectionResetError("the client is gone")
         self._transport.write(piece)
         self._written += len(piece)
+        self._on_sent(len(piece))
         await self._drain()
 
     def _acknowledged(self) -> int:

@@ -41,6 +41,7 @@ def test_a_name_is_enough(load: Load, tmp_path: Path) -> None:
     found = load(NAMED)
     assert (found.node.name, found.node.site, found.node.data) == ("ams1", "", Path("/var/lib/replicad"))
     assert found.downloads.listen == Address("", 8480)
+    assert (found.downloads.tls, found.downloads.access_log) == (None, Path("/var/lib/replicad/access.log"))
     assert found.peers.listen == Address("", 8440)
     assert found.admin.listen == Address("127.0.0.1", 8441)
     assert found.admin_socket == Path("/var/lib/replicad/admin.sock")
@@ -56,6 +57,9 @@ data = "state"
 site = "Berlin"
 [downloads]
 listen = "[::1]:8001"
+tls_certificate = "tls/chain.pem"
+tls_key = "/etc/door.pem"
+access_log = "off"
 on_missing = "404"
 url = "https://ber1.example.org/"
 trusted_proxies = ["127.0.0.0/8", "::1"]
@@ -83,6 +87,8 @@ level = "debug"
     assert found.node.data == tmp_path / "state"
     assert (found.downloads.listen, found.downloads_url) == (Address("::1", 8001), "https://ber1.example.org")
     assert found.downloads.trusted_proxies == (ip_network("127.0.0.0/8"), ip_network("::1"))
+    assert found.downloads.access_log is None
+    assert found.downloads.tls == (tmp_path / "tls/chain.pem", Path("/etc/door.pem"))
     assert found.peers == type(found.peers)(
         listen=Address("10.0.0.1", 8002),
         url="https://ber1.example.org:8440",
@@ -153,6 +159,9 @@ def test_files_for_tls_from_the_environment(load: Load, tmp_path: Path) -> None:
         pytest.param('[downloads]\nlisten = "::1:8480"', None, id="IPv6 without brackets"),
         pytest.param("[downloads]\non_missing = 404", 'replicad.toml:4: [downloads] on_missing: write it in quotes: "404"', id="a word as number"),
         pytest.param('[downloads]\non_missing = "500"', 'replicad.toml:4: [downloads] on_missing: "404" expected, got "500"', id="wrong word"),
+        pytest.param(
+            '[downloads]\ntls_certificate = "chain.pem"', "replicad.toml:4: [downloads] tls_certificate: needs tls_key beside it", id="certificate alone"
+        ),
         pytest.param('[log]\nformat = "jsn"', 'replicad.toml:4: [log] format: "text" or "json" expected, got "jsn"; did you mean "json"?', id="misspelt word"),
         pytest.param('[peers]\nurl = "ams1:8440"', None, id="address instead of URL"),
         pytest.param('[peers]\nurl = "https://user:pw@ams1:8440"', None, id="URL with a password"),

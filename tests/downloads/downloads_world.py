@@ -20,12 +20,14 @@ from aiohttp import web
 from replicad.crypto import certificate
 from replicad.errors import NotFoundError
 from replicad.model import paths
-from replicad.model.access import OPEN, Access
+from replicad.model.access import OPEN
+from replicad.model.access import Access as Rights
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.members import Member, Share
 from replicad.server.downloads import application
 from replicad.server.downloads.config import DownloadsConfig
+from replicad.telemetry.access_log import Access
 
 MODIFIED = 1_700_000_000
 MODIFIED_DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
@@ -42,13 +44,14 @@ class World:
         self.names: dict[tuple[str, str], Listed] = {}
         self.held: set[Digest] = set()
         self.lost: list[Digest] = []
+        self.noted: list[Access] = []
         self.waiting_for: list[str] = []
         self.open_error: OSError | None = None
         self.members: dict[NodeId, Member] = {}
         self.network = NodeId(bytes(32))
         self.replica = SimpleNamespace(network=self.network, trust=SimpleNamespace(shares=lambda: self.shares, members=lambda _now_ms: self.members))
 
-    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Access = OPEN, layout: str = "") -> None:
+    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Rights = OPEN, layout: str = "") -> None:
         """Everything is put at stage prod; a share of other stages is one whose prod is not carried here."""
         self.shares = {**self.shares, name: Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0), access=access, layout=layout)}
 
@@ -115,7 +118,7 @@ class World:
     @asynccontextmanager
     async def serve(self, *, tls: bool = False, config: DownloadsConfig | None = None) -> AsyncIterator[Client]:
         """The door on a loopback port, and somebody to talk to it."""
-        server = application.make(self, self, waiting_for=lambda: self.waiting_for, on_lost=self.lose, config=config)
+        server = application.make(self, self, waiting_for=lambda: self.waiting_for, on_lost=self.lose, config=config, note=self.noted.append)
         runner = web.ServerRunner(server, shutdown_timeout=2)
         await runner.setup()
         try:

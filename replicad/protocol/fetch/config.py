@@ -60,6 +60,8 @@ SLOW_S = 10.0
 """Below a quarter of the median rate for ten seconds: demoted to one request at a time (protocol.md section 7)."""
 SEEKING_MAX = 64
 """Large contents whose holders are looked for at once; so many interests of one peer are remembered (twice that)."""
+AWAITED_MAX = 64
+"""Contents that clients wait for and that go before all others for it."""
 PACK_MAX = 2048
 """Small contents looked for at once; twice that of one peer are remembered."""
 STALLED_S = 30.0

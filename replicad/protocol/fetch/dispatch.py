@@ -1,7 +1,7 @@
 """Who is asked for what: hands out requests to peers that can take one.
 
-Jobs come in order of age and each takes what it can, but as long as there are several, none takes a peer's last slot or the last quarter of the bytes: a big old content never starves a small
-new one. Fast peers choose first. A slow one is passed over for what the others would have brought long before it (expected completion time). When nothing is left to ask for, single chunks that
+Jobs come by class, and within a class in order of age. Each takes what it can, but as long as there are several of its class, none takes a peer's last slot or the last quarter of the bytes: a big
+old content never starves a small new one. Fast peers choose first. A slow one is passed over for what the others would have brought long before it (expected completion time). When nothing is left to ask for, single chunks that
 come from a slow source are asked for once more elsewhere (endgame), and so are chunks whose request is overdue (hedge).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from itertools import groupby
 
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
@@ -53,10 +54,11 @@ class Dispatch:
             key=lambda peer: (-peer.speed, peer.node),
         )
         if peers:
-            jobs = self._backlog.in_order(ready)
-            for shared in (True, False) if len(jobs) > 1 else (False,):
-                if not all(self._serve(job, peers, shared=shared, now=now) for job in jobs):
-                    return
+            for _, alike in groupby(self._backlog.in_order(ready), key=lambda job: job.order[0]):
+                jobs = list(alike)
+                for shared in (True, False) if len(jobs) > 1 else (False,):
+                    if not all(self._serve(job, peers, shared=shared, now=now) for job in jobs):
+                        return
         self._roster.rested(now)
 
     def _serve(self, job: Job, peers: list[Peer], *, shared: bool, now: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from replicad.model.chunks import Extent
@@ -17,6 +17,18 @@ class Target(NamedTuple):
 
     content: Digest
     manifest: Digest
+
+
+class Priority(IntEnum):
+    """What goes before what (protocol.md section 7); within one class the oldest goes first. AWAITED: a client waits for it now. URGENT: somebody asked for haste. NEW: published a short while ago.
+    BACKFILL: older, as for a node that joins or was away. HEAL: it was here and got lost.
+    """
+
+    AWAITED = 0
+    URGENT = 1
+    NEW = 2
+    BACKFILL = 3
+    HEAL = 4
 
 
 class Fault(StrEnum):
@@ -42,10 +54,32 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """Everything this node wants now, oldest first; what is not in it is not wanted any more, unless the list was ``cut`` at its bound."""
+    """Everything this node wants now, oldest first; what is not in it is not wanted any more, unless the list was ``cut`` at its bound.
+
+    ``urgent`` and ``healing`` name contents of these classes; of the others those published from ``new_since`` (a Stamp) on are new.
+    """
 
     wanted: tuple[Wanted, ...]
     cut: bool = False
+    new_since: int = 0
+    urgent: frozenset[Digest] = frozenset()
+    healing: frozenset[Digest] = frozenset()
+
+    def priority(self, wanted: Wanted) -> Priority:
+        """The class of one of them, but for clients who wait."""
+        if wanted.content in self.urgent:
+            return Priority.URGENT
+        if wanted.content in self.healing:
+            return Priority.HEAL
+        return Priority.NEW if wanted.hlc >= self.new_since else Priority.BACKFILL
+
+
+@dataclass(frozen=True, slots=True)
+class Awaits:
+    """Clients wait for this content, each for one of these chunks and what follows it: it goes before everything else, in their order. No ``chunks``: nobody waits any more."""
+
+    wanted: Wanted
+    chunks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +169,7 @@ class Tick:
     """Nothing happened, but the deadline has come."""
 
 
-Event = Wants | PeerUp | PeerDown | Told | Rival | Opened | Unopened | Ended | Finished | Here | Halt | Tick
+Event = Wants | Awaits | PeerUp | PeerDown | Told | Rival | Opened | Unopened | Ended | Finished | Here | Halt | Tick
 
 
 # -- effects of the plan

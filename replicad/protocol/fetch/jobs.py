@@ -15,8 +15,11 @@ from replicad.model.entries import Wanted
 from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, PACK_MAX
-from replicad.protocol.fetch.events import Target
-from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
+from replicad.protocol.fetch.events import Priority, Target
+from replicad.protocol.wire import BATCH_CONTENTS_MAX, Have, HaveMore, Small
+
+Order = tuple[Priority, int, Digest]
+"""What goes first: the better class, then the older entry."""
 
 
 class Units:
@@ -29,6 +32,7 @@ class Units:
         self.have: dict[NodeId, int] = {}
         self.suggested: dict[NodeId, int] = {}
         self.rarity = sets.Tally()
+        self.awaited: tuple[int, ...] = ()
 
     def learn(self, node: NodeId, units: int) -> int:
         """The peer has these as well; returns those of them that are missing here and news."""
@@ -79,7 +83,7 @@ class Units:
         """
         free = self.have.get(node, 0) & self.missing & (~self.flying.counted | self.late)
         suggested = self.suggested.get(node, 0)
-        return 0 if busy and suggested and not suggested & free else free
+        return 0 if busy and suggested and not suggested & free and not self.awaited else free
 
     @property
     def sources(self) -> list[NodeId]:
@@ -107,7 +111,9 @@ class State(Enum):
 
 
 class ContentJob(Units):
-    """One content of more than one chunk."""
+    """One content of more than one chunk. ``awaited``: clients wait for these chunks and what follows each; an extent for one is no longer than its distance from the client, so that what is read next is not
+    delayed by what is read later.
+    """
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
@@ -119,11 +125,22 @@ class ContentJob(Units):
         self.rivals: set[NodeId] = set()
         self.since = 0.0
         self.benched_until = 0.0
+        self.priority = Priority.NEW
 
     @property
-    def order(self) -> tuple[int, Digest]:
-        """Oldest first."""
-        return self.wanted.hlc, self.wanted.content
+    def order(self) -> Order:
+        """By class, then oldest first."""
+        return Priority.AWAITED if self.awaited else self.priority, self.wanted.hlc, self.wanted.content
+
+    def told(self, node: NodeId, message: Have | HaveMore) -> bool:
+        """Take up what a peer has of it; True if something of that is missing here."""
+        everything = sets.full(self.count)
+        if isinstance(message, HaveMore):
+            self.suggest(node, sets.of(message.suggest) & everything)
+            return bool(self.learn(node, sets.of(message.chunks) & everything)) or bool(self.suggested.get(node, 0) & self.missing)
+        now_has = everything if message.complete else sets.from_bitmap(message.bitmap, self.count)
+        self.unlearn(node, ~now_has & everything)
+        return bool(self.learn(node, now_has))
 
     def size_of(self, units: int) -> int:
         """Bytes of these chunks."""
@@ -135,9 +152,14 @@ class ContentJob(Units):
     def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
         """Of the chunks that are ``free`` with this peer (some are), neighbours of about that size, at least one.
 
-        Alone, in order, so that the whole hash can follow. With others fetching the same, everybody in order would be the mistake: at random among the best.
+        Clients who wait come first, whoever is nearest to what is not there yet. Alone, in order, so that the whole hash can follow. With others fetching the same, everybody in order would be the
+        mistake: at random among the best.
         """
         longest = max(1, min(size_bytes // self.chunk_size, EXTENT_CHUNKS_MAX))
+        ahead = min(((sets.lowest(free >> at), at) for at in self.awaited if free >> at), default=None)
+        if ahead is not None:
+            first = sum(ahead)
+            return sets.run(first, _run_length(free >> first, min(longest, ahead[0] + 1)))
         if not self.rivals:
             first = sets.lowest(free)
             return sets.run(first, _run_length(free >> first, longest))
@@ -167,6 +189,7 @@ class PackJob(Units):
         self._since: list[float] = [0.0] * PACK_MAX
         self._empty = list(range(PACK_MAX - 1, -1, -1))
         self._ages: list[tuple[int, Digest, int]] = []
+        self._classes: dict[Priority, int] = {}
 
     @property
     def room(self) -> int:
@@ -174,13 +197,26 @@ class PackJob(Units):
         return len(self._empty)
 
     @property
-    def order(self) -> tuple[int, Digest]:
-        """That of the oldest content in the window."""
+    def order(self) -> Order:
+        """The best class in the window, and the age of its oldest content."""
         while self._ages and Small(*self._ages[0][1:]) not in self.places:
             heappop(self._ages)
-        return self._ages[0][:2] if self._ages else (STAMP_MAX, Digest(bytes(32)))
+        return self._best_class(self.reachable), *(self._ages[0][:2] if self._ages else (STAMP_MAX, Digest(bytes(32))))
 
-    def add(self, wanted: Wanted, now: float) -> None:
+    def _best_class(self, units: int) -> Priority:
+        return next((priority for priority, ranked in sorted(self._classes.items()) if ranked & units), Priority.HEAL)
+
+    def rank(self, units: int, priority: Priority) -> None:
+        """These places are of that class."""
+        self._classes = {other: ranked & ~units for other, ranked in self._classes.items() if ranked & ~units}
+        if units:
+            self._classes[priority] = self._classes.get(priority, 0) | units
+
+    def behind(self, priority: Priority) -> int:
+        """The missing units of worse classes that are not under way."""
+        return sum(ranked for other, ranked in self._classes.items() if other > priority) & self.missing & ~self.flying.counted
+
+    def add(self, wanted: Wanted, now: float, priority: Priority = Priority.NEW) -> None:
         """Give it a place, or want it again in the place it still has; there must be room."""
         small = small_of(wanted)
         place = self.places.get(small)
@@ -191,6 +227,7 @@ class PackJob(Units):
                 self._ages = sorted((known.hlc, known.content, known.size) for known in self._wanted if known is not None)
         self._wanted[place], self._since[place] = wanted, now
         self.missing |= 1 << place
+        self.rank(1 << place, priority)
 
     def drop(self, units: int) -> None:
         """These are here, or not wanted any more: their places are free again, unless they are under way (then ``drop`` them again when that ended)."""
@@ -223,10 +260,12 @@ class PackJob(Units):
         return sum(wanted.size for wanted in self.wanted_of(units))
 
     def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
-        """Of the places that are ``free`` with this peer (some are), about that many bytes together, at least one and at most a batch: the rarest first, starting anywhere among them."""
+        """Of the places that are ``free`` with this peer (some are), about that many bytes together, at least one and at most a batch: the best class first, of that the rarest, starting anywhere among
+        them.
+        """
         chosen, budget, left = 0, min(size_bytes, BATCH_BYTES_MAX), BATCH_CONTENTS_MAX
         while free:
-            pool = self.best(node, free)
+            pool = self.best(node, free & self._classes.get(self._best_class(free), free))
             place = sets.some(pool, randrange)
             later = pool >> place << place
             for wanted, unit in zip(self.wanted_of(later), sets.members(later), strict=True):

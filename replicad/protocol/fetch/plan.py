@@ -17,6 +17,7 @@ from replicad.protocol.fetch.backlog import Backlog
 from replicad.protocol.fetch.config import OVERDUE_S_MIN, STALLED_S, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
+    Awaits,
     Cancel,
     Effect,
     Ended,
@@ -70,6 +71,7 @@ class Plan:
         self._bytes = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             Wants: self._on_wants,
+            Awaits: self._on_awaits,
             PeerUp: self._on_up,
             PeerDown: self._on_down,
             Told: self._on_told,
@@ -157,7 +159,11 @@ class Plan:
     # -- contents
 
     def _on_wants(self, event: Wants) -> None:
-        self._backlog.want(event.wanted, self._now, cut=event.cut)
+        self._backlog.want(event, self._now)
+
+    def _on_awaits(self, event: Awaits) -> None:
+        self._backlog.await_(event)
+        self._roster.wake()
 
     def _on_here(self, event: Here) -> None:
         self._backlog.here(event.content)

@@ -23,11 +23,13 @@ SKEW_WARN_MS = 2_000
 LIFE_WARN_PART = 1 / 6
 """Of a grant's life: half of the time in which it should have been renewed is over."""
 UNREACHABLE_SHOWN_MAX = 20
+CERTIFICATE_WARN_S = 14 * 86_400
+"""Automatic renewal happens 30 days before the end (of 90): half of that is over. Of certificates that live six days it is a false alarm: a guess."""
 
 
 def troubles(services: Services) -> list[nouns.Trouble]:
     """Everything that makes this node degraded."""
-    return [*_membership(services), *_keys(services), *_disk(services), *_clock(services), *_peers(services), *_alarms(services)]
+    return [*_membership(services), *_keys(services), *_disk(services), *_certificate(services), *_clock(services), *_peers(services), *_alarms(services)]
 
 
 def findings(services: Services) -> list[nouns.Finding]:
@@ -37,6 +39,7 @@ def findings(services: Services) -> list[nouns.Finding]:
         "membership": _membership(services),
         "keys": _keys(services),
         "disk": _disk(services),
+        "certificate": _certificate(services),
         "clock": _clock(services),
         "peers": _peers(services),
         "heads": _alarms(services),
@@ -45,6 +48,7 @@ def findings(services: Services) -> list[nouns.Finding]:
         "membership": "this node is a member of its network",
         "keys": "no key is used twice",
         "disk": "there is room",
+        "certificate": "the clients' door has a certificate that will last, or needs none",
         "clock": "no difference beyond 2 s from any peer",
         "peers": "every member is linked",
         "heads": "no member lags, stands still or went back",
@@ -94,6 +98,19 @@ def _disk(services: Services) -> Iterator[nouns.Trouble]:
         yield nouns.Trouble(
             "disk-full", f"the disk of {services.facts.data} is full (reserve and quota respected): nothing is fetched until there is room", "replicad doctor"
         )
+
+
+def _certificate(services: Services) -> Iterator[nouns.Trouble]:
+    """Of the clients' door."""
+    following = services.certificate
+    if following is None:
+        return
+    if following.problem:
+        words = f"downloads: the old TLS certificate stays in use: {following.problem}"
+        yield nouns.Trouble("certificate", words, "mend the files; they are looked at every few seconds")
+    elif (left_s := following.ends.timestamp() - services.clock_ms() / 1000) < CERTIFICATE_WARN_S:
+        words = f"downloads: the TLS certificate {following.certificate} {'ends' if left_s > 0 else 'ended'} at {nouns.date(int(following.ends.timestamp() * 1000))}"
+        yield nouns.Trouble("certificate", words, "replace the files; no restart is needed")
 
 
 def _clock(services: Services) -> Iterator[nouns.Trouble]:

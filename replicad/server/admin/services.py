@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from replicad.catalog import Catalog
     from replicad.model.ids import NodeId
     from replicad.net.links import LinkTable
+    from replicad.net.tls import LiveCertificate
     from replicad.protocol.gossip.standing import Standing
     from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
@@ -56,6 +57,8 @@ class Services:
     monotonic_ms: Callable[[], int]
     renewal: asyncio.Event
     sign_url: Callable[[str, str, int], dict[str, str]]
+    certificate: LiveCertificate | None = None
+    """Of the clients' door, if it speaks TLS."""
 
     @property
     def node(self) -> NodeId:

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
+from aiohttp import HttpVersion10
+
 from replicad.errors import InputError, NotFoundError, StorageError
 from replicad.server.downloads import targets
 from replicad.server.downloads.access import Gate, RefusedError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
     from replicad.server.downloads.access import Replica
+    from replicad.telemetry.access_log import Access
 
 log = get(__name__)
 ALLOW = f"Allow: {', '.join(METHODS)}\r\n".encode()
@@ -103,6 +106,8 @@ class Door:
 
     async def _found(self, request: web.BaseRequest) -> Response:
         """Raises InputError for a bad target, NotFoundError for whatever this node does not show, RefusedError for what this client may not see, OSError when a file cannot be opened for now."""
+        if request.version < HttpVersion10:
+            raise InputError("a request without a version has no fields: nothing here is for it")
         if request.method not in METHODS:
             return self._respond(plain(HTTPStatus.METHOD_NOT_ALLOWED, request.method, extra=ALLOW))
         target = targets.parse(request.raw_path)
@@ -182,9 +187,10 @@ def make(
     waiting_for: Callable[[], Sequence[str]],
     on_lost: Callable[[Digest], Awaitable[None]],
     config: DownloadsConfig | None = None,
+    note: Callable[[Access], object] = lambda _: None,
 ) -> DownloadServer:
     """The server for ``web.ServerRunner``; call it in the running loop. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``on_lost`` hears of content that should be
-    on the disk and is not as it should be.
+    on the disk and is not as it should be; ``note`` hears of every answer.
     """
     config = config or DownloadsConfig()
-    return DownloadServer(Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config)
+    return DownloadServer(Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config, note=note)

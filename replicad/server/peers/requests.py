@@ -14,6 +14,7 @@ from aiohttp import web
 from replicad.errors import InputError, NotFoundError, PeerError, ReplicadError, StorageError
 from replicad.net.sendfile import send_file
 from replicad.net.tls import abort
+from replicad.server.draining import drain
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class FileAnswer(web.StreamResponse):
             f"Content-Length: {self._count}\r\nContent-Range: bytes {self._offset}-{self._offset + self._count - 1}/{self._size}\r\n\r\n"
         ).encode("ascii")
         try:
-            await send_file(transport, self._fd, offset=self._offset, count=self._count, head=head, drain=request.writer.drain)
+            await send_file(transport, self._fd, offset=self._offset, count=self._count, head=head, drain=functools.partial(drain, request))
         except (StorageError, ConnectionError) as error:
             self._keep_alive = False
             abort(transport)

@@ -197,7 +197,7 @@ class Provider:
         extent = Extent(start // manifest.chunk_size, -(-stop // manifest.chunk_size) - start // manifest.chunk_size)
         if sets.run(extent.first, extent.count) & ~verified:
             raise NotFoundError("not all of those bytes are here")
-        fd = await self._open(target)
+        fd = await self.open(target)
         self.tell(supply.Asked(node, target, extent))
         self.sent_bytes += stop - start
         return fd, manifest.size
@@ -212,7 +212,8 @@ class Provider:
             raise NotFoundError("nothing of that content is here")
         return held, sets.full(held.count)
 
-    async def _open(self, target: Target) -> int:
+    async def open(self, target: Target) -> int:
+        """A descriptor of the partial or the held blob, which the caller closes. NotFoundError."""
         partial = self._partials.get(target)
         if partial is not None:
             return os.dup(partial.fd)

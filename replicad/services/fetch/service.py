@@ -20,10 +20,11 @@ from replicad.model.events import ContentHeld, ContentLost, EntriesChanged, Trus
 from replicad.net.client import PeerClient
 from replicad.protocol.fetch import sets, supply
 from replicad.protocol.fetch.config import FetchConfig
-from replicad.protocol.fetch.events import Blame, Event, Here, Opened, PeerDown, PeerUp, Rival, Say, Target, Tick, Told, Wants
+from replicad.protocol.fetch.events import Blame, Event, Here, Opened, PeerDown, PeerUp, Rival, Say, Target, Tick, Told
 from replicad.protocol.fetch.jobs import ContentJob
 from replicad.protocol.fetch.plan import Plan, Statistics
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Unsent
+from replicad.services.fetch.awaiting import Awaiting
 from replicad.services.fetch.buffers import Buffers
 from replicad.services.fetch.getting import Getting
 from replicad.services.fetch.giving import Giving
@@ -32,13 +33,13 @@ from replicad.services.fetch.partials import Partials
 from replicad.services.fetch.performing import Performing
 from replicad.services.fetch.provider import Provider
 from replicad.services.fetch.rights import Rights
+from replicad.services.fetch.wanting import Wanting
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from replicad.catalog import Catalog
-    from replicad.model.entries import Wanted
     from replicad.model.events import Event as HubEvent
     from replicad.model.ids import Digest, NodeId
     from replicad.net.link import Link
@@ -48,12 +49,6 @@ if TYPE_CHECKING:
 
 log = get(__name__)
 
-WANTED_MAX = 10_000
-REFRESH_S = 0.2
-"""What is wanted is read again at most so often: a publication of thousands of files commits in many steps."""
-CUT_REFRESH_S = 5.0
-CUT_REFRESH_S_MAX = 60.0
-"""While more is wanted than is looked at, it is looked at again so often; and more and more seldom if it stays the same, because then nobody has it: 10,000 rows are 50 ms."""
 OUTBOX_MAX = 50_000
 
 
@@ -88,6 +83,8 @@ class Fetch:
         self.provider = Provider(
             config, catalog=catalog, store=store, partials=self._partials, rights=self._rights, randrange=self._dice.randrange, say=self._say
         )
+        self.clients = Awaiting(catalog, self._partials, self.provider, report=self._tell)
+        self.wanting = Wanting(catalog, clock_ms=clock_ms, report=self._tell, idle=self._buffers.clear)
         self._getting = Getting(client, self.inbox)
         self._giving = Giving(self.provider, client)
         self._performing = Performing(
@@ -98,12 +95,11 @@ class Fetch:
             partials=self._partials,
             buffers=self._buffers,
             report=self._tell,
-            progressed=self.provider.progressed,
+            progressed=self._progressed,
         )
         self._group: asyncio.TaskGroup | None = None
         self._outbox: deque[Say] = deque()
         self._speak = asyncio.Event()
-        self._refresh = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
 
@@ -161,11 +157,12 @@ class Fetch:
             async with asyncio.TaskGroup() as group, self._listening():
                 self._group = group
                 group.create_task(self._speak_forever())
-                group.create_task(self._refresh_forever())
+                group.create_task(self.wanting.run())
                 group.create_task(self._partials.commit_forever())
                 for link in self._links.all():
                     self._tell(PeerUp(link.node))
-                self._refresh.set()
+                self.clients.repeat()
+                self.wanting.refresh()
                 try:
                     await self._listen()
                 finally:
@@ -188,7 +185,7 @@ class Fetch:
             if missed or any(isinstance(event, TrustChanged) for event in events):
                 self._rights.forget()
             if missed or any(isinstance(event, EntriesChanged | TrustChanged | ContentLost) for event in events):
-                self._refresh.set()
+                self.wanting.refresh()
             await self._take(events)
 
     async def _take(self, events: list[HubEvent]) -> None:
@@ -196,29 +193,13 @@ class Fetch:
         for content, size in held:
             if size > CHUNK_SIZE_MIN:
                 self._tell(Here(content))
+            self.wanting.held(content)
+            self.clients.changed(content)
         await self.provider.now_held(held)
         for event in events:
             if isinstance(event, ContentLost):
                 self.provider.lost(event.content)
-
-    async def _refresh_forever(self) -> None:
-        pause_s: float | None = None
-        before: list[Wanted] = []
-        while True:
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._refresh.wait()
-            except TimeoutError:
-                pass
-            self._refresh.clear()
-            wanted = await self._catalog.wanted(WANTED_MAX)
-            cut = len(wanted) == WANTED_MAX
-            pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and wanted == before else CUT_REFRESH_S if cut else None
-            before = wanted
-            self._tell(Wants(tuple(wanted), cut))
-            if not wanted:
-                self._buffers.clear()
-            await asyncio.sleep(REFRESH_S)
+                self.wanting.lost(event.content)
 
     async def _speak_forever(self) -> None:
         """Send what is to be said, unless the peer has no right to know of that content."""
@@ -291,7 +272,11 @@ class Fetch:
 
     def _shrunk(self, target: Target) -> None:
         self._tell(Opened(target, manifest=True, verified=self._partials.verified(target)))
+        self._progressed(target)
+
+    def _progressed(self, target: Target) -> None:
         self.provider.progressed(target)
+        self.clients.changed(target.content)
 
     # -- links
 
