@@ -138,7 +138,7 @@ KEYS: tuple[Key, ...] = (
         "url",
         Url(),
         None,
-        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: http:// and the listening address.",
+        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: the listening address.",
         sample='"https://ams1.example.org"',
     ),
     Key(

@@ -20,7 +20,8 @@ from aiohttp import web
 from replicad.crypto import certificate
 from replicad.errors import NotFoundError
 from replicad.model import paths
-from replicad.model.access import OPEN, Access
+from replicad.model.access import OPEN
+from replicad.model.access import Access as Rights
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.members import Member, Share
@@ -50,7 +51,7 @@ class World:
         self.network = NodeId(bytes(32))
         self.replica = SimpleNamespace(network=self.network, trust=SimpleNamespace(shares=lambda: self.shares, members=lambda _now_ms: self.members))
 
-    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Access = OPEN, layout: str = "") -> None:
+    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Rights = OPEN, layout: str = "") -> None:
         """Everything is put at stage prod; a share of other stages is one whose prod is not carried here."""
         self.shares = {**self.shares, name: Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0), access=access, layout=layout)}
 
