@@ -151,7 +151,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             ground.store,
             waiting_for=tuple,
             on_lost=ground.lose,
-            config=DownloadsConfig(proxies=config.downloads.trusted_proxies),
+            config=DownloadsConfig(proxies=config.downloads.trusted_proxies, listing=frozenset(config.downloads.listing)),
             note=access_log.note,
             arrivals=_arrivals(config, services),
         )

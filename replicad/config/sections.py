@@ -42,6 +42,7 @@ class Downloads:
     tls: tuple[Path, Path] | None
     on_missing: Literal["stream", "404"]
     access_log: Path | None
+    listing: tuple[str, ...]
     url: str | None
     trusted_proxies: tuple[Network, ...]
 
@@ -148,6 +149,14 @@ KEYS: tuple[Key, ...] = (
         (),
         "Networks of proxies in front of this door: only their X-Forwarded-For is believed.",
         sample='["127.0.0.0/8"]',
+    ),
+    Key(
+        "downloads",
+        "listing",
+        ListOf(Text(63, may_be_empty=False)),
+        (),
+        "Shares whose directories anybody who may download from them can list.",
+        sample='["munki"]',
     ),
     Key("peers", "listen", Listen(), Address("", 8440), "HOST:PORT; without a host: every interface."),
     Key(

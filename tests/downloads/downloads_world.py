@@ -44,6 +44,8 @@ class World:
         self.names: dict[tuple[str, str], Listed] = {}
         self.held: set[Digest] = set()
         self.lost: list[Digest] = []
+        self.read = 0
+        """Pages of names that were asked for."""
         self.noted: list[Answered] = []
         self.waiting_for: list[str] = []
         self.open_error: OSError | None = None
@@ -91,6 +93,12 @@ class World:
     async def visible(self, share: str, key: str) -> Listed | None:
         listed = self.names.get((share, key))
         return listed and dataclasses.replace(listed, available=listed.content in self.held)
+
+    async def entries(self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000) -> list[Listed]:
+        start = after[1] if after else ""
+        keys = sorted(key for owner, key in self.names if owner == share and key > start and (not prefix or key == prefix or key.startswith(f"{prefix}/")))
+        self.read += 1
+        return [dataclasses.replace(one, available=one.content in self.held) for one in (self.names[share or "", key] for key in keys[:limit])]
 
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         return [(listed.share, listed.stage, True) for listed in self.names.values() if listed.content == content]

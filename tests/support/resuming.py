@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from support.waiting import wait_for
@@ -38,10 +39,18 @@ class Resuming:
         self._size = -1
         self._validators: tuple[str | None, str | None] = (None, None)
 
-    def download(self, *, deadline_s: float) -> Downloaded:
-        """The whole file, over as many connections as it takes."""
+    def download(self, *, deadline_s: float, ended: Callable[[], bool] = lambda: False) -> Downloaded | None:
+        """The whole file, over as many connections as it takes; None if it ``ended`` before."""
         self._forget()
-        return wait_for(self._attempt, what=f"a download of {self._path}", deadline_s=deadline_s)
+        found: Downloaded | None = None
+
+        def attempt() -> bool:
+            nonlocal found
+            found = self._attempt()
+            return found is not None or ended()
+
+        wait_for(attempt, what=f"a download of {self._path}", deadline_s=deadline_s)
+        return found
 
     def _attempt(self) -> Downloaded | None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
