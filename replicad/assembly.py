@@ -148,7 +148,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             ground.store,
             waiting_for=tuple,
             on_lost=services.scrub.lost,
-            config=DownloadsConfig(proxies=config.downloads.trusted_proxies),
+            config=DownloadsConfig(proxies=config.downloads.trusted_proxies, listing=frozenset(config.downloads.listing)),
             note=access_log.note,
             arrivals=_arrivals(config, services),
         )

@@ -47,6 +47,7 @@ class Downloads:
     tls: tuple[Path, Path] | None
     on_missing: Literal["stream", "404"]
     access_log: Path | None
+    listing: tuple[str, ...]
     url: str | None
     trusted_proxies: tuple[Network, ...]
 
@@ -144,7 +145,7 @@ KEYS: tuple[Key, ...] = (
         "url",
         Url(),
         None,
-        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: http:// and the listening address.",
+        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: the listening address.",
         sample='"https://ams1.example.org"',
     ),
     Key(
@@ -154,6 +155,14 @@ KEYS: tuple[Key, ...] = (
         (),
         "Networks of proxies in front of this door: only their X-Forwarded-For is believed.",
         sample='["127.0.0.0/8"]',
+    ),
+    Key(
+        "downloads",
+        "listing",
+        ListOf(Text(63, may_be_empty=False)),
+        (),
+        "Shares whose directories anybody who may download from them can list.",
+        sample='["munki"]',
     ),
     Key("peers", "listen", Listen(), Address("", 8440), "HOST:PORT; without a host: every interface."),
     Key(

@@ -61,6 +61,7 @@ listen = "[::1]:8001"
 tls_certificate = "tls/chain.pem"
 tls_key = "/etc/door.pem"
 access_log = "off"
+listing = ["munki"]
 on_missing = "404"
 url = "https://ber1.example.org/"
 trusted_proxies = ["127.0.0.0/8", "::1"]
@@ -92,7 +93,7 @@ format = "json"
 level = "debug"
 """)
     assert found.node.data == tmp_path / "state"
-    assert (found.downloads.access_log, found.downloads.on_missing) == (None, "404")
+    assert (found.downloads.access_log, found.downloads.on_missing, found.downloads.listing) == (None, "404", ("munki",))
     assert found.downloads.tls == (tmp_path / "tls/chain.pem", Path("/etc/door.pem"))
     assert (found.downloads.listen, found.downloads_url) == (Address("::1", 8001), "https://ber1.example.org")
     assert found.downloads.trusted_proxies == (ip_network("127.0.0.0/8"), ip_network("::1"))

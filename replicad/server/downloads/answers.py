@@ -87,6 +87,11 @@ def plain(status: HTTPStatus, method: str, *, extra: bytes = b"") -> Answer:
     return Answer(status.value, extra + _content("text/plain; charset=utf-8", len(body)), body=b"" if method == "HEAD" else body)
 
 
+def document(method: str, media_type: str, body: bytes, *, extra: bytes) -> Answer:
+    """A page made now."""
+    return Answer(OK, extra + _content(media_type, len(body)), body=b"" if method == "HEAD" else body)
+
+
 def page(status: HTTPStatus, method: str, value: object) -> Answer:
     """A JSON object about this node, never cached."""
     body = json.dumps(value).encode() + b"\n"

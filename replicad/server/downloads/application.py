@@ -1,4 +1,4 @@
-"""The downloads door: GET and HEAD of ``/{share}/{path}``, ``/-/blob/{sha256}``, ``/-/health`` and ``/-/ready``. Public, read only.
+"""The downloads door: GET and HEAD of ``/{share}/{path}``, of ``/{share}/`` and directories below where they may be listed, ``/-/blob/{sha256}``, ``/-/health`` and ``/-/ready``. Public, read only.
 
 One walk: request -> entry -> blob file -> sendfile. A low-level aiohttp server without router and middlewares, which cost as much as everything here (performance.md section 2). What is not
 shown here - a stage that this node does not carry, a path that could never exist, content that is not here and does not arrive - gets the same 404, byte by byte; ``access`` says what becomes of an unknown share
@@ -18,9 +18,9 @@ from aiohttp import HttpVersion10
 
 from replicad.errors import InputError, NotFoundError, StorageError
 from replicad.model.entries import Wanted
-from replicad.server.downloads import targets
+from replicad.server.downloads import listings, targets
 from replicad.server.downloads.access import Gate, RefusedError
-from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, page, plain
+from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, document, page, plain
 from replicad.server.downloads.arriving import Arrivals, ArrivingResponse
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.connections import DownloadServer
@@ -52,6 +52,9 @@ class Catalog(Protocol):
 
     async def visible(self, share: str, key: str) -> Listed | None:
         """What this node shows under a collision key, and whether its content is here now."""
+
+    async def entries(self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000) -> Sequence[Listed]:
+        """A page of what this node shows of a share, in order of key."""
 
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         """(share, stage, live) of every place that names the content."""
@@ -117,6 +120,8 @@ class Door:
         target = targets.parse(request.raw_path)
         if isinstance(target, targets.FileTarget):
             return await self._file(request, target)
+        if isinstance(target, targets.DirectoryTarget):
+            return await self._directory(request, target)
         if isinstance(target, targets.BlobTarget):
             return await self._blob(request, target.content)
         if isinstance(target, targets.Page):
@@ -144,6 +149,21 @@ class Door:
         if self._arrivals is None or not found.pieces or not listed.size:
             return self._respond(found)
         return ArrivingResponse(found, self._arrivals, Wanted(listed.content, listed.size, listed.manifest, listed.hlc), config=self._config)
+
+    async def _directory(self, request: web.BaseRequest, target: targets.DirectoryTarget) -> Response:
+        await self._gate.check(request, target.share, target.key)
+        if target.share not in self._config.listing:
+            raise NotFoundError("the directories of this share are not listed")
+
+        async def entries(prefix: str, after: str) -> Sequence[Listed]:
+            return await self._catalog.entries(target.share, prefix=prefix, after=(target.share, after), limit=listings.ROWS)
+
+        def shows(listed: Listed) -> bool:
+            return listed.available or (self._arrivals is not None and not listed.taken_down)
+
+        found = await listings.read(target, entries, after=listings.after_of(request.raw_path), shows=shows)
+        made = (listings.JSON, listings.as_json(found)) if listings.wants_json(request.headers) else (listings.HTML, listings.as_html(found))
+        return self._respond(document(request.method, *made, extra=listings.EXTRA))
 
     async def _blob(self, request: web.BaseRequest, content: Digest) -> Response:
         named = await self._catalog.named_by(content)

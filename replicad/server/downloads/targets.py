@@ -1,4 +1,4 @@
-"""What a request target means: the file of a share, a blob by its hash, the node's own pages, or nothing.
+"""What a request target means: the file or a directory of a share, a blob by its hash, the node's own pages, or nothing.
 
 Pure. The target is taken as it came (RFC 9112 section 3.2), so that nobody normalises ``..`` or ``%2F`` before the one check of paths sees them. A target that cannot be decoded is an
 InputError (400); one that could never name anything is None, like a file that does not exist (404).
@@ -24,6 +24,13 @@ class FileTarget(NamedTuple):
     key: str
 
 
+class DirectoryTarget(NamedTuple):
+    """A directory of a share; ``key`` is the collision key of its path, empty for the share itself."""
+
+    share: str
+    key: str
+
+
 class BlobTarget(NamedTuple):
     """Content by its hash."""
 
@@ -37,7 +44,7 @@ class Page(Enum):
     READY = "ready"
 
 
-Target = FileTarget | BlobTarget | Page
+Target = FileTarget | DirectoryTarget | BlobTarget | Page
 OWN = "-"
 """The first segment of the node's own pages; no share can be called that."""
 _BLOB = "blob/"
@@ -58,16 +65,19 @@ def _parse(target: str) -> Target | None:
         if absolute is None:
             raise InputError("request target: a path or an http(s) URL expected")
         target = target[absolute.end() :]
-    first, _, rest = target.partition("?")[0][1:].partition("/")
+    first, slash, rest = target.partition("?")[0][1:].partition("/")
     first, rest = _decoded(first), _decoded(rest)
     if first == OWN:
         return _own(rest)
-    if not rest or not SHARE_NAME.fullmatch(first):
+    if not slash or not SHARE_NAME.fullmatch(first):
         return None
+    if not rest:
+        return DirectoryTarget(first, "")
     try:
-        return FileTarget(first, paths.key(paths.check(rest)))
+        key = paths.key(paths.check(rest.removesuffix("/")))
     except InputError:
         return None
+    return DirectoryTarget(first, key) if rest.endswith("/") else FileTarget(first, key)
 
 
 _remembered = lru_cache(maxsize=4096)(_parse)
