@@ -28,6 +28,7 @@ from replicad.model.ids import Digest, NodeId
 from replicad.model.members import Member
 from replicad.net.dialer import Dialer
 from replicad.net.links import LinkTable
+from replicad.net.pace import Paces
 from replicad.net.tls import LiveCertificate, server_context
 from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.heads import Presence
@@ -36,7 +37,7 @@ from replicad.protocol.handshake import Identity
 from replicad.protocol.joining import Door
 from replicad.protocol.signed_urls import sign
 from replicad.server.admin import application as admin_door
-from replicad.server.admin.services import Facts, Services
+from replicad.server.admin.services import Facts, Reloaded, Services
 from replicad.server.downloads import application as downloads_door
 from replicad.server.downloads.arriving import Arrivals
 from replicad.server.downloads.config import DownloadsConfig
@@ -49,6 +50,7 @@ from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
 from replicad.services.hub import Hub
 from replicad.services.ingest import Ingest
+from replicad.services.limits import LimitsService
 from replicad.services.links import Links
 from replicad.services.membership import Local, Membership, finish, next_key_path
 from replicad.services.reconcile import reconcile
@@ -75,11 +77,11 @@ STORE_THREADS = 4
 class Node:
     """What the daemon runs."""
 
-    config: Config
     supervisor: Supervisor
     links: LinkTable
     renewal: asyncio.Event
     """Set when everything must be built anew."""
+    reloading: _Reloading
 
     async def run(self) -> bool:
         """Run every service until cancelled, or (True) until everything must be built anew. Nobody serves a link after that, while the doors still drain."""
@@ -93,13 +95,33 @@ class Node:
         return True
 
     async def reload(self) -> None:
-        """Apply what can change while running (logging), say what needs a restart. Raises ConfigurationError; then nothing has changed."""
-        newer = configuration.load(self.config.path, os.environ)
-        changed = self.config.changes(newer)
+        """Apply what can change while running (logging, limits), say what needs a restart. Raises ConfigurationError; then nothing has changed."""
+        self.reloading.reload()
+
+
+class _Reloading:
+    """Reads the configuration again."""
+
+    LIVE = ("log.", "limits.")
+    """Keys that can change while the daemon runs begin so."""
+
+    def __init__(self, config: Config, limits: LimitsService) -> None:
+        self._started = self._config = config
+        self._limits = limits
+
+    def reload(self) -> Reloaded:
+        """Apply what can change while running; the keys that need a restart are those that are not as they were at the start. Raises ConfigurationError; then nothing has changed."""
+        newer = configuration.load(self._config.path, os.environ)
+        applied = [key for key in self._config.changes(newer) if key.startswith(self.LIVE)]
+        rest = [key for key in self._started.changes(newer) if not key.startswith(self.LIVE)]
         _configure_log(newer)
-        if rest := [key for key in changed if not key.startswith("log.")]:
+        self._limits.configure(newer.limits, newer.zone)
+        self._config = newer
+        if applied:
+            log.info("these changed keys count now", keys=",".join(applied))
+        if rest:
             log.warning("these changed keys need a restart", keys=",".join(rest))
-        self.config = newer
+        return Reloaded(applied, rest)
 
 
 @dataclass(frozen=True)
@@ -116,6 +138,11 @@ class _Ground:
     def members(self) -> Mapping[NodeId, Member]:
         """The members now."""
         return self.catalog.replica.trust.members(clock_ms())
+
+    def site_of(self, node: NodeId) -> str:
+        """Where a member stands; empty if that is not known."""
+        member = self.members().get(node)
+        return member.site if member else ""
 
     def identity(self) -> Identity:
         """This node, for handshakes."""
@@ -139,7 +166,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         token = _read_token(config.admin_token)
         certificate, tls = _peer_tls(config)
         ground = await _ground(stack, config, certificate)
-        services, gossip = await _services(stack, ground)
+        services, gossip, reloading = await _services(stack, ground)
         following = services.certificate
         access_log = AccessLog(config.downloads.access_log)
         stack.callback(access_log.write)
@@ -171,6 +198,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             "links": services.dialing.run,
             "gossip": gossip.run,
             "fetch": services.fetch.run,
+            "limits": services.limits.run,
             "membership": services.membership.run,
             "access log": access_log.run,
             "scrub": services.scrub.run,
@@ -178,7 +206,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         }
         if following is not None:
             running["certificate"] = following.follow
-        yield Node(config, Supervisor(running, metrics=Metrics()), services.links, services.renewal)
+        yield Node(Supervisor(running, metrics=Metrics()), services.links, services.renewal, reloading)
 
 
 def _arrivals(config: Config, services: Services) -> Arrivals | None:
@@ -213,7 +241,7 @@ async def _node_key(config: Config) -> SigningKey:
     return finish(config.node_key, key, members)
 
 
-async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, GossipService]:
+async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, GossipService, _Reloading]:
     config, key, catalog, hub = ground.config, ground.key, ground.catalog, ground.hub
     table = LinkTable(key.id, may_link=lambda node: node in ground.members())
     standing = Standing(lambda: catalog.replica.chains)
@@ -230,7 +258,11 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         own_urls=(config.peers_url,),
     )
     catalog.check_clock = lambda: check_may_author(links.skews().values())
-    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch, clock_ms=clock_ms))
+    paces = Paces(ground.site_of)
+    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch, paces=paces, clock_ms=clock_ms))
+    limits = LimitsService(catalog, paces, configured=config.limits, zone=config.zone, clock_ms=clock_ms, changed=fetch.limiting.changed)
+    await limits.load()
+    reloading = _Reloading(config, limits)
     gossip = GossipService(
         catalog=catalog,
         links=table,
@@ -269,6 +301,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         fetch=fetch,
         scrub=scrub,
         collect=collect,
+        limits=limits,
         membership=Membership(local),
         links=table,
         dialing=links,
@@ -279,8 +312,9 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         renewal=asyncio.Event(),
         certificate=LiveCertificate(*config.downloads.tls) if config.downloads.tls else None,
         sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
+        reload=reloading.reload,
     )
-    return services, gossip
+    return services, gossip, reloading
 
 
 def clock_ms() -> int:

@@ -15,12 +15,14 @@ from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
 from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
 from replicad.config.values import OFF, Address, suggestion
 from replicad.errors import ConfigurationError
+from replicad.model.limits import DOWNLOAD, SITE, UPLOAD, Limits
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.care import CollectConfig, ScrubConfig
 from replicad.store.space import StoreConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import tzinfo
 
 PREFIX = "REPLICAD__"
 DEFAULT = "default"
@@ -50,6 +52,8 @@ class Config:
     peers: Peers
     admin: Admin
     storage: StoreConfig
+    limits: Limits
+    zone: tzinfo | None
     collect: CollectConfig
     scrub: ScrubConfig
     fetch: FetchConfig
@@ -249,6 +253,15 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
         storage=StoreConfig(
             reserve_fraction=values["storage.reserve"].fraction, reserve_bytes=values["storage.reserve"].size_bytes, quota_bytes=values["storage.quota"]
         ),
+        limits=Limits(
+            {
+                DOWNLOAD: values["limits.download"],
+                UPLOAD: values["limits.upload"],
+                **{f"{SITE}{name}": rate for name, rate in values["limits.sites"]},
+            },
+            values["limits.windows"],
+        ),
+        zone=values["limits.zone"],
         collect=CollectConfig(grace_s=values["storage.retention_time"], versions=values["storage.retention_versions"]),
         scrub=ScrubConfig(enabled=values["scrub.enabled"], interval_s=values["scrub.interval"], rate=values["scrub.rate"]),
         fetch=FetchConfig(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from replicad.config.networks import Cidr
 from replicad.config.quantities import Duration, Rate, Switch
+from replicad.config.rates import RATE, SITE_RATE, WINDOW, ZONE
 from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
 from replicad.model.access import Network
 from replicad.model.records import NAME_MAX
@@ -101,6 +102,7 @@ SECTIONS: dict[str, str] = {
     "peers": "The door for the other nodes of the network.",
     "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with a bearer token (admin.token in the data directory).",
     "storage": "The disk.",
+    "limits": 'How fast bytes may flow between this node and others, in bytes per second. What "replicad limits set" says goes before this. Urgent files have no limits.',
     "scrub": "Every file is read again now and then; what the disk lost is fetched again from other nodes.",
     "fetch": "Bounds on transfers between nodes.",
     "log": "What the daemon writes to stderr.",
@@ -180,6 +182,18 @@ KEYS: tuple[Key, ...] = (
     Key("admin", "listen", Listen(may_be_off=True), Address("127.0.0.1", 8441), 'HOST:PORT, or "off" for the socket alone.'),
     Key("storage", "reserve", Room(), Reserve(fraction=_STORE.reserve_fraction), "Room on the file system that is never used: a percentage or a size."),
     Key("storage", "quota", Size(), _STORE.quota_bytes, "The most that files may take; 0 B: no such bound."),
+    Key("limits", "download", RATE, None, 'From all other nodes together, such as "5 MB/s"; "0 B/s": nothing but what is urgent.'),
+    Key("limits", "upload", RATE, None, "To all other nodes together. Clients are not limited."),
+    Key("limits", "sites", ListOf(SITE_RATE), (), "With all nodes of a site together, in each direction.", sample='["syd1 2 MB/s"]'),
+    Key(
+        "limits",
+        "windows",
+        ListOf(WINDOW),
+        (),
+        "Other rates at certain hours of the week, for download, upload or site:NAME; where windows overlap, the first one counts.",
+        sample='["mon-fri 08:00-18:00 download 1 MB/s", "sat 22:00-06:00 upload none"]',
+    ),
+    Key("limits", "zone", ZONE, None, "The time zone of the windows. Empty: the system's.", sample='"Europe/Berlin"'),
     Key(
         "storage",
         "retention_time",

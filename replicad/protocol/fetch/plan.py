@@ -27,6 +27,7 @@ from replicad.protocol.fetch.events import (
     Finished,
     Halt,
     Here,
+    Limited,
     Opened,
     PeerDown,
     PeerUp,
@@ -82,6 +83,7 @@ class Plan:
             Finished: self._on_finished,
             Here: self._on_here,
             Halt: self._on_halt,
+            Limited: self._on_limited,
             Tick: lambda _event: None,
         }
 
@@ -159,6 +161,7 @@ class Plan:
     # -- contents
 
     def _on_wants(self, event: Wants) -> None:
+        self._dispatch.urgent = event.urgent
         self._backlog.want(event, self._now)
 
     def _on_awaits(self, event: Awaits) -> None:
@@ -194,6 +197,20 @@ class Plan:
     def _on_halt(self, event: Halt) -> None:
         self._halted_until = max(self._halted_until, self._now + event.seconds)
         self._roster.wake()
+
+    def _on_limited(self, event: Limited) -> None:
+        """Of what was asked for without the limit, the newest that it lets not through soon is given up and asked for again later, in smaller parts."""
+        self._roster.limit(event)
+        self._flights.limit = event.total
+        for request in reversed(self._flights.all()):
+            rate, peer = event.of(request.node), self._roster.peers[request.node]
+            if rate is None or request.job.named(self._dispatch.urgent, request.mask) == request.mask:
+                continue
+            too_much = (self._flights.room() < 0 and len(self._flights) > 1) or (peer.is_full and len(peer.requests) > 1)
+            if rate == 0 or too_much:
+                self._cancel(request)
+            else:
+                self._flights.be_patient(request, rate, self._now)
 
     # -- requests
 

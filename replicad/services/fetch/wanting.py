@@ -36,7 +36,8 @@ class Wanting:
         self._clock_ms = clock_ms
         self._report = report
         self._idle = idle
-        self._urgent: dict[Digest, None] = {}
+        self._hasty: dict[Digest, None] = {}
+        self._urgent: frozenset[Digest] = frozenset()
         self._lost: dict[Digest, None] = {}
         self._refresh = asyncio.Event()
 
@@ -46,7 +47,7 @@ class Wanting:
 
     def hasten(self, content: Digest) -> None:
         """Fetch it before everything that no client waits for."""
-        _mark(self._urgent, content)
+        _mark(self._hasty, content)
         self.refresh()
 
     def lost(self, content: Digest) -> None:
@@ -56,8 +57,12 @@ class Wanting:
 
     def held(self, content: Digest) -> None:
         """It is here."""
-        self._urgent.pop(content, None)
+        self._hasty.pop(content, None)
         self._lost.pop(content, None)
+
+    def urgent(self, content: Digest) -> bool:
+        """Whether this content, which is wanted, is urgent."""
+        return content in self._urgent
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -72,12 +77,13 @@ class Wanting:
             self._refresh.clear()
             new_since = self._clock_ms() - NEW_MS << 16
             wanted = await self._catalog.wanted(WANTED_MAX)
+            self._urgent = await self._catalog.urgent(WANTED_MAX) | self._hasty.keys()
             cut = len(wanted) == WANTED_MAX
             if cut:
                 wanted += [one for one in await self._catalog.wanted(NEW_MAX, since=new_since) if one.hlc > wanted[-1].hlc]
             pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and wanted == before else CUT_REFRESH_S if cut else None
             before = wanted
-            self._report(Wants(tuple(wanted), cut, new_since, frozenset(self._urgent), frozenset(self._lost)))
+            self._report(Wants(tuple(wanted), cut, new_since, self._urgent, frozenset(self._lost)))
             if not wanted:
                 self._idle()
             await asyncio.sleep(REFRESH_S)

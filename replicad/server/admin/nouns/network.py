@@ -76,7 +76,8 @@ class Lag(Struct, frozen=True):
 class Peer(Struct, frozen=True):
     """Another member. ``since``: how long it has been linked or not linked, ``percent`` of the bytes it should hold (null: it has not told us), ``lag`` null likewise.
 
-    ``paths``: below which it may publish (null: everywhere), ``until``: the end of its membership (null: none).
+    ``paths``: below which it may publish (null: everywhere), ``until``: the end of its membership (null: none). ``limit_bytes_s``: on what this node exchanges with it, in each direction (null:
+    none); ``paused``: this node exchanges nothing with it.
     """
 
     id: str
@@ -92,6 +93,8 @@ class Peer(Struct, frozen=True):
     rtt_ms: float | None
     percent: int | None
     lag: Lag | None
+    limit_bytes_s: int | None = None
+    paused: bool = False
 
 
 class Trouble(Struct, frozen=True):
@@ -244,6 +247,35 @@ class Examined(Struct, frozen=True):
     """GET /doctor."""
 
     findings: list[Finding]
+
+
+class Limit(Struct, frozen=True):
+    """One limit in bytes per second (null: none). ``scope``: ``download``, ``upload``, ``site:NAME`` or a node's id (then ``name`` is that node's); ``now_bytes_s`` applies now, ``bytes_s`` outside
+    of all windows; ``origin``: ``set`` here, or ``configuration``.
+    """
+
+    scope: str
+    name: str
+    now_bytes_s: int | None
+    bytes_s: int | None
+    origin: str
+
+
+class Limits(Struct, frozen=True):
+    """GET and PATCH /limits. ``windows`` as text, ``windows_origin`` as of a limit; ``zone``: the time zone that they follow; ``paused``: names of nodes with which nothing is exchanged."""
+
+    limits: list[Limit]
+    windows: list[str]
+    windows_origin: str
+    zone: str
+    paused: list[str]
+
+
+class Reloaded(Struct, frozen=True):
+    """POST /reload: the changed keys that count now, and those that need a restart."""
+
+    applied: list[str]
+    restart: list[str]
 
 
 class Share(Struct, frozen=True):
