@@ -14,7 +14,7 @@ from support.network import Network, Node
 from support.relay import Relay
 
 MIB = 1 << 20
-BEFORE = "40 MB/s"
+BEFORE = "80 MB/s"
 BEFORE_BYTES = 20 * MIB
 URGENT_MIB = 64
 
@@ -22,7 +22,7 @@ URGENT_MIB = 64
 def main(arguments: list[str]) -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="bench limits", description=__doc__)
-    parser.add_argument("--mib", type=int, default=160)
+    parser.add_argument("--mib", type=int, default=300)
     parser.add_argument("--rate", type=float, default=5.0, help="MB/s")
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args(arguments)

@@ -14,7 +14,7 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.config import LIMITED_S, OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Awaits,
@@ -199,15 +199,17 @@ class Plan:
         self._roster.wake()
 
     def _on_limited(self, event: Limited) -> None:
-        """Of what was asked for without the limit, the newest that it lets not through soon is given up and asked for again later, in smaller parts."""
+        """Of what was asked for without the limit, what it does not let through soon is given up, the newest first, and asked for again in smaller parts: else it would come all the same, into the
+        buffers of the system.
+        """
         self._roster.limit(event)
         self._flights.limit = event.total
         for request in reversed(self._flights.all()):
             rate, peer = event.of(request.node), self._roster.peers[request.node]
             if rate is None or request.job.named(self._dispatch.urgent, request.mask) == request.mask:
                 continue
-            too_much = (self._flights.room() < 0 and len(self._flights) > 1) or (peer.is_full and len(peer.requests) > 1)
-            if rate == 0 or too_much:
+            many = (self._flights.room() < 0 and len(self._flights) > 1) or (peer.is_full and len(peer.requests) > 1)
+            if rate == 0 or many or (len(request.units) > 1 and request.bytes > rate * LIMITED_S / 2):
                 self._cancel(request)
             else:
                 self._flights.be_patient(request, rate, self._now)
