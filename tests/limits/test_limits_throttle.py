@@ -137,6 +137,30 @@ def test_what_one_cannot_use_others_get(seed: int, streams: int, late_s: float) 
     assert traffic.bytes() >= 8 * MB * 0.97 - bucket_bytes(MB), "a slow peer holds up the others"
 
 
+def test_whoever_was_away_finds_one_bucket() -> None:
+    traffic = Traffic(Throttle())
+    traffic.throttle.set({"": MB}, traffic.now)
+    traffic.now += 3600.0
+    for _ in range(8):
+        traffic.stream("")
+    traffic.run(0.0)
+    assert 0.8 * bucket_bytes(MB) <= traffic.bytes() <= bucket_bytes(MB)
+
+
+def test_many_little_ones_do_not_keep_a_big_one_waiting() -> None:
+    throttle, now = Throttle(), 0.0
+    throttle.set({"": MB}, now)
+    big, little = throttle.enter(("",)), [throttle.enter(("",)) for _ in range(3)]
+    throttle.ask(big, 1 << 40)
+    while now < 1.0:
+        now += 0.001
+        for stream in little:
+            throttle.ask(stream, 200)
+        if any(stream is big for stream, _ in throttle.due(now)):
+            break
+    assert now <= 0.1, "what a bucket held was always given to who needed less"
+
+
 def test_zero_is_a_pause_and_a_change_counts_at_once() -> None:
     traffic = Traffic(Throttle())
     stream = traffic.stream("", "bob")

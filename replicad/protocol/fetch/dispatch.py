@@ -132,9 +132,9 @@ class Dispatch:
             self._emit(GetExtent(request.number, peer.node, job.target, job.extent(units)))
 
     def _worthwhile(self, job: Job, peer: Peer, size_bytes: int) -> bool:
-        """Not if the others would have everything long before this peer had brought its part."""
+        """Not if the others would have everything long before this peer had brought its part; but while nobody brings anything, whoever can does: all of them may be slow."""
         expected_s = peer.expected_s(size_bytes)
-        if peer.rate.value() is None or expected_s <= OVERDUE_S_MIN:
+        if peer.rate.value() is None or expected_s <= OVERDUE_S_MIN or not self._flights.of_job(job):
             return True
         others = sum(self._roster.peers[node].speed for node in job.sources if node != peer.node and node in self._roster.peers)
         return not others or expected_s <= OVERDUE_S_MIN + 2 * job.size_of(job.missing) / others

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import LIMITED_S, OVERDUE_FACTOR, FetchConfig
+from replicad.protocol.fetch.config import LIMITED_S, FetchConfig
 from replicad.protocol.fetch.jobs import Job, PackJob
 from replicad.protocol.fetch.peers import Peer
 
@@ -67,11 +67,6 @@ class Flights:
     def all(self) -> list[Request]:
         """Whatever is under way."""
         return list(self._requests.values())
-
-    def be_patient(self, request: Request, rate: int, now: float) -> None:
-        """Our own limit slows it down: it is overdue no earlier than if everything under way came at that rate."""
-        request.expected_at = max(request.expected_at, now + self.bytes / rate)
-        request.overdue_at = max(request.overdue_at, now + OVERDUE_FACTOR * self.bytes / rate)
 
     def start(self, peer: Peer, job: Job, units: tuple[int, ...], *, size_bytes: int, now: float) -> Request:
         """Enter one request into all books."""

@@ -211,8 +211,6 @@ class Plan:
             many = (self._flights.room() < 0 and len(self._flights) > 1) or (peer.is_full and len(peer.requests) > 1)
             if rate == 0 or many or (len(request.units) > 1 and request.bytes > rate * LIMITED_S / 2):
                 self._cancel(request)
-            else:
-                self._flights.be_patient(request, rate, self._now)
 
     # -- requests
 
