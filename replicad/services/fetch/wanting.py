@@ -20,7 +20,7 @@ NEW_MAX = 1_000
 NEW_MS = 3_600_000
 """Published less than an hour ago is new; older, and still wanted, is what this node missed (a guess)."""
 MARKED_MAX = 10_000
-"""Contents remembered as urgent, and as lost."""
+"""Contents remembered as lost."""
 REFRESH_S = 0.2
 """What is wanted is read again at most so often: a publication of thousands of files commits in many steps."""
 CUT_REFRESH_S = 5.0
@@ -36,7 +36,6 @@ class Wanting:
         self._clock_ms = clock_ms
         self._report = report
         self._idle = idle
-        self._hasty: dict[Digest, None] = {}
         self._urgent: frozenset[Digest] = frozenset()
         self._lost: dict[Digest, None] = {}
         self._refresh = asyncio.Event()
@@ -45,11 +44,6 @@ class Wanting:
         """It may have changed."""
         self._refresh.set()
 
-    def hasten(self, content: Digest) -> None:
-        """Fetch it before everything that no client waits for."""
-        _mark(self._hasty, content)
-        self.refresh()
-
     def lost(self, content: Digest) -> None:
         """It was here. Others have what they never had first."""
         _mark(self._lost, content)
@@ -57,7 +51,6 @@ class Wanting:
 
     def held(self, content: Digest) -> None:
         """It is here."""
-        self._hasty.pop(content, None)
         self._lost.pop(content, None)
 
     def urgent(self, content: Digest) -> bool:
@@ -77,7 +70,7 @@ class Wanting:
             self._refresh.clear()
             new_since = self._clock_ms() - NEW_MS << 16
             wanted = await self._catalog.wanted(WANTED_MAX)
-            self._urgent = await self._catalog.urgent(WANTED_MAX) | self._hasty.keys()
+            self._urgent = await self._catalog.urgent(WANTED_MAX)
             cut = len(wanted) == WANTED_MAX
             if cut:
                 wanted += [one for one in await self._catalog.wanted(NEW_MAX, since=new_since) if one.hlc > wanted[-1].hlc]
