@@ -43,6 +43,8 @@ PLACES = {
     "undelete": "replicad.cli.curation:undelete",
     "takedown": "replicad.cli.curation:takedown",
     "wait": "replicad.cli.wait:wait",
+    "check": "replicad.cli.check:check",
+    "store": "replicad.cli.store:store",
     "config": "replicad.cli.configuration:config",
 }
 

@@ -111,6 +111,7 @@ ATTACKS = {
     ),
     "interests without end": ("peers_data/test_peers_data_bounds.py::test_memory_stays_bounded_when_a_peer_watches_and_seeks_without_end",),
     "requests to join without end": (
+        f"{MEMORY}::test_connections_that_say_nothing_make_room_and_more_than_the_bound_are_cut_off",
         f"{MEMORY}::test_requests_to_join_by_nodes_without_number_fill_one_page",
         f"{MEMORY}::test_strangers_who_wait_for_approval_leave_room_for_tokens",
     ),
