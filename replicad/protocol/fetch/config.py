@@ -77,3 +77,6 @@ SUGGESTED_RUN = 2
 SUGGESTED_WINDOW = 32
 """Suggested are those at the beginning of what was given least, so that the content arrives everywhere nearly in order and its whole hash can follow: of 256 MiB on 8 nodes of one machine the last was
 hashed 1.4 s after its last chunk had come when they came in random order (docs/adr/0008)."""
+EARLY_CHUNKS = 16
+EARLY_TURNS = 2
+"""Without those picks single chunks at the front stay missing until the end. Simulated, 8 nodes, 256 chunks: 25 of them are still to be hashed when 97 % have come, instead of 220."""
