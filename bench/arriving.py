@@ -1,4 +1,4 @@
-"""A client of a node that still fetches what it asks for, over a line of known rate: the first byte in chunk times, the whole against the fetch itself, and what it sees when the line is cut."""
+"""A client of a node that still fetches what it asks for, over a line of known rate: the first byte in chunk times, the whole against the fetch itself, and what it sees when the source dies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+from replicad.protocol.fetch.config import MAKE_WAY_S
 from support.network import Network, Node
 from support.relay import Relay
 from support.waiting import wait_for
@@ -23,8 +24,8 @@ MIB = 1 << 20
 def main(arguments: list[str]) -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="bench arriving", description=__doc__)
-    parser.add_argument("--mib", type=int, default=96)
-    parser.add_argument("--rate", type=float, default=16.0, help="of the line, MiB/s")
+    parser.add_argument("--mib", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=8.0, help="of the line, MiB/s")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
         network = Network(Path(folder) / "net", python=[sys.executable])
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
                 ams.cli("share", "create", "bench", "--public")
                 whole(ams, ber, Path(folder), options)
                 first_bytes(ams, ber, Path(folder), options)
-                cut(ams, ber, relay, Path(folder), options)
+                dies(ams, ber, Path(folder), options)
         finally:
             for _ in network.close():
                 pass
@@ -77,14 +78,15 @@ def whole(ams: Node, ber: Node, folder: Path, options: argparse.Namespace) -> No
 
 
 def first_bytes(ams: Node, ber: Node, folder: Path, options: argparse.Namespace) -> None:
-    """Clients that ask for far places while the fetch goes on from the beginning."""
-    publish(ams, ber, folder, "far.pkg", options.mib)
+    """Clients that ask for far places, one after the other, while the fetch goes on from the beginning."""
+    publish(ams, ber, folder, "far.pkg", 4 * options.mib)
     chunk_s = 1 / options.rate
     waits = []
-    for place in (0.9, 0.7, 0.8, 0.6, 0.5):
+    for place in (0.95, 0.8, 0.9, 0.85):
+        time.sleep(MAKE_WAY_S)
         connection = http.client.HTTPConnection("127.0.0.1", ber.downloads_port, timeout=60)
         begun = time.monotonic()
-        connection.request("GET", "/bench/far.pkg", headers={"Range": f"bytes={int(place * options.mib) * MIB}-"})
+        connection.request("GET", "/bench/far.pkg", headers={"Range": f"bytes={int(place * 4 * options.mib) * MIB}-"})
         connection.getresponse().read(1)
         waits.append((time.monotonic() - begun) / chunk_s)
         connection.close()
@@ -93,14 +95,14 @@ def first_bytes(ams: Node, ber: Node, folder: Path, options: argparse.Namespace)
     print(f"  (a chunk time is {chunk_s * 1000:.0f} ms; meanwhile the file {'was complete: repeat with more MiB' if here else 'was not complete'})", flush=True)
 
 
-def cut(ams: Node, ber: Node, relay: Relay, folder: Path, options: argparse.Namespace) -> None:
-    """The line is cut in the middle."""
+def dies(ams: Node, ber: Node, folder: Path, options: argparse.Namespace) -> None:
+    """The only node that has the file dies in the middle."""
     publish(ams, ber, folder, "cut.pkg", options.mib)
     connection = http.client.HTTPConnection("127.0.0.1", ber.downloads_port, timeout=120)
     connection.request("GET", "/bench/cut.pkg")
     response = connection.getresponse()
     promised, got = int(response.getheader("Content-Length", "0")), len(response.read(8 * MIB))
-    relay.cut()
+    ams.kill()
     begun = time.monotonic()
     try:
         while piece := response.read(MIB):
@@ -109,4 +111,4 @@ def cut(ams: Node, ber: Node, relay: Relay, folder: Path, options: argparse.Name
     except http.client.IncompleteRead as error:
         got += len(error.partial)
         ended = "an incomplete body"
-    print(f"the line cut: {ended} after {time.monotonic() - begun:.0f} s, {got / MIB:.1f} of {promised / MIB:.1f} MiB", flush=True)
+    print(f"the source dead: {ended} after {time.monotonic() - begun:.0f} s, {got / MIB:.1f} of {promised / MIB:.1f} MiB", flush=True)

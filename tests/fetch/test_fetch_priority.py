@@ -95,3 +95,22 @@ def test_a_client_may_wait_for_what_is_beyond_the_list(seed: int) -> None:
     swarm.want(node, [listed], cut=True)
     swarm.run(lambda: _all(node, beyond), limit_s=60)
     assert not _all(node, listed)
+
+
+def test_what_a_client_needs_now_does_not_wait_for_what_is_under_way(seed: int) -> None:
+    """Four requests of a quarter of a second each are under way; the chunk is here after its own time, not theirs. But not again and again: the fetch itself must go on."""
+    content = wanted(1, 256 * MIB)
+    swarm, node = _pair(seed, [content], config=FetchConfig())
+    swarm.want(node, [content])
+    swarm.run(lambda: node.held.get(ev.Target(content.content, content.manifest), 0).bit_count() > 40, limit_s=60)
+    target = ev.Target(content.content, content.manifest)
+    waits = []
+    for chunk in (200, 150):
+        before = swarm.now
+        _wait(swarm, node, content, chunk)
+        swarm.run(lambda chunk=chunk: bool(node.held[target] >> chunk & 1), limit_s=60)
+        waits.append((swarm.now - before) / (MIB / RATE))
+    assert waits[0] <= 2
+    assert waits[1] > 2
+    _wait(swarm, node, content)
+    swarm.run(lambda: _all(node, content), limit_s=60)

@@ -62,6 +62,8 @@ SLOW_S = 10.0
 """Below a quarter of the median rate for ten seconds: demoted to one request at a time (protocol.md section 7)."""
 SEEKING_MAX = 64
 """Large contents whose holders are looked for at once; so many interests of one peer are remembered (twice that)."""
+MAKE_WAY_S = 5.0
+"""So often, at most, what a peer was asked for is given up because a client waits for something else of it: that costs at most what is under way with one peer, EXTENT_S for each request (a guess)."""
 AWAITED_MAX = 64
 """Contents that clients wait for and that go before all others for it."""
 PACK_MAX = 2048

@@ -77,7 +77,7 @@ class Dispatch:
         return True
 
     def _ask(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
-        if not peer.may_start(now):
+        if not peer.may_start(now) or self._is_reserved(peer):
             return _Outcome.NOTHING
         if isinstance(job, PackJob):
             return self._ask_units(job, peer, shared=shared, now=now)
@@ -85,6 +85,10 @@ class Dispatch:
             return self._ask_manifest(job, peer, now)
         outcome = self._ask_units(job, peer, shared=shared, now=now)
         return self._endgame(job, peer, now) if outcome is _Outcome.NOTHING and not shared else outcome
+
+    def _is_reserved(self, peer: Peer) -> bool:
+        """It brings the one chunk that a client needs now: whatever else it brought meanwhile would delay that."""
+        return any(len(request.units) == 1 and request.mask & request.job.awaited_next for request in self._flights.of_node(peer.node))
 
     def _ask_units(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
         free, under_way = self._open_to(job, peer, job.free(peer.node, busy=bool(peer.requests))), self._flights.of_job(job)

@@ -86,6 +86,11 @@ class Units:
         return 0 if busy and suggested and not suggested & free and not self.awaited else free
 
     @property
+    def awaited_next(self) -> int:
+        """The units that clients need now, one for each place where one waits."""
+        return sets.of(at + sets.lowest(self.missing >> at) for at in self.awaited if self.missing >> at)
+
+    @property
     def sources(self) -> list[NodeId]:
         """Peers that have something that is missing here."""
         return [node for node, have in self.have.items() if have & self.missing]

@@ -14,7 +14,7 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import LIMITED_S, OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.config import LIMITED_S, MAKE_WAY_S, OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Awaits,
@@ -32,6 +32,7 @@ from replicad.protocol.fetch.events import (
     PeerDown,
     PeerUp,
     Rival,
+    Target,
     Tick,
     Told,
     Unopened,
@@ -68,6 +69,7 @@ class Plan:
         self._dispatch = Dispatch(config, roster=self._roster, backlog=self._backlog, flights=self._flights, randrange=randrange, emit=emit)
         self._now = 0.0
         self._halted_until = 0.0
+        self._way_made = -MAKE_WAY_S
         self._units = 0
         self._bytes = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -172,7 +174,21 @@ class Plan:
 
     def _on_awaits(self, event: Awaits) -> None:
         self._backlog.await_(event)
+        job = self._backlog.jobs.get(Target(event.wanted.content, event.wanted.manifest))
+        if job is not None and job.state is State.ACTIVE and self._now >= self._way_made + MAKE_WAY_S:
+            self._make_way(job)
         self._roster.wake()
+
+    def _make_way(self, job: ContentJob) -> None:
+        """What clients need now and nobody was asked for goes before what the fastest peer that has it is asked for already: that is given up, and asked for again."""
+        needed = job.awaited_next & job.reachable & ~job.flying.counted
+        peers = [peer for node, peer in self._roster.peers.items() if job.have.get(node, 0) & needed]
+        if not peers:
+            return
+        for request in self._flights.of_node(max(peers, key=lambda peer: (peer.speed, peer.node)).node):
+            if not request.mask & request.job.awaited_next:
+                self._way_made = self._now
+                self._cancel(request)
 
     def _on_here(self, event: Here) -> None:
         self._backlog.here(event.content)
