@@ -16,7 +16,7 @@ from support.network import Network, Node
 from support.storing import flip
 from support.waiting import wait_for
 
-pytestmark = [pytest.mark.daemons, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.daemons, pytest.mark.timeout(240), pytest.mark.needs("root", "mount")]
 MIB = 1 << 20
 DISK_BYTES = 40 * MIB
 BALLAST_BYTES = 22 * MIB
