@@ -24,6 +24,8 @@ from replicad.catalog import Catalog
 from replicad.crypto import certificate as certificates
 from replicad.crypto.keys import SigningKey
 from replicad.errors import ConfigurationError
+from replicad.integrations.mirrors import Mirrors
+from replicad.integrations.repositories import Repositories
 from replicad.model.ids import Digest, NodeId
 from replicad.model.members import Member
 from replicad.net.dialer import Dialer
@@ -121,7 +123,15 @@ class _Ground:
     def presence(self) -> Presence:
         """What this node's heads say about it."""
         used, free = self.store.used_bytes, max(0, self.store.free_bytes())
-        return Presence(urls=(self.config.peers_url,), certificate=self.certificate, release=__version__, disk_used=used, disk_free=free)
+        return Presence(
+            urls=(self.config.peers_url,),
+            certificate=self.certificate,
+            release=__version__,
+            disk_used=used,
+            disk_free=free,
+            downloads=self.config.downloads_url,
+            networks=tuple(str(network) for network in self.config.downloads.networks),
+        )
 
     def door(self) -> Door:
         """This node's peer door, for invitations."""
@@ -148,9 +158,11 @@ async def build(config: Config) -> AsyncIterator[Node]:
         downloads = downloads_door.make(
             ground.catalog,
             ground.store,
+            visible=services.repositories.visible,
+            mirrors=Mirrors(services.node, members=ground.members, standing=services.standing, presence=ground.presence, now_ms=monotonic_ms),
             waiting_for=tuple,
             on_lost=ground.lose,
-            config=DownloadsConfig(proxies=config.downloads.trusted_proxies),
+            config=DownloadsConfig(proxies=config.downloads.trusted_proxies, url=config.downloads_url),
             note=access_log.note,
         )
         peers = peer_door.make(
@@ -265,6 +277,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         clock_ms=clock_ms,
         monotonic_ms=monotonic_ms,
         renewal=asyncio.Event(),
+        repositories=Repositories(catalog, ground.store.open_blob, now_ms=monotonic_ms),
         sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
         certificate=LiveCertificate(*config.downloads.tls) if config.downloads.tls else None,
     )

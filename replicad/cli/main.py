@@ -32,6 +32,7 @@ PLACES = {
     "audit": "replicad.cli.audit:audit",
     "share": "replicad.cli.share:share",
     "url": "replicad.cli.share:url",
+    "munki": "replicad.cli.munki:munki",
     "publish": "replicad.cli.publish:publish",
     "ls": "replicad.cli.files:ls",
     "show": "replicad.cli.files:show",

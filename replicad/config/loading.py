@@ -233,6 +233,7 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             on_missing=values["downloads.on_missing"],
             access_log=None if values["downloads.access_log"] is OFF else base / (values["downloads.access_log"] or data / "access.log"),
             url=values["downloads.url"],
+            networks=values["downloads.networks"],
             trusted_proxies=values["downloads.trusted_proxies"],
         ),
         peers=Peers(

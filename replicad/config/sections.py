@@ -45,6 +45,7 @@ class Downloads:
     tls: tuple[Path, Path] | None
     on_missing: Literal["404"]
     url: str | None
+    networks: tuple[Network, ...]
     trusted_proxies: tuple[Network, ...]
     access_log: Path | None
 
@@ -136,6 +137,14 @@ KEYS: tuple[Key, ...] = (
         None,
         "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: the listening address.",
         sample='"https://ams1.example.org"',
+    ),
+    Key(
+        "downloads",
+        "networks",
+        ListOf(Cidr()),
+        (),
+        "Networks whose clients are nearest to this node. All nodes know it, and name this one first when such a client asks where a file is.",
+        sample='["10.4.0.0/16"]',
     ),
     Key(
         "downloads",

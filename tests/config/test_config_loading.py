@@ -62,6 +62,7 @@ tls_key = "/etc/door.pem"
 access_log = "off"
 on_missing = "404"
 url = "https://ber1.example.org/"
+networks = ["10.4.0.0/16"]
 trusted_proxies = ["127.0.0.0/8", "::1"]
 [peers]
 listen = "10.0.0.1:8002"
@@ -86,6 +87,7 @@ level = "debug"
 """)
     assert found.node.data == tmp_path / "state"
     assert (found.downloads.listen, found.downloads_url) == (Address("::1", 8001), "https://ber1.example.org")
+    assert found.downloads.networks == (ip_network("10.4.0.0/16"),)
     assert found.downloads.trusted_proxies == (ip_network("127.0.0.0/8"), ip_network("::1"))
     assert found.downloads.access_log is None
     assert found.downloads.tls == (tmp_path / "tls/chain.pem", Path("/etc/door.pem"))

@@ -93,6 +93,11 @@ def page(status: HTTPStatus, method: str, value: object) -> Answer:
     return Answer(status.value, b"Cache-Control: no-store\r\n" + _content("application/json", len(body)), body=b"" if method == "HEAD" else body)
 
 
+def document(method: str, media_type: str, body: bytes) -> Answer:
+    """A description of a file, made for this request."""
+    return Answer(OK, b"Cache-Control: no-store\r\n" + _content(media_type, len(body)), body=b"" if method == "HEAD" else body)
+
+
 class _Described(NamedTuple):
     """``short`` are the fields of a 304 (section 15.4.5), ``full`` those of an answer with content."""
 

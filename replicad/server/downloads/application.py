@@ -1,4 +1,4 @@
-"""The downloads door: GET and HEAD of ``/{share}/{path}``, ``/-/blob/{sha256}``, ``/-/health`` and ``/-/ready``. Public, read only.
+"""The downloads door: GET and HEAD of ``/{share}/{path}``, ``/-/blob/{sha256}``, ``/-/metalink/{share}/{path}.meta4``, ``/-/mdm/{share}/{path}.plist``, ``/-/nearest``, ``/-/health`` and ``/-/ready``. Public, read only.
 
 One walk: request -> entry -> blob file -> sendfile. A low-level aiohttp server without router and middlewares, which cost as much as everything here (performance.md section 2). What is not
 shown here - a stage that this node does not carry, a path that could never exist, content that has not arrived - gets the same 404, byte by byte; ``access`` says what becomes of an unknown share
@@ -24,6 +24,7 @@ from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.connections import DownloadServer
 from replicad.server.downloads.content_type import content_type
 from replicad.server.downloads.passwords import TooManyGuessesError
+from replicad.server.downloads.products import Products
 from replicad.server.downloads.respond import NO_FILE, Response
 from replicad.telemetry.log import get
 
@@ -32,13 +33,17 @@ if TYPE_CHECKING:
 
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
+    from replicad.model.manifest import Manifest
     from replicad.server.downloads.access import Replica
+    from replicad.server.downloads.products import Mirrors
     from replicad.telemetry.access_log import Access
 
 log = get(__name__)
 ALLOW = f"Allow: {', '.join(METHODS)}\r\n".encode()
 BUSY = b"Retry-After: 1\r\n"
 WITH_CONTENT = (OK, PARTIAL)
+Visible = Callable[[str, str], Awaitable["Listed | None"]]
+"""What clients are shown under (share, collision key), and whether its content is here now."""
 
 
 class Catalog(Protocol):
@@ -48,9 +53,6 @@ class Catalog(Protocol):
     def replica(self) -> Replica:
         """Read afresh for each request: joining a network replaces it."""
 
-    async def visible(self, share: str, key: str) -> Listed | None:
-        """What this node shows under a collision key, and whether its content is here now."""
-
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         """(share, stage, live) of every place that names the content."""
 
@@ -59,6 +61,9 @@ class Catalog(Protocol):
 
     def serves(self, content: Digest) -> bool:
         """Whether the content is here, verified, and may be given away."""
+
+    async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
+        """A manifest that is here."""
 
 
 class Store(Protocol):
@@ -76,15 +81,19 @@ class Door:
         catalog: Catalog,
         store: Store,
         *,
+        visible: Visible,
+        mirrors: Mirrors,
         config: DownloadsConfig,
         waiting_for: Callable[[], Sequence[str]],
         on_lost: Callable[[Digest], Awaitable[None]],
     ) -> None:
         self._catalog = catalog
         self._store = store
+        self._visible = visible
         self._config = config
         self._waiting_for = waiting_for
         self._on_lost = on_lost
+        self._products = Products(catalog, store.open_blob, mirrors, config=config)
         self._gate = Gate(lambda: catalog.replica, proxies=config.proxies)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -115,15 +124,24 @@ class Door:
             return await self._file(request, target)
         if isinstance(target, targets.BlobTarget):
             return await self._blob(request, target.content)
-        if isinstance(target, targets.Page):
-            return self._respond(self._page(target, request.method))
-        raise NotFoundError("nothing could have this name")
+        if target is None:
+            raise NotFoundError("nothing could have this name")
+        return self._respond(await self._about(request, target))
+
+    async def _about(self, request: web.BaseRequest, target: targets.MetalinkTarget | targets.MdmTarget | targets.Page) -> Answer:
+        """What this node says about a file, or about itself."""
+        if isinstance(target, targets.MetalinkTarget):
+            return await self._products.metalink(request, await self._listed(request, target.file))
+        if isinstance(target, targets.MdmTarget):
+            return await self._products.mdm(request, await self._listed(request, target.file))
+        if target is targets.Page.NEAREST:
+            return self._products.nearest(request)
+        return self._page(target, request.method)
 
     async def _file(self, request: web.BaseRequest, target: targets.FileTarget) -> Response:
-        await self._gate.check(request, target.share, target.key)
-        listed = await self._catalog.visible(target.share, target.key)
-        if listed is None or not listed.available:
-            raise NotFoundError("nothing to show under this name")
+        listed = await self._listed(request, target)
+        if not listed.available:
+            raise NotFoundError("the content is not here")
         version = Version(listed.content, listed.size, min(listed.modified, MODIFIED_MAX), content_type(listed.path))
         found = self._answer(request, version)
         if found.status not in WITH_CONTENT:
@@ -132,7 +150,15 @@ class Door:
         if size != listed.size:
             os.close(fd)
             await self._lost(listed.content, f"{size} bytes instead of {listed.size}")
-        return self._send(found, fd, listed.content)
+        return self._send(found._replace(fields=found.fields + self._products.links(request, listed)), fd, listed.content)
+
+    async def _listed(self, request: web.BaseRequest, target: targets.FileTarget) -> Listed:
+        """What this client is shown under a name."""
+        await self._gate.check(request, target.share, target.key)
+        listed = await self._visible(target.share, target.key)
+        if listed is None:
+            raise NotFoundError("nothing to show under this name")
+        return listed
 
     async def _blob(self, request: web.BaseRequest, content: Digest) -> Response:
         named = await self._catalog.named_by(content)
@@ -184,6 +210,8 @@ def make(
     catalog: Catalog,
     store: Store,
     *,
+    visible: Visible,
+    mirrors: Mirrors,
     waiting_for: Callable[[], Sequence[str]],
     on_lost: Callable[[Digest], Awaitable[None]],
     config: DownloadsConfig | None = None,
@@ -193,4 +221,6 @@ def make(
     on the disk and is not as it should be; ``note`` hears of every answer.
     """
     config = config or DownloadsConfig()
-    return DownloadServer(Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config, note=note)
+    return DownloadServer(
+        Door(catalog, store, visible=visible, mirrors=mirrors, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config, note=note
+    )

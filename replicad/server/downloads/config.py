@@ -15,6 +15,8 @@ class DownloadsConfig:
 
     proxies: tuple[Network, ...] = ()
     """Whose word about the client's address is believed."""
+    url: str = ""
+    """How clients reach this door."""
     connections_max: int = 8192
     """Each costs up to three descriptors while it downloads: 24,576 of the 65,536 that the service unit allows. A guess beyond the design's 5,000 idle clients."""
     idle_s: float = 60.0

@@ -7,6 +7,7 @@ InputError (400); one that could never name anything is None, like a file that d
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -30,17 +31,35 @@ class BlobTarget(NamedTuple):
     content: Digest
 
 
+class MetalinkTarget(NamedTuple):
+    """The metalink of a file."""
+
+    file: FileTarget
+
+
+class MdmTarget(NamedTuple):
+    """The MDM manifest of a package."""
+
+    file: FileTarget
+
+
 class Page(Enum):
     """The node about itself."""
 
     HEALTH = "health"
     READY = "ready"
+    NEAREST = "nearest"
 
 
-Target = FileTarget | BlobTarget | Page
+Target = FileTarget | BlobTarget | MetalinkTarget | MdmTarget | Page
 OWN = "-"
 """The first segment of the node's own pages; no share can be called that."""
 _BLOB = "blob/"
+_DESCRIBED: tuple[tuple[str, str, Callable[[FileTarget], MetalinkTarget | MdmTarget]], ...] = (
+    ("metalink/", ".meta4", MetalinkTarget),
+    ("mdm/", ".plist", MdmTarget),
+)
+"""Prefix and suffix of what describes the file between them."""
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SHORT = 512
@@ -62,10 +81,14 @@ def _parse(target: str) -> Target | None:
     first, rest = _decoded(first), _decoded(rest)
     if first == OWN:
         return _own(rest)
-    if not rest or not SHARE_NAME.fullmatch(first):
+    return _file(first, rest)
+
+
+def _file(share: str, path: str) -> FileTarget | None:
+    if not path or not SHARE_NAME.fullmatch(share):
         return None
     try:
-        return FileTarget(first, paths.key(paths.check(rest)))
+        return FileTarget(share, paths.key(paths.check(path)))
     except InputError:
         return None
 
@@ -79,6 +102,11 @@ def _own(rest: str) -> Target | None:
             return BlobTarget(Digest.parse(rest.removeprefix(_BLOB)))
         except InputError:
             return None
+    for prefix, suffix, kind in _DESCRIBED:
+        if rest.startswith(prefix) and rest.endswith(suffix):
+            share, _, path = rest.removeprefix(prefix).removesuffix(suffix).partition("/")
+            file = _file(share, path)
+            return file and kind(file)
     return next((page for page in Page if page.value == rest), None)
 
 

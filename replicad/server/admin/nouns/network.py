@@ -282,6 +282,29 @@ class SignedUrl(Struct, frozen=True):
     expires: str
 
 
+class MunkiWaiting(Struct, frozen=True):
+    """A catalog or manifest whose newest version is not shown by this node. ``missing``: what it names and is not here, at most 100 paths; ``shown``: when the version was published that clients get, null: none."""
+
+    path: str
+    published: str
+    shown: str | None
+    missing: list[str]
+
+
+class MunkiRepository(Struct, frozen=True):
+    """``indexes`` counts catalogs and manifests."""
+
+    share: str
+    indexes: int
+    waiting: list[MunkiWaiting]
+
+
+class MunkiStatus(Struct, frozen=True):
+    """GET /munki."""
+
+    repositories: list[MunkiRepository]
+
+
 class Shares(Struct, frozen=True):
     """GET /shares."""
 
