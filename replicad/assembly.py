@@ -40,6 +40,8 @@ from replicad.protocol.signed_urls import sign
 from replicad.server.admin import application as admin_door
 from replicad.server.admin.services import Facts, Services
 from replicad.server.downloads import application as downloads_door
+from replicad.server.downloads.application import View
+from replicad.server.downloads.arriving import Arrivals
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peers_runner
 from replicad.server.peers import application as peer_door
@@ -158,12 +160,15 @@ async def build(config: Config) -> AsyncIterator[Node]:
         downloads = downloads_door.make(
             ground.catalog,
             ground.store,
-            visible=services.repositories.visible,
-            mirrors=Mirrors(services.node, members=ground.members, standing=services.standing, presence=ground.presence, now_ms=monotonic_ms),
+            view=View(
+                services.repositories.visible,
+                Mirrors(services.node, members=ground.members, standing=services.standing, presence=ground.presence, now_ms=monotonic_ms),
+            ),
             waiting_for=tuple,
             on_lost=ground.lose,
-            config=DownloadsConfig(proxies=config.downloads.trusted_proxies, url=config.downloads_url),
+            config=DownloadsConfig(proxies=config.downloads.trusted_proxies, url=config.downloads_url, listing=frozenset(config.downloads.listing)),
             note=access_log.note,
+            arrivals=_arrivals(config, services),
         )
         peers = peer_door.make(
             links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=data.routes(services.fetch, services.links)
@@ -174,7 +179,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             host=config.downloads.listen.host,
             port=config.downloads.listen.port,
             key="downloads.listen",
-            tls=following.context if following else None,
+            tls=following.context if following is not None else None,
         )
         await open_tcp(stack, peers_runner(peers), host=config.peers.listen.host, port=config.peers.listen.port, key="peers.listen", tls=tls)
         await open_socket(stack, admin_runner(admin_door.make(services, token=None)), config.admin_socket)
@@ -190,6 +195,13 @@ async def build(config: Config) -> AsyncIterator[Node]:
         if following is not None:
             running["certificate"] = following.follow
         yield Node(config, Supervisor(running, metrics=Metrics()), services.links, services.renewal)
+
+
+def _arrivals(config: Config, services: Services) -> Arrivals | None:
+    """Files are served while they arrive, if the administrator wants it."""
+    if config.downloads.on_missing != "stream":
+        return None
+    return Arrivals(services.fetch.clients.waiting, linked=lambda: bool(services.links.all()))
 
 
 async def _ground(stack: AsyncExitStack, config: Config, certificate: Digest | None) -> _Ground:
@@ -278,8 +290,8 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         monotonic_ms=monotonic_ms,
         renewal=asyncio.Event(),
         repositories=Repositories(catalog, ground.store.open_blob, now_ms=monotonic_ms),
-        sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
         certificate=LiveCertificate(*config.downloads.tls) if config.downloads.tls else None,
+        sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
     )
     return services, gossip
 

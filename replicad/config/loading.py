@@ -231,6 +231,7 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             listen=values["downloads.listen"],
             tls=_both(values, base),
             on_missing=values["downloads.on_missing"],
+            listing=values["downloads.listing"],
             access_log=None if values["downloads.access_log"] is OFF else base / (values["downloads.access_log"] or data / "access.log"),
             url=values["downloads.url"],
             networks=values["downloads.networks"],

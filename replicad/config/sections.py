@@ -23,9 +23,6 @@ _STORE = StoreConfig()
 _FETCH = FetchConfig()
 REQUIRED = object()
 """As a default: the key must be given."""
-STREAM_LATER = (
-    'on_missing = "stream" (serve a file while this node still fetches it) is not part of this version; write "404", which lets clients try another node'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +36,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``url`` None to derive it from ``listen``; ``access_log`` None when none is kept."""
+    """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``access_log`` is None when none is kept; ``url`` is None to derive it from ``listen``."""
 
     listen: Address
     tls: tuple[Path, Path] | None
-    on_missing: Literal["404"]
+    on_missing: Literal["stream", "404"]
+    access_log: Path | None
+    listing: tuple[str, ...]
     url: str | None
     networks: tuple[Network, ...]
     trusted_proxies: tuple[Network, ...]
-    access_log: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +124,16 @@ KEYS: tuple[Key, ...] = (
     Key(
         "downloads",
         "on_missing",
-        Choice(("404",), later=(("stream", STREAM_LATER),)),
-        "404",
-        'What a client gets for a file that this node does not hold yet. "404" lets it try another node.',
+        Choice(("stream", "404")),
+        "stream",
+        'What a client gets for a file that this node still fetches. "stream": the file as it arrives, what it asks for first; 503 when nobody brings it. "404" lets it try another node.',
+    ),
+    Key(
+        "downloads",
+        "access_log",
+        File(may_be_off=True),
+        None,
+        'Who took what: JSON Lines, renamed to NAME.1 at 64 MiB. Empty: access.log in the data directory. "off": none.',
     ),
     Key(
         "downloads",
@@ -156,10 +161,11 @@ KEYS: tuple[Key, ...] = (
     ),
     Key(
         "downloads",
-        "access_log",
-        File(may_be_off=True),
-        None,
-        'Who took what: JSON Lines, renamed to NAME.1 at 64 MiB. Empty: access.log in the data directory. "off": none.',
+        "listing",
+        ListOf(Text(63, may_be_empty=False)),
+        (),
+        "Shares whose directories anybody who may download from them can list.",
+        sample='["munki"]',
     ),
     Key("peers", "listen", Listen(), Address("", 8440), "HOST:PORT; without a host: every interface."),
     Key(

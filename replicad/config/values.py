@@ -97,10 +97,9 @@ class Text(_Strings):
 
 @dataclass(frozen=True)
 class Choice(_Strings):
-    """One of a few words. ``later`` are words that a later version will honour, with the sentence that refuses them now."""
+    """One of a few words."""
 
     words: tuple[str, ...]
-    later: tuple[tuple[str, str], ...] = ()
 
     @property
     def expects(self) -> str:  # type: ignore[override]
@@ -112,9 +111,6 @@ class Choice(_Strings):
         if type(value) is int and str(value) in self.words:
             raise ValueError(f"write it in quotes: {quoted(str(value))}")
         text = self._text(value)
-        for word, sentence in self.later:
-            if text == word:
-                raise ValueError(sentence)
         if text not in self.words:
             raise ValueError(f"{self.expects} expected, got {quoted(text)}{suggestion(text, self.words)}")
         return text

@@ -10,16 +10,17 @@ import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from replicad.errors import InputError, NotFoundError
 from replicad.integrations import munki
 from replicad.integrations.munki import INDEX_BYTES_MAX, Reference
+from replicad.model.entries import Listed
 from replicad.model.members import MUNKI
 
 if TYPE_CHECKING:
-    from replicad.model.entries import Listed, Revision
+    from replicad.model.entries import Revision
     from replicad.model.ids import Digest
     from replicad.protocol.replica import Replica
 
@@ -78,7 +79,9 @@ class Repositories:
     async def visible(self, share: str, key: str) -> Listed | None:
         """What clients are shown under a collision key."""
         newest = await self._catalog.visible(share, key)
-        if newest is None or not self._is_index(share, key):
+        if newest is None:
+            return await self._still_named(share, key)
+        if not self._is_index(share, key):
             return newest
         shown = self._shown.get((share, key))
         if shown is not None and shown.record == newest.record:
@@ -107,6 +110,16 @@ class Repositories:
     def _is_index(self, share: str, key: str) -> bool:
         found = self._catalog.replica.trust.shares().get(share)
         return found is not None and found.layout == MUNKI and munki.is_index(key)
+
+    async def _still_named(self, share: str, key: str) -> Listed | None:
+        """A file that was removed, as long as the catalog that no longer names it waits and clients are shown one that does."""
+        waiting = [held for (where, index), held in self._waiting.items() if where == share and index.startswith(munki.CATALOGS)]
+        for shown in (held.shown for held in waiting if held.shown is not None and self._catalog.serves(held.shown.content)):
+            for reference in await self._references(shown):
+                if reference.key == key:
+                    versions = [_version(revision, share, key) for revision in await self._catalog.history(share, key, limit=VERSIONS_MAX)]
+                    return next((one for one in versions if one is not None and reference.digest in {None, one.content}), None)
+        return None
 
     async def _decide(self, newest: Listed, shown: Listed | None) -> Listed | None:
         name = newest.share, newest.key
@@ -138,8 +151,8 @@ class Repositories:
     async def _older(self, newest: Listed) -> Listed | None:
         """The newest of the older versions of which everything is here."""
         for revision in await self._catalog.history(newest.share, newest.key, limit=VERSIONS_MAX):
-            version = _version(revision, newest)
-            if version is not None and not await self._missing(version):
+            version = _version(revision, newest.share, newest.key)
+            if version is not None and version.stage == newest.stage and version.hlc < newest.hlc and not await self._missing(version):
                 return version
         return None
 
@@ -166,13 +179,21 @@ class Repositories:
         return self._read[name]
 
     async def _is_here(self, index: Listed, reference: Reference) -> bool:
-        """A package or icon: its content, the right one, is here. A catalog that a manifest names: there is none, or its newest version is shown."""
+        """A package or icon: its content, the right one, is here, or it was removed. A catalog that a manifest names: there is none, or its newest version is shown."""
         if reference.key is None:
             return False
         newest = await self._catalog.visible(index.share, reference.key)
         if reference.key.startswith(munki.CATALOGS) and reference.key != index.key:
             return newest is None or await self._is_shown(newest)
-        return newest is not None and newest.available and reference.digest in {None, newest.content}
+        if newest is None:
+            return await self._was_removed_since(index, reference.key)
+        return newest.available and reference.digest in {None, newest.content}
+
+    async def _was_removed_since(self, index: Listed, key: str) -> bool:
+        """Whether somebody removed the file after the index was published: that is no reason to wait, it will not come back."""
+        for revision in await self._catalog.history(index.share, key, limit=1):
+            return revision.kind == "remove" and revision.state != "void" and revision.record.header.hlc > index.hlc
+        return False
 
     async def _is_shown(self, newest: Listed) -> bool:
         shown = self._shown.get((newest.share, newest.key))
@@ -189,26 +210,25 @@ class Repositories:
             self._shown.popitem(last=False)
 
 
-def _version(revision: Revision, newest: Listed) -> Listed | None:
-    """An older version as it would be listed, if it can be shown at all."""
+def _version(revision: Revision, share: str, key: str) -> Listed | None:
+    """What a record said, as it would be listed; None if it can be shown no more."""
     if revision.kind == "remove" or revision.state == "void" or not revision.held or revision.taken_down:
         return None
     entry, record = revision.entry, revision.record
-    if entry.stage != newest.stage or record.id == newest.record or record.header.hlc > newest.hlc:
-        return None
-    return replace(
-        newest,
+    return Listed(
         record=record.id,
         origin=record.header.origin,
         hlc=record.header.hlc,
+        share=share,
+        key=key,
         path=entry.path,
+        stage=entry.stage,
         content=entry.content,
         size=entry.size,
         manifest=entry.manifest,
         modified=entry.modified,
         publisher=entry.publisher,
         available=True,
-        siblings=0,
     )
 
 

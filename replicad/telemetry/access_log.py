@@ -32,7 +32,7 @@ FILE_BYTES_MAX = 64 << 20
 CHARACTERS_MAX = 1024
 
 
-class Access(NamedTuple):
+class Answered(NamedTuple):
     """One answer. ``target`` as it stood in the request, ``ended_s`` in seconds since 1970, ``sent_bytes`` of the body; ``duration_s`` from the request's head to the last byte given to the kernel."""
 
     ended_s: float
@@ -66,10 +66,10 @@ class AccessLog:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._waiting: list[Access] = []
+        self._waiting: list[Answered] = []
         self._lost = 0
 
-    def note(self, access: Access) -> None:
+    def note(self, access: Answered) -> None:
         """Keep it for the next batch."""
         if len(self._waiting) < WAITING_MAX:
             if self._path is not None:
@@ -112,7 +112,7 @@ class AccessLog:
 _encoder = msgspec.json.Encoder()
 
 
-def _line(access: Access) -> _Line:
+def _line(access: Answered) -> _Line:
     path = access.target.partition("?")[0]
     share, _, rest = path.lstrip("/").partition("/")
     began = datetime.fromtimestamp(int((access.ended_s - access.duration_s) * 1000) / 1000, UTC)

@@ -21,15 +21,14 @@ from replicad.crypto import certificate
 from replicad.errors import NotFoundError
 from replicad.integrations.mirrors import Mirror
 from replicad.model import paths
-from replicad.model.access import OPEN
-from replicad.model.access import Access as Rights
+from replicad.model.access import OPEN, Access
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.manifest import Manifest
 from replicad.model.members import Member, Share
 from replicad.server.downloads import application
 from replicad.server.downloads.config import DownloadsConfig
-from replicad.telemetry.access_log import Access
+from replicad.telemetry.access_log import Answered
 
 MODIFIED = 1_700_000_000
 MODIFIED_DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
@@ -46,7 +45,9 @@ class World:
         self.names: dict[tuple[str, str], Listed] = {}
         self.held: set[Digest] = set()
         self.lost: list[Digest] = []
-        self.noted: list[Access] = []
+        self.read = 0
+        """Pages of names that were asked for."""
+        self.noted: list[Answered] = []
         self.waiting_for: list[str] = []
         self.open_error: OSError | None = None
         self.manifests: dict[Digest, Manifest] = {}
@@ -55,7 +56,7 @@ class World:
         self.network = NodeId(bytes(32))
         self.replica = SimpleNamespace(network=self.network, trust=SimpleNamespace(shares=lambda: self.shares, members=lambda _now_ms: self.members))
 
-    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Rights = OPEN, layout: str = "") -> None:
+    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Access = OPEN, layout: str = "") -> None:
         """Everything is put at stage prod; a share of other stages is one whose prod is not carried here."""
         self.shares = {**self.shares, name: Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0), access=access, layout=layout)}
 
@@ -95,6 +96,12 @@ class World:
     async def visible(self, share: str, key: str) -> Listed | None:
         listed = self.names.get((share, key))
         return listed and dataclasses.replace(listed, available=listed.content in self.held)
+
+    async def entries(self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000) -> list[Listed]:
+        start = after[1] if after else ""
+        keys = sorted(key for owner, key in self.names if owner == share and key > start and (not prefix or key == prefix or key.startswith(f"{prefix}/")))
+        self.read += 1
+        return [dataclasses.replace(one, available=one.content in self.held) for one in (self.names[share or "", key] for key in keys[:limit])]
 
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         return [(listed.share, listed.stage, True) for listed in self.names.values() if listed.content == content]
@@ -139,8 +146,7 @@ class World:
         server = application.make(
             self,
             self,
-            visible=self.visible,
-            mirrors=self,
+            view=application.View(self.visible, self),
             waiting_for=lambda: self.waiting_for,
             on_lost=self.lose,
             config=config,

@@ -221,6 +221,7 @@ async def test_what_is_forbidden_costs_what_is_absent_costs(world: World, monkey
 
 async def test_guessing_is_slowed_and_whoever_knows_is_not(world: World) -> None:
     async with world.serve(config=BY_PROXY) as client:
+        client.server.request_handler.__self__._gate._passwords._allowances._now_s = lambda: 0.0  # type: ignore[attr-defined]
         good = basic("jane", PASSWORD)
         assert (await client.get("/private/a.pkg", NEAR, good)).status == 200
         guesses = [await client.get("/private/a.pkg", NEAR, basic("jane", f"guess {number}")) for number in range(GUESSES + 3)]

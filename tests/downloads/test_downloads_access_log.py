@@ -10,15 +10,15 @@ import pytest
 from downloads_world import World, request_of
 
 from replicad.telemetry import access_log
-from replicad.telemetry.access_log import Access, AccessLog
+from replicad.telemetry.access_log import AccessLog, Answered
 from support.waiting import until
 
 BODY = bytes(100_000)
 HUGE = 256 << 20
 
 
-def access(**changes: object) -> Access:
-    plain = Access(1_700_000_000.5, 0.25, "192.0.2.7", "GET", "/munki/pkgs/a.pkg", 200, 5, "", "curl/8")
+def access(**changes: object) -> Answered:
+    plain = Answered(1_700_000_000.5, 0.25, "192.0.2.7", "GET", "/munki/pkgs/a.pkg", 200, 5, "", "curl/8")
     return plain._replace(**changes)
 
 

@@ -116,6 +116,23 @@ async def test_a_catalog_comes_after_all_that_it_names_at_any_point_and_after_an
     assert await living.waiting("munki") == (2, [])
 
 
+async def test_a_package_that_was_removed_stays_as_long_as_a_catalog_that_is_shown_names_it(door: Door) -> None:
+    (old, content), (new, newer) = package(0, 1), package(0, 2)
+    await door.publish("munki", old, content)
+    await door.publish("munki", CATALOG, catalog(1, 1))
+    living = door.services.repositories
+    assert await client_version(door, living) == 1
+    await door.publish("munki", CATALOG, catalog(2, 1))
+    assert (await door.ask("POST", "/shares/munki/remove", {"paths": [old]})).status == 200
+    assert await client_version(door, living) == await client_version(door, fresh(door)) == 1
+    await door.ask("PUT", f"/takedowns/{sha256(content)}", {})
+    assert await read(door, living, old) is None, "a takedown stands above all"
+    await door.ask("DELETE", f"/takedowns/{sha256(content)}")
+    await door.publish("munki", new, newer)
+    assert await client_version(door, living) == 2
+    assert await read(door, living, old) is None
+
+
 async def test_what_an_index_waits_for_is_told(door: Door) -> None:
     await door.publish(
         "munki", "catalogs/testing", plistlib.dumps([{"name": "Big", "installer_item_location": "apps/Big 1.dmg", "icon_name": "Big", "icon_hash": "x"}])

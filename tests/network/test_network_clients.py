@@ -92,7 +92,8 @@ def check_access(ams: Node, ber: Node, tmp_path: Path) -> None:
 
 
 def test_what_clients_see(network: Network, tmp_path: Path, dice: random.Random) -> None:
-    ams, ber = network.found("ams1"), network.add("ber1", to="ams1")
+    ams, ber = network.found("ams1"), network.node("ber1", environ={"REPLICAD__DOWNLOADS__ON_MISSING": "404"}).start()
+    ber.cli("peer", "add", "-", stdin=ams.cli("peer", "invite").lines[-1])
     check_access(ams, ber, tmp_path)
 
     ams.cli("share", "create", "munki", "--public", "--layout", "munki")

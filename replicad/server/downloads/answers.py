@@ -87,15 +87,15 @@ def plain(status: HTTPStatus, method: str, *, extra: bytes = b"") -> Answer:
     return Answer(status.value, extra + _content("text/plain; charset=utf-8", len(body)), body=b"" if method == "HEAD" else body)
 
 
+def document(method: str, media_type: str, body: bytes, *, extra: bytes = b"Cache-Control: no-store\r\n") -> Answer:
+    """A page made now."""
+    return Answer(OK, extra + _content(media_type, len(body)), body=b"" if method == "HEAD" else body)
+
+
 def page(status: HTTPStatus, method: str, value: object) -> Answer:
     """A JSON object about this node, never cached."""
     body = json.dumps(value).encode() + b"\n"
     return Answer(status.value, b"Cache-Control: no-store\r\n" + _content("application/json", len(body)), body=b"" if method == "HEAD" else body)
-
-
-def document(method: str, media_type: str, body: bytes) -> Answer:
-    """A description of a file, made for this request."""
-    return Answer(OK, b"Cache-Control: no-store\r\n" + _content(media_type, len(body)), body=b"" if method == "HEAD" else body)
 
 
 class _Described(NamedTuple):

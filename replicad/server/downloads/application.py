@@ -1,7 +1,8 @@
-"""The downloads door: GET and HEAD of ``/{share}/{path}``, ``/-/blob/{sha256}``, ``/-/metalink/{share}/{path}.meta4``, ``/-/mdm/{share}/{path}.plist``, ``/-/nearest``, ``/-/health`` and ``/-/ready``. Public, read only.
+"""The downloads door: GET and HEAD of ``/{share}/{path}``, of ``/{share}/`` and directories below where they may be listed, ``/-/blob/{sha256}``, ``/-/metalink/{share}/{path}.meta4``,
+``/-/mdm/{share}/{path}.plist``, ``/-/nearest``, ``/-/health`` and ``/-/ready``. Public, read only.
 
 One walk: request -> entry -> blob file -> sendfile. A low-level aiohttp server without router and middlewares, which cost as much as everything here (performance.md section 2). What is not
-shown here - a stage that this node does not carry, a path that could never exist, content that has not arrived - gets the same 404, byte by byte; ``access`` says what becomes of an unknown share
+shown here - a stage that this node does not carry, a path that could never exist, content that is not here and does not arrive - gets the same 404, byte by byte; ``access`` says what becomes of an unknown share
 and of one that this client may not see.
 """
 
@@ -12,14 +13,16 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import HttpVersion10
 
 from replicad.errors import InputError, NotFoundError, StorageError
-from replicad.server.downloads import targets
+from replicad.model.entries import Wanted
+from replicad.server.downloads import listings, targets
 from replicad.server.downloads.access import Gate, RefusedError
-from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, page, plain
+from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, document, page, plain
+from replicad.server.downloads.arriving import Arrivals, ArrivingResponse
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.connections import DownloadServer
 from replicad.server.downloads.content_type import content_type
@@ -36,14 +39,19 @@ if TYPE_CHECKING:
     from replicad.model.manifest import Manifest
     from replicad.server.downloads.access import Replica
     from replicad.server.downloads.products import Mirrors
-    from replicad.telemetry.access_log import Access
+    from replicad.telemetry.access_log import Answered
 
 log = get(__name__)
 ALLOW = f"Allow: {', '.join(METHODS)}\r\n".encode()
 BUSY = b"Retry-After: 1\r\n"
 WITH_CONTENT = (OK, PARTIAL)
-Visible = Callable[[str, str], Awaitable["Listed | None"]]
-"""What clients are shown under (share, collision key), and whether its content is here now."""
+
+
+class View(NamedTuple):
+    """What clients are shown under (share, collision key) with whether its content is here now, and where else files are."""
+
+    visible: Callable[[str, str], Awaitable[Listed | None]]
+    mirrors: Mirrors
 
 
 class Catalog(Protocol):
@@ -52,6 +60,9 @@ class Catalog(Protocol):
     @property
     def replica(self) -> Replica:
         """Read afresh for each request: joining a network replaces it."""
+
+    async def entries(self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000) -> Sequence[Listed]:
+        """A page of what this node shows of a share, in order of key."""
 
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         """(share, stage, live) of every place that names the content."""
@@ -81,19 +92,20 @@ class Door:
         catalog: Catalog,
         store: Store,
         *,
-        visible: Visible,
-        mirrors: Mirrors,
+        view: View,
         config: DownloadsConfig,
         waiting_for: Callable[[], Sequence[str]],
         on_lost: Callable[[Digest], Awaitable[None]],
+        arrivals: Arrivals | None,
     ) -> None:
+        self._arrivals = arrivals
         self._catalog = catalog
         self._store = store
-        self._visible = visible
+        self._visible = view.visible
         self._config = config
         self._waiting_for = waiting_for
         self._on_lost = on_lost
-        self._products = Products(catalog, store.open_blob, mirrors, config=config)
+        self._products = Products(catalog, store.open_blob, view.mirrors, config=config)
         self._gate = Gate(lambda: catalog.replica, proxies=config.proxies)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -122,6 +134,8 @@ class Door:
         target = targets.parse(request.raw_path)
         if isinstance(target, targets.FileTarget):
             return await self._file(request, target)
+        if isinstance(target, targets.DirectoryTarget):
+            return await self._directory(request, target)
         if isinstance(target, targets.BlobTarget):
             return await self._blob(request, target.content)
         if target is None:
@@ -140,12 +154,14 @@ class Door:
 
     async def _file(self, request: web.BaseRequest, target: targets.FileTarget) -> Response:
         listed = await self._listed(request, target)
-        if not listed.available:
-            raise NotFoundError("the content is not here")
+        if listed.taken_down or not (listed.available or self._arrivals):
+            raise NotFoundError("nothing to show under this name")
         version = Version(listed.content, listed.size, min(listed.modified, MODIFIED_MAX), content_type(listed.path))
         found = self._answer(request, version)
         if found.status not in WITH_CONTENT:
             return self._respond(found)
+        if not listed.available:
+            return self._arriving(found, listed)
         fd, size = await self._open(listed.content)
         if size != listed.size:
             os.close(fd)
@@ -159,6 +175,26 @@ class Door:
         if listed is None:
             raise NotFoundError("nothing to show under this name")
         return listed
+
+    def _arriving(self, found: Answer, listed: Listed) -> Response:
+        if self._arrivals is None or not found.pieces or not listed.size:
+            return self._respond(found)
+        return ArrivingResponse(found, self._arrivals, Wanted(listed.content, listed.size, listed.manifest, listed.hlc), config=self._config)
+
+    async def _directory(self, request: web.BaseRequest, target: targets.DirectoryTarget) -> Response:
+        await self._gate.check(request, target.share, target.key)
+        if target.share not in self._config.listing:
+            raise NotFoundError("the directories of this share are not listed")
+
+        async def entries(prefix: str, after: str) -> Sequence[Listed]:
+            return await self._catalog.entries(target.share, prefix=prefix, after=(target.share, after), limit=listings.ROWS)
+
+        def shows(listed: Listed) -> bool:
+            return listed.available or (self._arrivals is not None and not listed.taken_down)
+
+        found = await listings.read(target, entries, after=listings.after_of(request.raw_path), shows=shows)
+        made = (listings.JSON, listings.as_json(found)) if listings.wants_json(request.headers) else (listings.HTML, listings.as_html(found))
+        return self._respond(document(request.method, *made, extra=listings.EXTRA))
 
     async def _blob(self, request: web.BaseRequest, content: Digest) -> Response:
         named = await self._catalog.named_by(content)
@@ -210,17 +246,16 @@ def make(
     catalog: Catalog,
     store: Store,
     *,
-    visible: Visible,
-    mirrors: Mirrors,
+    view: View,
     waiting_for: Callable[[], Sequence[str]],
     on_lost: Callable[[Digest], Awaitable[None]],
     config: DownloadsConfig | None = None,
-    note: Callable[[Access], object] = lambda _: None,
+    note: Callable[[Answered], object] = lambda _: None,
+    arrivals: Arrivals | None = None,
 ) -> DownloadServer:
     """The server for ``web.ServerRunner``; call it in the running loop. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``on_lost`` hears of content that should be
-    on the disk and is not as it should be; ``note`` hears of every answer.
+    on the disk and is not as it should be; ``note`` hears of every answer; with ``arrivals`` files are served while they arrive.
     """
     config = config or DownloadsConfig()
-    return DownloadServer(
-        Door(catalog, store, visible=visible, mirrors=mirrors, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config, note=note
-    )
+    door = Door(catalog, store, view=view, config=config, waiting_for=waiting_for, on_lost=on_lost, arrivals=arrivals)
+    return DownloadServer(door.handle, config, note=note)

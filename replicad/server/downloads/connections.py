@@ -14,8 +14,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from replicad.server.downloads.answers import plain
+from replicad.server.downloads.clients import address_of
 from replicad.server.downloads.respond import CLOSE, Response, head_of
-from replicad.telemetry.access_log import Access
+from replicad.telemetry.access_log import Answered
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("_answered", "_asks_no_more", "_config", "_note", "_unfinished_bytes")
 
-    def __init__(self, server: web.Server, config: DownloadsConfig, *, note: Callable[[Access], object], **options: Any) -> None:
+    def __init__(self, server: web.Server, config: DownloadsConfig, *, note: Callable[[Answered], object], **options: Any) -> None:
         super().__init__(server, **options)
         self._config = config
         self._note = note
@@ -80,10 +81,10 @@ class Connection(web.RequestHandler):
         sent_bytes = resp.sent_bytes if isinstance(resp, Response) else 0
         fields = request.headers
         self._note(
-            Access(
+            Answered(
                 time.time(),
                 duration_s,
-                _client(self.peername),
+                self._client_of(request),
                 request.method,
                 request.raw_path,
                 resp.status,
@@ -92,6 +93,10 @@ class Connection(web.RequestHandler):
                 fields.get("User-Agent", ""),
             )
         )
+
+    def _client_of(self, request: web.BaseRequest) -> str:
+        found = address_of(request, self._config.proxies) if self._config.proxies else None
+        return _client(self.peername) if found is None else str(found)
 
     def handle_error(self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None) -> web.StreamResponse:  # noqa: ARG002
         """What aiohttp calls for a request that it cannot parse (400) and for an exception that nobody caught (500)."""
@@ -110,7 +115,11 @@ class DownloadServer(web.Server):
     """A protocol factory for ``web.ServerRunner`` or ``loop.create_server``. Create it in the running loop."""
 
     def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], config: DownloadsConfig, *, note: Callable[[Access], object] = lambda _: None
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        config: DownloadsConfig,
+        *,
+        note: Callable[[Answered], object] = lambda _: None,
     ) -> None:
         super().__init__(
             handler,

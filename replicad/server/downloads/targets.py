@@ -1,4 +1,4 @@
-"""What a request target means: the file of a share, a blob by its hash, the node's own pages, or nothing.
+"""What a request target means: the file or a directory of a share, a blob by its hash, the node's own pages, or nothing.
 
 Pure. The target is taken as it came (RFC 9112 section 3.2), so that nobody normalises ``..`` or ``%2F`` before the one check of paths sees them. A target that cannot be decoded is an
 InputError (400); one that could never name anything is None, like a file that does not exist (404).
@@ -20,6 +20,13 @@ from replicad.model.ids import SHARE_NAME, Digest
 
 class FileTarget(NamedTuple):
     """A name in a share; ``key`` is its collision key."""
+
+    share: str
+    key: str
+
+
+class DirectoryTarget(NamedTuple):
+    """A directory of a share; ``key`` is the collision key of its path, empty for the share itself."""
 
     share: str
     key: str
@@ -51,7 +58,7 @@ class Page(Enum):
     NEAREST = "nearest"
 
 
-Target = FileTarget | BlobTarget | MetalinkTarget | MdmTarget | Page
+Target = FileTarget | DirectoryTarget | BlobTarget | MetalinkTarget | MdmTarget | Page
 OWN = "-"
 """The first segment of the node's own pages; no share can be called that."""
 _BLOB = "blob/"
@@ -77,20 +84,23 @@ def _parse(target: str) -> Target | None:
         if absolute is None:
             raise InputError("request target: a path or an http(s) URL expected")
         target = target[absolute.end() :]
-    first, _, rest = target.partition("?")[0][1:].partition("/")
+    first, slash, rest = target.partition("?")[0][1:].partition("/")
     first, rest = _decoded(first), _decoded(rest)
     if first == OWN:
         return _own(rest)
-    return _file(first, rest)
+    return _named(first, rest) if slash else None
 
 
-def _file(share: str, path: str) -> FileTarget | None:
-    if not path or not SHARE_NAME.fullmatch(share):
+def _named(share: str, path: str) -> FileTarget | DirectoryTarget | None:
+    if not SHARE_NAME.fullmatch(share):
         return None
+    if not path:
+        return DirectoryTarget(share, "")
     try:
-        return FileTarget(share, paths.key(paths.check(path)))
+        key = paths.key(paths.check(path.removesuffix("/")))
     except InputError:
         return None
+    return DirectoryTarget(share, key) if path.endswith("/") else FileTarget(share, key)
 
 
 _remembered = lru_cache(maxsize=4096)(_parse)
@@ -105,8 +115,8 @@ def _own(rest: str) -> Target | None:
     for prefix, suffix, kind in _DESCRIBED:
         if rest.startswith(prefix) and rest.endswith(suffix):
             share, _, path = rest.removeprefix(prefix).removesuffix(suffix).partition("/")
-            file = _file(share, path)
-            return file and kind(file)
+            file = _named(share, path)
+            return kind(file) if isinstance(file, FileTarget) else None
     return next((page for page in Page if page.value == rest), None)
 
 

@@ -39,6 +39,7 @@ class Waiting:
 
     async def verified(self, offset: int, *, timeout_s: float) -> int:
         """Waits until the byte at ``offset`` (0 to size - 1) is here, verified; returns up to which byte (exclusive) everything from ``offset`` on is. Meanwhile that part is fetched first, in order.
+        The last byte counts only when the whole content is verified against its hash: a manifest may lie.
 
         BusyError after ``timeout_s``: nobody brings it now.
         """
@@ -95,7 +96,7 @@ class Awaiting:
         first = offset // chunk_size
         here = self._partials.verified(target) >> first
         chunks = ((here + 1) & ~here).bit_length() - 1
-        return min(wanted.size, (first + chunks) * chunk_size) if chunks else offset
+        return max(offset, min(wanted.size - 1, (first + chunks) * chunk_size)) if chunks else offset
 
     def changed(self, content: Digest) -> None:
         """More of a content may be here now."""
