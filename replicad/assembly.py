@@ -46,6 +46,7 @@ from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peers_runner
 from replicad.server.peers import application as peer_door
 from replicad.server.peers import data
+from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
@@ -54,6 +55,7 @@ from replicad.services.ingest import Ingest
 from replicad.services.links import Links
 from replicad.services.membership import Local, Membership, finish, next_key_path
 from replicad.services.reconcile import reconcile
+from replicad.services.scrub import Scrub
 from replicad.services.supervisor import Supervisor
 from replicad.store.blobs import BlobStore
 from replicad.telemetry import log as logs
@@ -139,11 +141,6 @@ class _Ground:
         """This node's peer door, for invitations."""
         return Door(self.key.id, (self.config.peers_url,), self.certificate)
 
-    async def lose(self, content: Digest) -> None:
-        """The disk does not have the content as it should be: out of the way with it, and fetched again."""
-        await self.store.remove(content)
-        await self.catalog.lose(content)
-
 
 @asynccontextmanager
 async def build(config: Config) -> AsyncIterator[Node]:
@@ -165,7 +162,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
                 Mirrors(services.node, members=ground.members, standing=services.standing, presence=ground.presence, now_ms=monotonic_ms),
             ),
             waiting_for=tuple,
-            on_lost=ground.lose,
+            on_lost=services.scrub.lost,
             config=DownloadsConfig(proxies=config.downloads.trusted_proxies, url=config.downloads_url, listing=frozenset(config.downloads.listing)),
             note=access_log.note,
             arrivals=_arrivals(config, services),
@@ -191,6 +188,8 @@ async def build(config: Config) -> AsyncIterator[Node]:
             "fetch": services.fetch.run,
             "membership": services.membership.run,
             "access log": access_log.run,
+            "scrub": services.scrub.run,
+            "collect": services.collect.run,
         }
         if following is not None:
             running["certificate"] = following.follow
@@ -274,6 +273,8 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         node_key=config.node_key,
     )
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
+    scrub = Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms)
+    collect = Collect(catalog, ground.store, config=config.collect, quiet=ingest.quiet, clock_ms=clock_ms)
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url, config.downloads_url),
         catalog=catalog,
@@ -281,6 +282,8 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         ingest=ingest,
         curation=Curation(catalog, turn=ingest.turn, clock_ms=clock_ms),
         fetch=fetch,
+        scrub=scrub,
+        collect=collect,
         membership=Membership(local),
         links=table,
         dialing=links,

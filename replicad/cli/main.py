@@ -32,6 +32,7 @@ PLACES = {
     "audit": "replicad.cli.audit:audit",
     "share": "replicad.cli.share:share",
     "url": "replicad.cli.share:url",
+    "jamf": "replicad.cli.jamf:jamf",
     "munki": "replicad.cli.munki:munki",
     "publish": "replicad.cli.publish:publish",
     "ls": "replicad.cli.files:ls",
@@ -44,6 +45,8 @@ PLACES = {
     "undelete": "replicad.cli.curation:undelete",
     "takedown": "replicad.cli.curation:takedown",
     "wait": "replicad.cli.wait:wait",
+    "check": "replicad.cli.check:check",
+    "store": "replicad.cli.store:store",
     "config": "replicad.cli.configuration:config",
 }
 

@@ -18,6 +18,7 @@ STATE_COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 def _store_line(store: nouns.StoreUse) -> str:
     line = f"store   {plural(store.files, 'file')}   {size(store.used_bytes)} used   {size(store.free_bytes)} free of {size(store.total_bytes)}"
+    line += f"   quota {size(store.quota_bytes)}" if store.quota_bytes else ""
     line += f"   fetching {plural(store.wanted, 'file')}, {size(store.wanted_bytes)}" if store.wanted else ""
     return line + (f"   {plural(store.taken_down, 'content')} taken down" if store.taken_down else "")
 

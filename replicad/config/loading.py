@@ -16,6 +16,7 @@ from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads,
 from replicad.config.values import OFF, Address, suggestion
 from replicad.errors import ConfigurationError
 from replicad.protocol.fetch.config import FetchConfig
+from replicad.store.care import CollectConfig, ScrubConfig
 from replicad.store.space import StoreConfig
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Config:
     peers: Peers
     admin: Admin
     storage: StoreConfig
+    collect: CollectConfig
+    scrub: ScrubConfig
     fetch: FetchConfig
     log: Log
     values: Mapping[str, object]
@@ -247,6 +250,8 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
         storage=StoreConfig(
             reserve_fraction=values["storage.reserve"].fraction, reserve_bytes=values["storage.reserve"].size_bytes, quota_bytes=values["storage.quota"]
         ),
+        collect=CollectConfig(grace_s=values["storage.retention_time"], versions=values["storage.retention_versions"]),
+        scrub=ScrubConfig(enabled=values["scrub.enabled"], interval_s=values["scrub.interval"], rate=values["scrub.rate"]),
         fetch=FetchConfig(
             contents_max=values["fetch.files_at_once"],
             requests_per_peer=values["fetch.requests_per_peer"],

@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from replicad.config.networks import Cidr
+from replicad.config.quantities import Duration, Rate, Switch
 from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
 from replicad.model.access import Network
 from replicad.model.records import NAME_MAX
 from replicad.protocol.fetch.config import FetchConfig
+from replicad.store.care import CollectConfig, ScrubConfig
 from replicad.store.space import StoreConfig
 
 MIB = 1 << 20
 GIB = 1 << 30
+DAY_S = 86_400.0
 _STORE = StoreConfig()
 _FETCH = FetchConfig()
+_COLLECT = CollectConfig()
+_SCRUB = ScrubConfig()
 REQUIRED = object()
 """As a default: the key must be given."""
 
@@ -97,6 +102,7 @@ SECTIONS: dict[str, str] = {
     "peers": "The door for the other nodes of the network.",
     "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with a bearer token (admin.token in the data directory).",
     "storage": "The disk.",
+    "scrub": "Every file is read again now and then; what the disk lost is fetched again from other nodes.",
     "fetch": "Bounds on transfers between nodes.",
     "log": "What the daemon writes to stderr.",
 }
@@ -183,6 +189,17 @@ KEYS: tuple[Key, ...] = (
     Key("admin", "listen", Listen(may_be_off=True), Address("127.0.0.1", 8441), 'HOST:PORT, or "off" for the socket alone.'),
     Key("storage", "reserve", Room(), Reserve(fraction=_STORE.reserve_fraction), "Room on the file system that is never used: a percentage or a size."),
     Key("storage", "quota", Size(), _STORE.quota_bytes, "The most that files may take; 0 B: no such bound."),
+    Key(
+        "storage",
+        "retention_time",
+        Duration(0.0, 3650 * DAY_S),
+        _COLLECT.grace_s,
+        "How long content stays after the last file that names it was removed or replaced.",
+    ),
+    Key("storage", "retention_versions", Integer(0, 1000), _COLLECT.versions, "How many older versions of a living file stay for rollback, however old."),
+    Key("scrub", "enabled", Switch(), _SCRUB.enabled, "Whether that happens by itself; replicad store scrub now does it in any case."),
+    Key("scrub", "interval", Duration(3600.0, 3650 * DAY_S), _SCRUB.interval_s, "Every file is read once in that time."),
+    Key("scrub", "rate", Rate(), _SCRUB.rate, "The most that is read a second for it."),
     Key("fetch", "files_at_once", Integer(1, 64), _FETCH.contents_max, "Large files fetched at the same time."),
     Key("fetch", "requests_per_peer", Integer(1, 64), _FETCH.requests_per_peer, "Requests under way with one node."),
     Key(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HELD = 100
 FRESH_MS = 2_000
-"""For so long it is not asked again who holds a file: heads come at most once a second."""
+"""For so long it is not asked again who is there and who holds a file: heads come at most once a second."""
 REMEMBERED_MAX = 1024
 
 
@@ -59,11 +59,16 @@ class Mirrors:
         self._standing = standing
         self._presence = presence
         self._now_ms = now_ms
+        self._everywhere: list[Mirror] = []
+        self._asked_ms = now_ms() - FRESH_MS
         self._holding: OrderedDict[RecordId, tuple[int, list[Mirror]]] = OrderedDict()
 
     def everywhere(self) -> list[Mirror]:
         """This node, and every member whose daemon lives and says where its door is."""
-        return self._doors(self._members().values())
+        now_ms = self._now_ms()
+        if now_ms - self._asked_ms >= FRESH_MS:
+            self._asked_ms, self._everywhere = now_ms, self._doors(self._members().values())
+        return self._everywhere
 
     def holding(self, listed: Listed) -> list[Mirror]:
         """Those of them that hold the entry's content, as far as their heads tell."""

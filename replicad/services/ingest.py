@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from replicad.catalog.answers import Standing
 from replicad.catalog.catalog import Catalog
-from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError, ReplicadError
+from replicad.errors import BusyError, ConflictError, InputError, NotAllowedError, NotFoundError, ReplicadError
 from replicad.model import paths
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, RecordId, Stamp
@@ -67,6 +68,14 @@ class Ingest:
         """Whoever changes names of an existing share holds this meanwhile, so that what is signed here is about what stands."""
         return self._turns.setdefault(share, asyncio.Lock())
 
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Every turn at once: nobody decides and signs meanwhile."""
+        async with AsyncExitStack() as stack:
+            for share in sorted(self._catalog.replica.trust.shares()):
+                await stack.enter_async_context(self.turn(share))
+            yield
+
     async def receive(self, source: AsyncIterator[bytes], *, size: int | None, expect: Digest | None = None) -> Manifest:
         """Store and hold one content; durable on return, without a name yet. Raises what ``BlobStore.receive`` raises; then nothing is left of it."""
         return await self._hold_one(await self._store.receive(source, size=size, expect=expect))
@@ -78,12 +87,20 @@ class Ingest:
     async def receive_small(self, bodies: Sequence[bytes]) -> list[Manifest]:
         """Many contents of at most 1 MiB each, in the same order, sharing hops, syncs and the transaction."""
         manifests = await self._store.put_bodies(bodies)
-        await self._catalog.hold(manifests, durable=True)
+        await self._hold(manifests)
         return manifests
 
     async def _hold_one(self, manifest: Manifest) -> Manifest:
-        await self._catalog.hold([manifest], durable=True)
+        await self._hold([manifest])
         return manifest
+
+    async def _hold(self, manifests: Sequence[Manifest]) -> None:
+        """Whoever removes a blob that nothing needs does so only while it is not held: one that went before it was is missed here, before the upload is acknowledged."""
+        await self._catalog.hold(manifests, durable=True)
+        for manifest in manifests:
+            if not self._store.has(manifest.content):
+                await self._catalog.lose(manifest.content)
+                raise BusyError(f"content {manifest.content} was collected while it came in", hint="send it again")
 
     async def publish(self, share: str, items: Sequence[Item], *, stage: str | None = None, publisher: str = "", dry_run: bool = False) -> list[Published]:
         """Name contents in a share at one stage (None: its last), all of them or none; the answers are in the order of ``items``.

@@ -280,13 +280,13 @@ async def test_a_certificate_that_cannot_be_used_or_will_soon_end_is_a_problem(d
     certificates.ensure(certificate, key)
     live = LiveCertificate(certificate, key)
     services = dataclasses.replace(door.services, certificate=live)
-    assert diagnosis.troubles(services) == []
+    assert await diagnosis.troubles(services) == []
     certificate.write_text("garbage")
     live.refresh()
-    (trouble,) = diagnosis.troubles(services)
+    (trouble,) = await diagnosis.troubles(services)
     assert (trouble.code, str(certificate) in trouble.message) == ("certificate", True)
     live.problem, live.ends = "", datetime.fromtimestamp(door.services.clock_ms() / 1000, UTC) + timedelta(days=13)
-    (trouble,) = diagnosis.troubles(services)
+    (trouble,) = await diagnosis.troubles(services)
     assert f"{certificate} ends at 20" in trouble.message
 
 

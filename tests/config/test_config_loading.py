@@ -77,6 +77,12 @@ listen = "off"
 [storage]
 reserve = "20 GiB"
 quota = "1.5 TB"
+retention_time = "36 h"
+retention_versions = 0
+[scrub]
+enabled = false
+interval = "60 d"
+rate = "500 kB/s"
 [fetch]
 files_at_once = 2
 requests_per_peer = 3
@@ -102,6 +108,8 @@ level = "debug"
     assert (found.admin_socket, found.admin.listen) == (tmp_path / "run/admin.sock", None)
     assert (found.storage.reserve_fraction, found.storage.reserve_bytes, found.storage.quota_bytes) == (0.0, 20 << 30, 1_500_000_000_000)
     assert (found.fetch.contents_max, found.fetch.requests_per_peer, found.fetch.bytes_in_flight_max) == (2, 3, 64 << 20)
+    assert (found.collect.grace_s, found.collect.versions) == (36 * 3600, 0)
+    assert (found.scrub.enabled, found.scrub.interval_s, found.scrub.rate) == (False, 60 * 86_400, 500_000)
     assert (found.fetch.uploads_max, found.fetch.uploads_per_peer) == (5, 1)
     assert (found.log.format, found.log.level) == ("json", "debug")
     assert "default" not in found.origins.values()

@@ -235,7 +235,7 @@ async def test_a_full_disk_pauses_and_goes_on_by_itself(
 ) -> None:
     performing.log._seldom.clear()
     monkeypatch.setattr("replicad.services.fetch.performing.FULL_S", 0.1)
-    monkeypatch.setattr("replicad.protocol.fetch.plan.STALLED_S", 0.1)
+    monkeypatch.setattr("replicad.services.fetch.performing.ROOM_S", 0.1)
     async with data_network(tmp_path) as network:
         source = await network.node("source")
         disk = FailingDisk(fails, error=errno.ENOSPC, armed=3)

@@ -29,10 +29,13 @@ from replicad.protocol.gossip.standing import Kept, Standing
 from replicad.protocol.signed_urls import sign as sign_url
 from replicad.server.admin import application
 from replicad.server.admin.services import Facts, Services
+from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.hub import Hub
 from replicad.services.ingest import Ingest
+from replicad.services.scrub import Scrub
 from replicad.store.blobs import BlobStore
+from replicad.store.care import CollectConfig, ScrubConfig
 from replicad.store.space import StoreConfig
 
 TOKEN = "a-token-for-tests"
@@ -193,6 +196,8 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             ingest=ingest,
             curation=Curation(catalog, turn=ingest.turn),
             fetch=idle,  # type: ignore[arg-type]
+            scrub=Scrub(catalog, store, hub=hub, config=ScrubConfig(), clock_ms=clock_ms),
+            collect=Collect(catalog, store, config=CollectConfig(), quiet=ingest.quiet, clock_ms=clock_ms),
             membership=idle,  # type: ignore[arg-type]
             links=LinkTable(node.id),
             dialing=idle,  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from replicad.model.chunks import Extent
 from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId
+from replicad.protocol.fetch.config import STALLED_S
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek
 
 
@@ -124,9 +125,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Unopened:
-    """The other answer to ``Open``: the partial could not be made (no room, disk error)."""
+    """The other answer to ``Open``: the partial could not be made (no room, disk error). It is tried again after ``pause_s``."""
 
     target: Target
+    pause_s: float = STALLED_S
 
 
 @dataclass(frozen=True, slots=True)

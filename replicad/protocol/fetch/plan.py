@@ -14,7 +14,7 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import OVERDUE_S_MIN, STALLED_S, FetchConfig
+from replicad.protocol.fetch.config import OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Awaits,
@@ -178,7 +178,7 @@ class Plan:
 
     def _on_unopened(self, event: Unopened) -> None:
         if (job := self._backlog.jobs.get(event.target)) is not None:
-            self._backlog.bench(job, self._now + STALLED_S)
+            self._backlog.bench(job, self._now + event.pause_s)
 
     def _on_finished(self, event: Finished) -> None:
         if (job := self._backlog.jobs.get(event.target)) is not None:

@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from replicad.errors import NotFoundError, ReplicadError
-from replicad.server.admin import audit, bodies, content, curation, entries, matrix, members, munki, shares, status, ui, waiting
+from replicad.server.admin import audit, bodies, content, curation, entries, matrix, members, munki, shares, status, storage, ui, waiting
 from replicad.server.admin.nouns import Problem
 from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
 from replicad.server.admin.services import Services
@@ -68,6 +68,10 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("DELETE", "/takedowns/{sha256}", curation.lift, bodies.Nothing),
     Route("GET", "/matrix", matrix.matrix, bodies.MatrixQuery),
     Route("GET", "/transfers", matrix.transfers, bodies.Nothing),
+    Route("GET", "/store/usage", storage.usage, bodies.Nothing),
+    Route("POST", "/store/scrub", storage.scrub, bodies.Scrub),
+    Route("POST", "/store/gc", storage.collect, bodies.Collect),
+    Route("POST", "/store/repair", storage.repair, bodies.Nothing),
     Route("POST", "/wait", waiting.wait, bodies.Wait, body_bytes_max=MANY_BYTES_MAX),
 )
 

@@ -255,3 +255,15 @@ class Wait(Struct, frozen=True, forbid_unknown_fields=True):
     stage: _StageName | None = None
     nodes: Annotated[str, Meta(pattern="^(all|[1-9][0-9]{0,4}|([1-9][0-9]?|100)%)$")] = "all"
     timeout_s: Annotated[float, Meta(ge=0, le=LONG_POLL_S_MAX)] = LONG_POLL_S_MAX
+
+
+class Scrub(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /store/scrub. ``sample``: that part of all files; 1 reads everything."""
+
+    sample: Annotated[float, Meta(gt=0, le=1)] = 1.0
+
+
+class Collect(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /store/gc."""
+
+    dry_run: bool = False

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from replicad.net.links import LinkTable
     from replicad.net.tls import LiveCertificate
     from replicad.protocol.gossip.standing import Standing
+    from replicad.services.collect import Collect
     from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
     from replicad.services.ingest import Ingest
     from replicad.services.links import Links
     from replicad.services.membership import Membership
+    from replicad.services.scrub import Scrub
     from replicad.store.blobs import BlobStore
 
 
@@ -49,6 +51,8 @@ class Services:
     ingest: Ingest
     curation: Curation
     fetch: Fetch
+    scrub: Scrub
+    collect: Collect
     membership: Membership
     links: LinkTable
     dialing: Links

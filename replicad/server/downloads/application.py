@@ -166,7 +166,9 @@ class Door:
         if size != listed.size:
             os.close(fd)
             await self._lost(listed.content, f"{size} bytes instead of {listed.size}")
-        return self._send(found._replace(fields=found.fields + self._products.links(request, listed)), fd, listed.content)
+        if found.status == OK:
+            found = found._replace(fields=found.fields + self._products.links(request, listed))
+        return self._send(found, fd, listed.content)
 
     async def _listed(self, request: web.BaseRequest, target: targets.FileTarget) -> Listed:
         """What this client is shown under a name."""

@@ -118,7 +118,7 @@ class Products:
         return self._hashes[name]
 
     def links(self, request: web.BaseRequest, listed: Listed) -> bytes:
-        """Complete fields, or nothing."""
+        """Complete fields, or nothing. For answers with a whole file: whoever asks for a part knows already."""
         if listed.size < LINKED_BYTES_MIN or len(self._mirrors.holding(listed)) < 2:
             return b""
         return metalink.links(listed, self._bases(request, listed), query=_query(request))

@@ -35,6 +35,7 @@ class Node(Struct, frozen=True):
     started: str
     uptime_s: int
     state: str
+    downloads_url: str = ""
 
 
 class NodeAnswer(Struct, frozen=True):
@@ -52,7 +53,7 @@ class Rotated(Struct, frozen=True):
 
 class StoreUse(Struct, frozen=True):
     """Contents held here and the disk below them. ``wanted`` contents are named by this node's grant and not held yet; ``taken_down`` counts
-    the contents that no node of the network serves.
+    the contents that no node of the network serves; ``quota_bytes`` bounds what may be used (0: no such bound).
     """
 
     files: int
@@ -62,6 +63,7 @@ class StoreUse(Struct, frozen=True):
     wanted: int
     wanted_bytes: int
     taken_down: int = 0
+    quota_bytes: int = 0
 
 
 class Lag(Struct, frozen=True):
