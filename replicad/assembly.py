@@ -15,22 +15,22 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import UNSET
 
 from replicad import __version__
 from replicad import config as configuration
 from replicad.catalog import Catalog
-from replicad.crypto import certificate as certificates
 from replicad.crypto.keys import SigningKey
-from replicad.errors import ConfigurationError
 from replicad.integrations.mirrors import Mirrors
 from replicad.integrations.repositories import Repositories
 from replicad.model.ids import Digest, NodeId
 from replicad.model.members import Member
 from replicad.net.dialer import Dialer
 from replicad.net.links import LinkTable
-from replicad.net.tls import LiveCertificate, server_context
+from replicad.net.pace import Paces
+from replicad.net.tls import LiveCertificate
 from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.heads import Presence
 from replicad.protocol.gossip.standing import Standing
@@ -38,12 +38,12 @@ from replicad.protocol.handshake import Identity
 from replicad.protocol.joining import Door
 from replicad.protocol.signed_urls import sign
 from replicad.server.admin import application as admin_door
-from replicad.server.admin.services import Facts, Services
+from replicad.server.admin.services import Facts, Reloaded, Services
 from replicad.server.downloads import application as downloads_door
 from replicad.server.downloads.application import View
 from replicad.server.downloads.arriving import Arrivals
 from replicad.server.downloads.config import DownloadsConfig
-from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peers_runner
+from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peer_tls, peers_runner, read_token
 from replicad.server.peers import application as peer_door
 from replicad.server.peers import data
 from replicad.services.collect import Collect
@@ -52,6 +52,7 @@ from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
 from replicad.services.hub import Hub
 from replicad.services.ingest import Ingest
+from replicad.services.limits import LimitsService
 from replicad.services.links import Links
 from replicad.services.membership import Local, Membership, finish, next_key_path
 from replicad.services.reconcile import reconcile
@@ -64,8 +65,6 @@ from replicad.telemetry.metrics import Metrics
 from replicad.telemetry.priority import step_back
 
 if TYPE_CHECKING:
-    import ssl
-
     from replicad.config import Config
 
 log = logs.get(__name__)
@@ -78,11 +77,11 @@ STORE_THREADS = 4
 class Node:
     """What the daemon runs."""
 
-    config: Config
     supervisor: Supervisor
     links: LinkTable
     renewal: asyncio.Event
     """Set when everything must be built anew."""
+    reloading: _Reloading
 
     async def run(self) -> bool:
         """Run every service until cancelled, or (True) until everything must be built anew. Nobody serves a link after that, while the doors still drain."""
@@ -96,13 +95,33 @@ class Node:
         return True
 
     async def reload(self) -> None:
-        """Apply what can change while running (logging), say what needs a restart. Raises ConfigurationError; then nothing has changed."""
-        newer = configuration.load(self.config.path, os.environ)
-        changed = self.config.changes(newer)
+        """Apply what can change while running (logging, limits), say what needs a restart. Raises ConfigurationError; then nothing has changed."""
+        self.reloading.reload()
+
+
+class _Reloading:
+    """Reads the configuration again."""
+
+    LIVE = ("log.", "limits.")
+    """Keys that can change while the daemon runs begin so."""
+
+    def __init__(self, config: Config, limits: LimitsService) -> None:
+        self._started = self._config = config
+        self._limits = limits
+
+    def reload(self) -> Reloaded:
+        """Apply what can change while running; the keys that need a restart are those that are not as they were at the start. Raises ConfigurationError; then nothing has changed."""
+        newer = configuration.load(self._config.path, os.environ)
+        applied = [key for key in self._config.changes(newer) if key.startswith(self.LIVE)]
+        rest = [key for key in self._started.changes(newer) if not key.startswith(self.LIVE)]
         _configure_log(newer)
-        if rest := [key for key in changed if not key.startswith("log.")]:
+        self._limits.configure(newer.limits, newer.zone)
+        self._config = newer
+        if applied:
+            log.info("these changed keys count now", keys=",".join(applied))
+        if rest:
             log.warning("these changed keys need a restart", keys=",".join(rest))
-        self.config = newer
+        return Reloaded(applied, rest)
 
 
 @dataclass(frozen=True)
@@ -120,6 +139,11 @@ class _Ground:
         """The members now."""
         return self.catalog.replica.trust.members(clock_ms())
 
+    def site_of(self, node: NodeId) -> str:
+        """Where a member stands; empty if that is not known."""
+        member = self.members().get(node)
+        return member.site if member else ""
+
     def identity(self) -> Identity:
         """This node, for handshakes."""
         return Identity(self.key, self.catalog.network, self.certificate)
@@ -133,7 +157,7 @@ class _Ground:
             release=__version__,
             disk_used=used,
             disk_free=free,
-            downloads=self.config.downloads_url,
+            downloads=self.config.downloads_url if self.config.is_downloads_url_known else UNSET,
             networks=tuple(str(network) for network in self.config.downloads.networks),
         )
 
@@ -147,10 +171,10 @@ async def build(config: Config) -> AsyncIterator[Node]:
     """Everything, with all doors open. Raises ReplicadError; then nothing is left running."""
     _configure_log(config)
     async with AsyncExitStack() as stack:
-        token = _read_token(config.admin_token)
-        certificate, tls = _peer_tls(config)
+        token = read_token(config.admin_token)
+        certificate, tls = peer_tls(config.peers.tls, own=(config.peer_certificate, config.peer_key))
         ground = await _ground(stack, config, certificate)
-        services, gossip = await _services(stack, ground)
+        services, gossip, reloading = await _services(stack, ground)
         following = services.certificate
         access_log = AccessLog(config.downloads.access_log)
         stack.callback(access_log.write)
@@ -186,6 +210,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             "links": services.dialing.run,
             "gossip": gossip.run,
             "fetch": services.fetch.run,
+            "limits": services.limits.run,
             "membership": services.membership.run,
             "access log": access_log.run,
             "scrub": services.scrub.run,
@@ -193,7 +218,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         }
         if following is not None:
             running["certificate"] = following.follow
-        yield Node(config, Supervisor(running, metrics=Metrics()), services.links, services.renewal)
+        yield Node(Supervisor(running, metrics=Metrics()), services.links, services.renewal, reloading)
 
 
 def _arrivals(config: Config, services: Services) -> Arrivals | None:
@@ -228,7 +253,7 @@ async def _node_key(config: Config) -> SigningKey:
     return finish(config.node_key, key, members)
 
 
-async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, GossipService]:
+async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, GossipService, _Reloading]:
     config, key, catalog, hub = ground.config, ground.key, ground.catalog, ground.hub
     table = LinkTable(key.id, may_link=lambda node: node in ground.members())
     standing = Standing(lambda: catalog.replica.chains)
@@ -245,7 +270,11 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         own_urls=(config.peers_url,),
     )
     catalog.check_clock = lambda: check_may_author(links.skews().values())
-    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch, clock_ms=clock_ms))
+    paces = Paces(ground.site_of)
+    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch, paces=paces, clock_ms=clock_ms))
+    limits = LimitsService(catalog, paces, configured=config.limits, zone=config.zone, clock_ms=clock_ms, changed=fetch.limiting.changed)
+    await limits.load()
+    reloading = _Reloading(config, limits)
     gossip = GossipService(
         catalog=catalog,
         links=table,
@@ -256,21 +285,6 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         presence=ground.presence,
         dice=random.random,
         clock_ms=clock_ms,
-    )
-    local = Local(
-        catalog=catalog,
-        key=key,
-        name=config.node.name,
-        site=config.node.site,
-        door=ground.door,
-        identity=ground.identity,
-        links=table,
-        dialer=dialer,
-        standing=standing,
-        hub=hub,
-        clock_ms=clock_ms,
-        network_key=config.network_key,
-        node_key=config.node_key,
     )
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
     scrub = Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms)
@@ -284,7 +298,8 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         fetch=fetch,
         scrub=scrub,
         collect=collect,
-        membership=Membership(local),
+        limits=limits,
+        membership=Membership(_local(ground, table, dialer, standing)),
         links=table,
         dialing=links,
         standing=standing,
@@ -295,8 +310,28 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         repositories=Repositories(catalog, ground.store.open_blob, now_ms=monotonic_ms),
         certificate=LiveCertificate(*config.downloads.tls) if config.downloads.tls else None,
         sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
+        reload=reloading.reload,
     )
-    return services, gossip
+    return services, gossip, reloading
+
+
+def _local(ground: _Ground, table: LinkTable, dialer: Dialer, standing: Standing) -> Local:
+    config = ground.config
+    return Local(
+        catalog=ground.catalog,
+        key=ground.key,
+        name=config.node.name,
+        site=config.node.site,
+        door=ground.door,
+        identity=ground.identity,
+        links=table,
+        dialer=dialer,
+        standing=standing,
+        hub=ground.hub,
+        clock_ms=clock_ms,
+        network_key=config.network_key,
+        node_key=config.node_key,
+    )
 
 
 def clock_ms() -> int:
@@ -311,24 +346,3 @@ def monotonic_ms() -> int:
 
 def _configure_log(config: Config) -> None:
     logs.configure(style=config.log.format, level=config.log.level, journal="JOURNAL_STREAM" in os.environ)
-
-
-def _read_token(path: Path) -> str:
-    try:
-        token = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read the admin door's token {path}: {getattr(error, 'strerror', None) or error}") from None
-    if not token:
-        raise ConfigurationError(f"the admin door's token {path} is empty", hint="put a long random word into it, mode 0600")
-    return token
-
-
-def _peer_tls(config: Config) -> tuple[Digest | None, ssl.SSLContext | None]:
-    """Fingerprint and context of the peer door's certificate: self-made, the operator's, or none."""
-    if config.peers.tls == "off":
-        return None, None
-    if config.peers.tls == "auto":
-        fingerprint = certificates.ensure(config.peer_certificate, config.peer_key)
-        return fingerprint, server_context(config.peer_certificate, config.peer_key)
-    certificate, key = config.peers.tls
-    return certificates.load(certificate), server_context(certificate, key)

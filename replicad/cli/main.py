@@ -47,6 +47,8 @@ PLACES = {
     "wait": "replicad.cli.wait:wait",
     "check": "replicad.cli.check:check",
     "store": "replicad.cli.store:store",
+    "limits": "replicad.cli.limits:limits",
+    "reload": "replicad.cli.limits:reload",
     "config": "replicad.cli.configuration:config",
 }
 

@@ -79,8 +79,7 @@ async def test_what_was_lost_is_fetched_after_everything_else_and_what_is_urgent
         await sink.store.remove(lost.content)
         await sink.catalog.lose(lost.content)
         await network.publish(source, "files", new=new)
-        await network.publish(source, "files", urgent=urgent)
-        sink.fetch.wanting.hasten(urgent.content)
+        await network.publish(source, "files", urgent=True, hasty=urgent)
         plan = sink.fetch._plan
         await until(lambda: plan.job(lost.content) is not None and plan.job(urgent.content) is not None, what="the classes to be known")
         given = _spied(source)

@@ -34,6 +34,8 @@ class FetchConfig:
 
 EXTENT_S = 0.25
 """Aim of one request: a quarter of a second of that peer's rate; with four at once each then takes 0.2 to 1 s (protocol.md section 7)."""
+LIMITED_S = 1.0
+"""Under a limit of our own no more is asked for at once than it lets through in a second (but one chunk always): what is asked for later can still be chosen, and nothing waits in buffers."""
 FIRST_REQUEST_BYTES = MIB
 """Asked of a peer whose rate is not known yet."""
 FIRST_REQUESTS = 2

@@ -6,7 +6,7 @@ and a request takes any of them (a batch). What a unit's state is - missing, und
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from enum import Enum
 from heapq import heappop, heappush
 
@@ -169,6 +169,10 @@ class ContentJob(Units):
             first -= 1
         return sets.run(first, _run_length(pool >> first, longest))
 
+    def named(self, contents: Container[Digest], units: int) -> int:
+        """Of these units those of such contents: all or none."""
+        return units if self.target.content in contents else 0
+
     def extent(self, units: int) -> Extent:
         """The same as an extent."""
         return Extent(sets.lowest(units), units.bit_count())
@@ -250,6 +254,10 @@ class PackJob(Units):
     def wanted_of(self, units: int) -> list[Wanted]:
         """What stands in these places, in order of place."""
         return [wanted for place in sets.members(units) if (wanted := self._wanted[place]) is not None]
+
+    def named(self, contents: Container[Digest], units: int) -> int:
+        """Of these places those of such contents."""
+        return sets.of(place for place in sets.members(units) if (wanted := self._wanted[place]) is not None and wanted.content in contents)
 
     def unheld(self, now: float, longer_than_s: float) -> int:
         """What nobody had for so long."""

@@ -14,7 +14,7 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.config import LIMITED_S, OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Awaits,
@@ -27,6 +27,7 @@ from replicad.protocol.fetch.events import (
     Finished,
     Halt,
     Here,
+    Limited,
     Opened,
     PeerDown,
     PeerUp,
@@ -82,6 +83,7 @@ class Plan:
             Finished: self._on_finished,
             Here: self._on_here,
             Halt: self._on_halt,
+            Limited: self._on_limited,
             Tick: lambda _event: None,
         }
 
@@ -159,6 +161,7 @@ class Plan:
     # -- contents
 
     def _on_wants(self, event: Wants) -> None:
+        self._dispatch.urgent = event.urgent
         self._backlog.want(event, self._now)
 
     def _on_awaits(self, event: Awaits) -> None:
@@ -194,6 +197,20 @@ class Plan:
     def _on_halt(self, event: Halt) -> None:
         self._halted_until = max(self._halted_until, self._now + event.seconds)
         self._roster.wake()
+
+    def _on_limited(self, event: Limited) -> None:
+        """Of what was asked for without the limit, what it does not let through soon is given up, the newest first, and asked for again in smaller parts: else it would come all the same, into the
+        buffers of the system.
+        """
+        self._roster.limit(event)
+        self._flights.limit = event.total
+        for request in reversed(self._flights.all()):
+            rate, peer = event.of(request.node), self._roster.peers[request.node]
+            if rate is None or request.job.named(self._dispatch.urgent, request.mask) == request.mask:
+                continue
+            many = (self._flights.room() < 0 and len(self._flights) > 1) or (peer.is_full and len(peer.requests) > 1)
+            if rate == 0 or many or (len(request.units) > 1 and request.bytes > rate * LIMITED_S / 2):
+                self._cancel(request)
 
     # -- requests
 

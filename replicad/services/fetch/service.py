@@ -18,9 +18,10 @@ from replicad.errors import ReplicadError
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.events import ContentHeld, ContentLost, EntriesChanged, TrustChanged
 from replicad.net.client import PeerClient
+from replicad.net.pace import Paces
 from replicad.protocol.fetch import sets, supply
 from replicad.protocol.fetch.config import FetchConfig
-from replicad.protocol.fetch.events import Blame, Event, Here, Opened, PeerDown, PeerUp, Rival, Say, Target, Tick, Told
+from replicad.protocol.fetch.events import Blame, Event, Here, Opened, PeerDown, Rival, Say, Target, Tick, Told
 from replicad.protocol.fetch.jobs import ContentJob
 from replicad.protocol.fetch.plan import Plan, Statistics
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Unsent
@@ -29,6 +30,7 @@ from replicad.services.fetch.buffers import Buffers
 from replicad.services.fetch.getting import Getting
 from replicad.services.fetch.giving import Giving
 from replicad.services.fetch.inbox import Inbox
+from replicad.services.fetch.limiting import Limiting
 from replicad.services.fetch.partials import Partials
 from replicad.services.fetch.performing import Performing
 from replicad.services.fetch.provider import Provider
@@ -67,7 +69,16 @@ class Fetch:
     """Fetching and serving of one node. Made by ``open``."""
 
     def __init__(
-        self, catalog: Catalog, store: BlobStore, links: LinkTable, *, hub: Hub, config: FetchConfig, client: PeerClient, clock_ms: Callable[[], int]
+        self,
+        catalog: Catalog,
+        store: BlobStore,
+        links: LinkTable,
+        *,
+        hub: Hub,
+        config: FetchConfig,
+        client: PeerClient,
+        paces: Paces,
+        clock_ms: Callable[[], int],
     ) -> None:
         self._catalog = catalog
         self._links = links
@@ -81,12 +92,13 @@ class Fetch:
         self._buffers = Buffers(config.bytes_in_flight_max)
         self.inbox = Inbox()
         self.provider = Provider(
-            config, catalog=catalog, store=store, partials=self._partials, rights=self._rights, randrange=self._dice.randrange, say=self._say
+            config, catalog=catalog, store=store, partials=self._partials, rights=self._rights, paces=paces, randrange=self._dice.randrange, say=self._say
         )
         self.clients = Awaiting(catalog, self._partials, self.provider, report=self._tell)
         self.wanting = Wanting(catalog, clock_ms=clock_ms, report=self._tell, idle=self._buffers.clear)
-        self._getting = Getting(client, self.inbox)
+        self._getting = Getting(client, self.inbox, paces, urgent=self.wanting.urgent)
         self._giving = Giving(self.provider, client)
+        self.limiting = Limiting(paces, links, self._tell)
         self._performing = Performing(
             catalog=catalog,
             store=store,
@@ -113,11 +125,12 @@ class Fetch:
         *,
         hub: Hub,
         config: FetchConfig | None = None,
+        paces: Paces | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> AsyncIterator[Fetch]:
         """Ready to serve and to ``run``; its messages are routed. Closes its connections at the end."""
         async with PeerClient() as client:
-            fetch = cls(catalog, store, links, hub=hub, config=config or FetchConfig(), client=client, clock_ms=clock_ms)
+            fetch = cls(catalog, store, links, hub=hub, config=config or FetchConfig(), client=client, paces=paces or Paces(), clock_ms=clock_ms)
             fetch._route()
             yield fetch
 
@@ -160,7 +173,7 @@ class Fetch:
                 group.create_task(self.wanting.run())
                 group.create_task(self._partials.commit_forever())
                 for link in self._links.all():
-                    self._tell(PeerUp(link.node))
+                    self.limiting.up(link.node)
                 self.clients.repeat()
                 self.wanting.refresh()
                 try:
@@ -289,11 +302,8 @@ class Fetch:
         self._links.route(Send, self._on_send)
         self._links.route(SendMany, self._on_send)
         self._links.route(Unsent, self._on_unsent)
-        self._links.on_up(self._on_up)
+        self._links.on_up(lambda link: self.limiting.up(link.node))
         self._links.on_down(self._on_down)
-
-    def _on_up(self, link: Link) -> None:
-        self._tell(PeerUp(link.node))
 
     def _on_down(self, link: Link, _reason: str) -> None:
         if self._links.get(link.node) is None:
