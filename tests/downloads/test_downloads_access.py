@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -245,6 +246,18 @@ async def test_guessing_is_slowed_and_whoever_knows_is_not(world: World) -> None
         "a token from here": 200,
     }
     assert [reply.status for reply in absent] == [401] * GUESSES + [429]
+
+
+async def test_a_fleet_that_comes_at_once_with_one_password_is_let_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bytes] = []
+    matches = verifiers.matches
+    monkeypatch.setattr(verifiers, "matches", lambda stored, password: (looked.append(password), matches(stored, password))[1])
+    async with world.serve() as client, asyncio.TaskGroup() as group:
+        right = [group.create_task(client.get("/private/a.pkg", basic("jane", PASSWORD))) for _ in range(3 * GUESSES)]
+        wrong = [group.create_task(client.get("/private/a.pkg", basic("jane", "last year's"))) for _ in range(3 * GUESSES)]
+    assert {task.result().status for task in right} == {200}
+    assert {task.result().status for task in wrong} == {401}
+    assert sorted(looked) == [PASSWORD.encode(), b"last year's"]
 
 
 async def test_a_new_password_counts_at_once_and_the_old_one_no_more(world: World) -> None:
