@@ -258,7 +258,7 @@ class Swarm:
                         if message.complete
                         else sets.from_bitmap(message.bitmap, count)
                     )
-                    says = node.supply.handle(supply.Has(sender.id, target, chunks), self.now)
+                    says = node.supply.handle(supply.Has(sender.id, target, chunks, whole=isinstance(message, Have)), self.now)
             case Hold():
                 self.tell(node, ev.Told(sender.id, message))
         self._say_all(node, says)

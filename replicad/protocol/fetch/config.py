@@ -78,3 +78,9 @@ SUGGESTED_SHARE = 3
 """Chunks suggested to one watcher and not yet asked for: a third of its fair share of the content, within these bounds. More, and a chunk is promised to two before either has it."""
 SUGGESTED_RUN = 2
 """Neighbouring chunks suggested together, so that extents form. Simulated, 256 chunks: last of 8 nodes at 1.12 x the bound, of 32 at 1.32 x; without suggestions 1.18 x and 1.5 x."""
+SUGGESTED_WINDOW = 32
+"""Suggested are those at the beginning of what was given least, so that the content arrives everywhere nearly in order and its whole hash can follow: of 256 MiB on 8 nodes of one machine the last was
+hashed 1.4 s after its last chunk had come when they came in random order (docs/adr/0008)."""
+EARLY_CHUNKS = 16
+EARLY_TURNS = 2
+"""Without those picks single chunks at the front stay missing until the end. Simulated, 8 nodes, 256 chunks: 25 of them are still to be hashed when 97 % have come, instead of 220."""

@@ -14,7 +14,7 @@ from replicad.model.chunks import EXTENT_CHUNKS_MAX, Extent, chunk_count, chunk_
 from replicad.model.entries import Wanted
 from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, PACK_MAX
+from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, EARLY_CHUNKS, EARLY_TURNS, PACK_MAX
 from replicad.protocol.fetch.events import Priority, Target
 from replicad.protocol.wire import BATCH_CONTENTS_MAX, Have, HaveMore, Small
 
@@ -153,7 +153,7 @@ class ContentJob(Units):
         """Of the chunks that are ``free`` with this peer (some are), neighbours of about that size, at least one.
 
         Clients who wait come first, whoever is nearest to what is not there yet. Alone, in order, so that the whole hash can follow. With others fetching the same, everybody in order would be the
-        mistake: at random among the best.
+        mistake: what was suggested to us comes in order, the rest at random among the rarest, but one of ``EARLY_TURNS`` picks from those others is of the first ``EARLY_CHUNKS`` missing.
         """
         longest = max(1, min(size_bytes // self.chunk_size, EXTENT_CHUNKS_MAX))
         ahead = min(((sets.lowest(free >> at), at) for at in self.awaited if free >> at), default=None)
@@ -163,8 +163,12 @@ class ContentJob(Units):
         if not self.rivals:
             first = sets.lowest(free)
             return sets.run(first, _run_length(free >> first, longest))
-        pool = self.best(node, free)
-        first = sets.some(pool, randrange)
+        if pool := self.suggested.get(node, 0) & free:
+            first = sets.lowest(pool)
+        else:
+            early = free & sets.run(sets.lowest(self.missing), EARLY_CHUNKS) if node in self.rivals else 0
+            pool = early if early and randrange(EARLY_TURNS) == 0 else self.rarity.least(free)
+            first = sets.some(pool, randrange)
         while first % longest and pool >> (first - 1) & 1:
             first -= 1
         return sets.run(first, _run_length(pool >> first, longest))

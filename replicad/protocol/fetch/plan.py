@@ -75,7 +75,6 @@ class Plan:
             Awaits: self._on_awaits,
             PeerUp: self._on_up,
             PeerDown: self._on_down,
-            Told: self._on_told,
             Rival: self._on_rival,
             Opened: self._on_opened,
             Unopened: self._on_unopened,
@@ -88,9 +87,13 @@ class Plan:
         }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take one event in; returns what to do, in order. ``now`` never goes back."""
+        """Take one event in; returns what to do, in order. ``now`` never goes back. What a peer tells is most often no news, and then nothing is looked at."""
         self._now = now
-        self._handlers[type(event)](event)
+        if isinstance(event, Told):
+            if not self._on_told(event):
+                return []
+        else:
+            self._handlers[type(event)](event)
         self._roster.advance(now)
         for request in self._flights.newly_overdue(now):
             request.job.overdue(request.mask)
@@ -151,9 +154,12 @@ class Plan:
             self._cancel(request)
         self._backlog.forget(node)
 
-    def _on_told(self, event: Told) -> None:
-        if event.node in self._roster.peers and self._backlog.told(event.node, event.message):
-            self._roster.idle.add(event.node)
+    def _on_told(self, event: Told) -> bool:
+        """Whether there is something to ask of that peer now that was not before."""
+        if event.node not in self._roster.peers or not self._backlog.told(event.node, event.message):
+            return False
+        self._roster.idle.add(event.node)
+        return True
 
     def _on_rival(self, event: Rival) -> None:
         self._backlog.rival(event.node, event.target, active=event.active)

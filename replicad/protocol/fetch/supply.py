@@ -16,7 +16,7 @@ from typing import Any
 from replicad.model.chunks import Extent
 from replicad.model.ids import Digest, NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import HAVE_S, PACK_MAX, SEEKING_MAX, SUGGESTED_MAX, SUGGESTED_MIN, SUGGESTED_RUN, SUGGESTED_SHARE
+from replicad.protocol.fetch.config import HAVE_S, PACK_MAX, SEEKING_MAX, SUGGESTED_MAX, SUGGESTED_MIN, SUGGESTED_RUN, SUGGESTED_SHARE, SUGGESTED_WINDOW
 from replicad.protocol.fetch.events import Say, Target
 from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, Have, HaveMore, Hold, Small
 
@@ -81,11 +81,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Has:
-    """A peer that we may also serve says what it has of a content: no need to suggest that."""
+    """A peer that we may also serve says what it has of a content, or (not ``whole``) has as well: no need to suggest that, or to tell it that we have the same."""
 
     node: NodeId
     target: Target
     chunks: int
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,11 @@ class Supply:
         watched = self._watched.get(event.target)
         watcher = watched.watchers.get(event.node) if watched is not None else None
         if watched is not None and watcher is not None:
-            watcher.owns |= event.chunks
+            lost = watcher.owns & ~event.chunks if event.whole else 0
+            if lost & watcher.told:
+                self._stale[event.target] = None
+            watcher.told &= ~lost
+            watcher.owns = watcher.owns & ~lost | event.chunks
             watched.given.remove(watcher.suggested & event.chunks)
             watcher.suggested &= ~event.chunks
         return []
@@ -283,6 +288,7 @@ class Supply:
             news = 0
         else:
             effects = []
+            news &= ~watcher.owns
         if news or suggest:
             effects.append(Say(node, HaveMore(*target, chunks=tuple(sets.members(news)), suggest=tuple(sets.members(suggest)))))
         return effects
@@ -296,7 +302,7 @@ class Supply:
         chosen = 0
         while room > 0 and (left := watched.servable & ~watcher.owns & ~watcher.suggested & ~chosen):
             pool = watched.given.least(left)
-            first = sets.some(pool, self._randrange)
+            first = sets.some(pool & sets.run(sets.lowest(pool), SUGGESTED_WINDOW), self._randrange)
             run = sets.run(first - first % SUGGESTED_RUN, SUGGESTED_RUN) & pool
             chosen |= run
             room -= run.bit_count()

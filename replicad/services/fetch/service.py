@@ -114,6 +114,7 @@ class Fetch:
         self._speak = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
+        self._arming = False
 
     @classmethod
     @asynccontextmanager
@@ -260,7 +261,13 @@ class Fetch:
         self._arm()
 
     def _arm(self) -> None:
-        """One timer for whatever is due next."""
+        """One timer for whatever is due next, looked at once however much happens in a turn of the loop."""
+        if not self._arming:
+            self._arming = True
+            asyncio.get_running_loop().call_soon(self._arm_now)
+
+    def _arm_now(self) -> None:
+        self._arming = False
         times = [time_s for time_s in (self._plan.next_deadline(), self.provider.supply.next_deadline()) if time_s is not None]
         if self._timer is not None:
             if times and self._timer_s == min(times):
@@ -328,7 +335,7 @@ class Fetch:
             chunks = (
                 sets.of(message.chunks) if isinstance(message, HaveMore) else sets.full(count) if message.complete else sets.from_bitmap(message.bitmap, count)
             )
-            self.provider.tell(supply.Has(link.node, target, chunks))
+            self.provider.tell(supply.Has(link.node, target, chunks, whole=isinstance(message, Have)))
 
     def _on_hold(self, link: Link, message: Hold) -> None:
         self._tell(Told(link.node, message))
