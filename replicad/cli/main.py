@@ -32,6 +32,8 @@ PLACES = {
     "audit": "replicad.cli.audit:audit",
     "share": "replicad.cli.share:share",
     "url": "replicad.cli.share:url",
+    "jamf": "replicad.cli.jamf:jamf",
+    "munki": "replicad.cli.munki:munki",
     "publish": "replicad.cli.publish:publish",
     "ls": "replicad.cli.files:ls",
     "show": "replicad.cli.files:show",

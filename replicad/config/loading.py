@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PREFIX = "REPLICAD__"
 DEFAULT = "default"
 ENVIRONMENT = "environment"
+EVERY_INTERFACE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 _BY_PATH = {key.path: key for key in KEYS}
 _NAMES = {section: [key.name for key in KEYS if key.section == section] for section in SECTIONS}
 
@@ -113,6 +114,11 @@ class Config:
     def downloads_url(self) -> str:
         """The same for clients and the downloads door."""
         return self.downloads.url or _url("https" if self.downloads.tls else "http", self.downloads.listen)
+
+    @property
+    def is_downloads_url_known(self) -> bool:
+        """Whether that is more than a guess from this machine's name, so that clients of other nodes may be sent there."""
+        return self.downloads.url is not None or self.downloads.listen.host not in EVERY_INTERFACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +222,7 @@ def _unknown_key(section: str, name: str) -> str:
 
 
 def _url(scheme: str, listen: Address) -> str:
-    return f"{scheme}://{socket.gethostname()}:{listen.port}" if listen.host in {"", "0.0.0.0", "::"} else f"{scheme}://{listen}"  # noqa: S104 - recognised, not bound
+    return f"{scheme}://{socket.gethostname()}:{listen.port}" if listen.host in EVERY_INTERFACE else f"{scheme}://{listen}"
 
 
 def _tls(value: Any, base: Path) -> Literal["auto", "off"] | tuple[Path, Path]:
@@ -241,6 +247,7 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             listing=values["downloads.listing"],
             access_log=None if values["downloads.access_log"] is OFF else base / (values["downloads.access_log"] or data / "access.log"),
             url=values["downloads.url"],
+            networks=values["downloads.networks"],
             trusted_proxies=values["downloads.trusted_proxies"],
         ),
         peers=Peers(

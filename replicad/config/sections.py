@@ -50,6 +50,7 @@ class Downloads:
     access_log: Path | None
     listing: tuple[str, ...]
     url: str | None
+    networks: tuple[Network, ...]
     trusted_proxies: tuple[Network, ...]
 
 
@@ -147,8 +148,16 @@ KEYS: tuple[Key, ...] = (
         "url",
         Url(),
         None,
-        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: the listening address.",
+        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: the listening address, of which clients of other nodes hear only if it is not every interface.",
         sample='"https://ams1.example.org"',
+    ),
+    Key(
+        "downloads",
+        "networks",
+        ListOf(Cidr()),
+        (),
+        "Networks whose clients are nearest to this node. All nodes know it, and name this one first when such a client asks where a file is.",
+        sample='["10.4.0.0/16"]',
     ),
     Key(
         "downloads",

@@ -64,6 +64,7 @@ access_log = "off"
 listing = ["munki"]
 on_missing = "404"
 url = "https://ber1.example.org/"
+networks = ["10.4.0.0/16"]
 trusted_proxies = ["127.0.0.0/8", "::1"]
 [peers]
 listen = "10.0.0.1:8002"
@@ -102,6 +103,7 @@ level = "debug"
     assert (found.downloads.access_log, found.downloads.on_missing, found.downloads.listing) == (None, "404", ("munki",))
     assert found.downloads.tls == (tmp_path / "tls/chain.pem", Path("/etc/door.pem"))
     assert (found.downloads.listen, found.downloads_url) == (Address("::1", 8001), "https://ber1.example.org")
+    assert found.downloads.networks == (ip_network("10.4.0.0/16"),)
     assert found.downloads.trusted_proxies == (ip_network("127.0.0.0/8"), ip_network("::1"))
     assert found.peers == type(found.peers)(
         listen=Address("10.0.0.1", 8002),
@@ -290,6 +292,20 @@ def test_dotted_keys_and_inline_tables_have_lines_too(load: Load) -> None:
 )
 def test_the_url_of_the_peer_door(load: Load, text: str, url: str) -> None:
     assert load(NAMED + text).peers_url == url
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "known"),
+    [
+        ("", f"http://{socket.gethostname()}:8480", False),
+        ('[downloads]\nlisten = "10.4.0.9:80"', "http://10.4.0.9:80", True),
+        ('[downloads]\nlisten = "[::]:80"\ntls_certificate = "c"\ntls_key = "k"', f"https://{socket.gethostname()}:80", False),
+        ('[downloads]\nurl = "https://ams1.example.org/"', "https://ams1.example.org", True),
+    ],
+)
+def test_the_url_of_the_clients_door(load: Load, text: str, url: str, known: bool) -> None:
+    found = load(f'[node]\nname = "x"\n{text}')
+    assert (found.downloads_url, found.is_downloads_url_known) == (url, known)
 
 
 def test_what_changed_between_two_readings(load: Load) -> None:

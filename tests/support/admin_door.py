@@ -18,6 +18,7 @@ from aiohttp import web
 
 from replicad.catalog import Catalog
 from replicad.crypto.keys import SigningKey
+from replicad.integrations.repositories import Repositories
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, Stamp
 from replicad.model.limits import Limits
@@ -208,6 +209,7 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             hub=hub,
             clock_ms=clock_ms,
             renewal=asyncio.Event(),
+            repositories=Repositories(catalog, store.open_blob, now_ms=lambda: time.monotonic_ns() // 1_000_000),
             sign_url=lambda share, path_key, until_s: sign_url(node, network.id, share=share, path_key=path_key, until_s=until_s),
             reload=lambda: Reloaded([], []),
             monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,

@@ -143,6 +143,12 @@ class NewShareToken(Struct, frozen=True, forbid_unknown_fields=True):
     expires_s: Annotated[int, Meta(ge=1, le=EXPIRES_S_MAX)] | None = None
 
 
+class MunkiQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """GET /munki."""
+
+    share: _ShareName | None = None
+
+
 class SignUrl(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares/{share}/urls."""
 

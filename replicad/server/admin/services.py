@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replicad.catalog import Catalog
+    from replicad.integrations.repositories import Repositories
     from replicad.model.ids import NodeId
     from replicad.net.links import LinkTable
     from replicad.net.tls import LiveCertificate
@@ -70,6 +71,7 @@ class Services:
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
     renewal: asyncio.Event
+    repositories: Repositories
     reload: Callable[[], Reloaded]
     sign_url: Callable[[str, str, int], dict[str, str]]
     certificate: LiveCertificate | None = None

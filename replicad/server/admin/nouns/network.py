@@ -35,6 +35,7 @@ class Node(Struct, frozen=True):
     started: str
     uptime_s: int
     state: str
+    downloads_url: str = ""
 
 
 class NodeAnswer(Struct, frozen=True):
@@ -276,52 +277,3 @@ class Reloaded(Struct, frozen=True):
 
     applied: list[str]
     restart: list[str]
-
-
-class Share(Struct, frozen=True):
-    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing."""
-
-    name: str
-    public: bool
-    immutable: bool
-    stages: list[str]
-    created: str
-    layout: str = ""
-    users: list[str] = []
-    tokens: list[ShareToken] = []
-    networks: list[str] = []
-    prestage: bool = False
-
-
-class ShareToken(Struct, frozen=True):
-    """A bearer token of a share, without the secret. ``expires`` is null if it lives until it is revoked."""
-
-    name: str
-    expires: str | None
-
-
-class NewShareToken(Struct, frozen=True):
-    """POST /shares/{share}/tokens: ``token`` is said once and kept nowhere."""
-
-    token: str
-    name: str
-    expires: str | None
-
-
-class SignedUrl(Struct, frozen=True):
-    """POST /shares/{share}/urls."""
-
-    url: str
-    expires: str
-
-
-class Shares(Struct, frozen=True):
-    """GET /shares."""
-
-    shares: list[Share]
-
-
-class ShareAnswer(Struct, frozen=True):
-    """GET, POST and PATCH /shares/{name}."""
-
-    share: Share
