@@ -230,7 +230,9 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         own_urls=(config.peers_url,),
     )
     catalog.check_clock = lambda: check_may_author(links.skews().values())
-    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch, clock_ms=clock_ms))
+    fetch = await stack.enter_async_context(
+        Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch, clock_ms=clock_ms, present=lambda node: standing.linked(node, monotonic_ms()))
+    )
     gossip = GossipService(
         catalog=catalog,
         links=table,

@@ -17,13 +17,17 @@ from replicad.model.chunks import CHUNK_SIZE_MIN, Extent, chunk_count, chunk_siz
 from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId, Stamp
 from replicad.model.manifest import Manifest
+from replicad.model.members import Member
+from replicad.model.records import Role
 from replicad.protocol.fetch import events as ev
 from replicad.protocol.fetch import sets, supply
 from replicad.protocol.fetch.config import FetchConfig
+from replicad.protocol.fetch.jobs import chunks_of
 from replicad.protocol.fetch.plan import Plan
 from replicad.protocol.fetch.supply import Supply
 from replicad.protocol.fetch.turns import Turn, Turns
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Small
+from replicad.services.links import FULL_MESH_MAX, neighbours
 
 Request = ev.GetExtent | ev.GetBatch | ev.GetManifest
 
@@ -64,6 +68,7 @@ class Node:
     turns: Turns
     lie: str = ""
     alive: bool = True
+    site: str = ""
     held: dict[ev.Target, int] = field(default_factory=dict)
     small: set[Small] = field(default_factory=set)
     counts: dict[ev.Target, int] = field(default_factory=dict)
@@ -95,25 +100,44 @@ class Swarm:
         self._sequence = 0
         self._serving: dict[int, tuple[Node, Node, int, Request]] = {}
         self._flows: dict[int, Flow] = {}
+        self.abroad: Counter[str] = Counter()
+        """Bytes that came to each site from others."""
+        self._links: dict[frozenset[NodeId], None] = {}
 
     # -- building
 
-    def add(self, *, up: float, down: float, lie: str = "", config: FetchConfig | None = None) -> Node:
-        """A node, linked to all others."""
+    def add(self, *, up: float, down: float, lie: str = "", config: FetchConfig | None = None, site: str = "", linked: bool = True) -> Node:
+        """A node, linked to all others unless ``linked`` is False."""
         config = config or FetchConfig()
-        node = Node(node_id(len(self.nodes) + 1), up, down, Plan(config, self.dice.randrange), Supply(self.dice.randrange), Turns(config), lie)
-        for other in self.nodes.values():
+        own = node_id(len(self.nodes) + 1)
+        node = Node(own, up, down, Plan(own, config, self.dice.randrange), Supply(self.dice.randrange), Turns(config), lie, site=site)
+        for other in self.nodes.values() if linked else ():
             self.link(node, other)
         self.nodes[node.id] = node
         return node
 
+    def link_like_the_product(self) -> None:
+        """Links as ``services.links`` chooses them: everybody with everybody, or in a large network with a few."""
+        members = {node.id: _member(node) for node in self.nodes.values()}
+        chosen = {node: neighbours(node, members) if len(members) > FULL_MESH_MAX else list(members) for node in members}
+        for one, other in sorted({(min(node, other), max(node, other)) for node, others in chosen.items() for other in others if other != node}):
+            self.link(self.nodes[one], self.nodes[other])
+
+    def crash(self, node: Node) -> None:
+        """It dies in the middle of everything; all its links break."""
+        for other in [self.nodes[other] for pair in self._links if node.id in pair for other in pair - {node.id}]:
+            self.unlink(node, other)
+        node.alive = False
+
     def link(self, one: Node, other: Node) -> None:
         """A link begins to work."""
+        self._links[frozenset((one.id, other.id))] = None
         self.tell(one, ev.PeerUp(other.id))
         self.tell(other, ev.PeerUp(one.id))
 
     def unlink(self, one: Node, other: Node) -> None:
         """A link breaks: requests in either direction fail."""
+        self._links.pop(frozenset((one.id, other.id)), None)
         for number, (source, sink, request_number, _) in list(self._serving.items()):
             if {source, sink} == {one, other}:
                 self._finish_serving(number)
@@ -200,7 +224,7 @@ class Swarm:
                 self._say(node, effect)
             case ev.Open():
                 target = effect.target
-                self.later(0, lambda: self.tell(node, ev.Opened(target, target in node.manifests, node.held.get(target, 0))))
+                self.later(0, lambda: self._open(node, target))
             case ev.GetManifest() | ev.GetExtent() | ev.GetBatch():
                 self._ask(node, effect)
             case ev.Cancel():
@@ -212,6 +236,11 @@ class Swarm:
                     node.held.pop(effect.target, None)
             case ev.Blame():
                 node.blamed[effect.node, effect.offence] += 1
+
+    def _open(self, node: Node, target: ev.Target) -> None:
+        if node.site:
+            self.tell(node, ev.Crew(target, frozenset(other.id for other in self.nodes.values() if other.site == node.site and other.alive)))
+        self.tell(node, ev.Opened(target, target in node.manifests, node.held.get(target, 0)))
 
     def _finish(self, node: Node, target: ev.Target) -> None:
         sound = self.wanted[target.content].manifest == target.manifest
@@ -240,7 +269,7 @@ class Swarm:
                 target = ev.Target(message.content, message.manifest)
                 if message.active:
                     servable = node.held.get(target, 0) or (sets.full(node.counts.get(target, 0)) if node.lie == "absent" else 0)
-                    says = node.supply.handle(supply.Watch(sender.id, target, node.counts.get(target, 0), servable), self.now)
+                    says = node.supply.handle(supply.Watch(sender.id, target, node.counts.get(target, 0), servable, near=sender.site == node.site), self.now)
                 else:
                     says = node.supply.handle(supply.Unwatch(sender.id, target), self.now)
                 self.tell(node, ev.Rival(sender.id, target, message.active))
@@ -251,13 +280,7 @@ class Swarm:
                 self.tell(node, ev.Told(sender.id, message))
                 target = ev.Target(message.content, message.manifest)
                 if (count := node.counts.get(target)) is not None:
-                    chunks = (
-                        sets.of(message.chunks)
-                        if isinstance(message, HaveMore)
-                        else sets.full(count)
-                        if message.complete
-                        else sets.from_bitmap(message.bitmap, count)
-                    )
+                    chunks = chunks_of(message, count)
                     says = node.supply.handle(supply.Has(sender.id, target, chunks), self.now)
             case Hold():
                 self.tell(node, ev.Told(sender.id, message))
@@ -393,6 +416,8 @@ class Swarm:
         moved = flow.rate * (self.now - flow.since)
         flow.remaining -= moved
         flow.source.sent_bytes += moved
+        if flow.source.site != flow.sink.site:
+            self.abroad[flow.sink.site] += moved
         flow.since = self.now
 
     def _share(self, source: Node, sink: Node) -> None:
@@ -423,6 +448,10 @@ def _divide(capacity: float, bounds: dict[Flow, float]) -> dict[Flow, float]:
         shares[flow] = min(bounds[flow], left / (len(flows) - place))
         left -= shares[flow]
     return shares
+
+
+def _member(node: Node) -> Member:
+    return Member(node.id, "", Role.MIRROR, node.site, None, None, Stamp(0), node.id)
 
 
 def extent(first: int, count: int) -> Extent:

@@ -225,7 +225,7 @@ class Backlog:
 
     def next_deadline(self) -> float | None:
         """When windows must be looked at again although nothing happened."""
-        times = [job.benched_until for job in self.jobs.values() if job.state is State.SEEKING and job.benched_until]
+        times = [job.due for job in self.jobs.values() if job.due]
         if self.jobs or self.pack.missing:
             times.append(self._renewed + RENEW_S)
         return min(times, default=None)

@@ -51,6 +51,22 @@ class Rights:
         """The same for one."""
         return content in await self.granted(node, (content,))
 
+    def near(self, own: NodeId, node: NodeId) -> bool:
+        """Whether both stand at the same site, as far as their grants say."""
+        members = self._names.replica.trust.members(self._clock_ms())
+        return own in members and node in members and members[own].site == members[node].site
+
+    async def crew(self, own: NodeId, content: Digest, *, present: Callable[[NodeId], bool]) -> frozenset[NodeId]:
+        """The members at the site of ``own`` that may have the content and are ``present``, itself among them; empty if no site was named or the network has no other."""
+        members = self._names.replica.trust.members(self._clock_ms())
+        site = members[own].site if own in members else ""
+        near = [node for node, member in members.items() if member.site == site]
+        if not site or len(near) == len(members):
+            return frozenset()
+        allowed = await self.granted(own, (content,))
+        shares = self._named.get(content, frozenset())
+        return frozenset(node for node in near if allowed and (node == own or (present(node) and self._allows(node, shares))))
+
     def forget(self) -> None:
         """The network is another one now, or entries ceased to count."""
         self._named.clear()

@@ -20,8 +20,8 @@ from replicad.model.events import ContentHeld, ContentLost, EntriesChanged, Trus
 from replicad.net.client import PeerClient
 from replicad.protocol.fetch import sets, supply
 from replicad.protocol.fetch.config import FetchConfig
-from replicad.protocol.fetch.events import Blame, Event, Here, Opened, PeerDown, PeerUp, Rival, Say, Target, Tick, Told
-from replicad.protocol.fetch.jobs import ContentJob
+from replicad.protocol.fetch.events import Blame, Crew, Event, Here, Open, Opened, PeerDown, PeerUp, Rival, Say, Target, Tick, Told
+from replicad.protocol.fetch.jobs import ContentJob, chunks_of
 from replicad.protocol.fetch.plan import Plan, Statistics
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Unsent
 from replicad.services.fetch.awaiting import Awaiting
@@ -67,15 +67,25 @@ class Fetch:
     """Fetching and serving of one node. Made by ``open``."""
 
     def __init__(
-        self, catalog: Catalog, store: BlobStore, links: LinkTable, *, hub: Hub, config: FetchConfig, client: PeerClient, clock_ms: Callable[[], int]
+        self,
+        catalog: Catalog,
+        store: BlobStore,
+        links: LinkTable,
+        *,
+        hub: Hub,
+        config: FetchConfig,
+        client: PeerClient,
+        clock_ms: Callable[[], int],
+        present: Callable[[NodeId], bool],
     ) -> None:
         self._catalog = catalog
         self._links = links
         self._hub = hub
         self._config = config
         self._clock_ms = clock_ms
+        self._present = present
         self._dice = random.SystemRandom()
-        self._plan = Plan(config, self._dice.randrange)
+        self._plan = Plan(catalog.node, config, self._dice.randrange)
         self._rights = Rights(catalog, clock_ms=clock_ms)
         self._partials = Partials(catalog, store, shrunk=self._shrunk)
         self._buffers = Buffers(config.bytes_in_flight_max)
@@ -114,10 +124,11 @@ class Fetch:
         hub: Hub,
         config: FetchConfig | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        present: Callable[[NodeId], bool] = lambda _node: False,
     ) -> AsyncIterator[Fetch]:
-        """Ready to serve and to ``run``; its messages are routed. Closes its connections at the end."""
+        """Ready to serve and to ``run``; its messages are routed. ``present`` says which members run, linked or not. Closes its connections at the end."""
         async with PeerClient() as client:
-            fetch = cls(catalog, store, links, hub=hub, config=config or FetchConfig(), client=client, clock_ms=clock_ms)
+            fetch = cls(catalog, store, links, hub=hub, config=config or FetchConfig(), client=client, clock_ms=clock_ms, present=present)
             fetch._route()
             yield fetch
 
@@ -151,7 +162,7 @@ class Fetch:
 
     async def run(self) -> None:
         """Fetch and serve until cancelled."""
-        self._plan = Plan(self._config, self._dice.randrange)
+        self._plan = Plan(self._catalog.node, self._config, self._dice.randrange)
         await self._partials.clear_out()
         try:
             async with asyncio.TaskGroup() as group, self._listening():
@@ -232,6 +243,8 @@ class Fetch:
         for effect in self._plan.handle(event, asyncio.get_running_loop().time()):
             if isinstance(effect, Say):
                 self._say([effect])
+            elif isinstance(effect, Open):
+                self._group.create_task(self._open(effect))
             elif isinstance(effect, Blame):
                 self._group.create_task(self._blame(effect))
             else:
@@ -274,6 +287,14 @@ class Fetch:
         self._tell(Opened(target, manifest=True, verified=self._partials.verified(target)))
         self._progressed(target)
 
+    async def _open(self, effect: Open) -> None:
+        """Say first with whom the chunks are divided."""
+        own, content = self._catalog.node, effect.target.content
+        nodes = await self._rights.crew(own, content, present=lambda node: self._links.get(node) is not None or self._present(node))
+        self._tell(Crew(effect.target, nodes))
+        if self._group is not None:
+            self._performing.start(self._group, effect)
+
     def _progressed(self, target: Target) -> None:
         self.provider.progressed(target)
         self.clients.changed(target.content)
@@ -314,11 +335,7 @@ class Fetch:
         target = Target(message.content, message.manifest)
         partial = self._partials.get(target)
         if partial is not None:
-            count = partial.manifest.count
-            chunks = (
-                sets.of(message.chunks) if isinstance(message, HaveMore) else sets.full(count) if message.complete else sets.from_bitmap(message.bitmap, count)
-            )
-            self.provider.tell(supply.Has(link.node, target, chunks))
+            self.provider.tell(supply.Has(link.node, target, chunks_of(message, partial.manifest.count)))
 
     def _on_hold(self, link: Link, message: Hold) -> None:
         self._tell(Told(link.node, message))
