@@ -29,6 +29,7 @@ from replicad.protocol.fetch.turns import Turn, Turns
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Small
 from replicad.services.links import FULL_MESH_MAX, neighbours
 
+LOSSY_BREAKS = 0.05
 Request = ev.GetExtent | ev.GetBatch | ev.GetManifest
 
 
@@ -58,7 +59,7 @@ class Flow:
 
 @dataclass(eq=False)
 class Node:
-    """One simulated daemon. ``lie`` names what it does to those who ask it: "" nothing, "flip", "short", "absent", "busy", "hang", "manifest"."""
+    """One simulated daemon. ``lie`` names what it does to those who ask it: "" nothing, "flip", "short", "absent", "busy", "hang", "manifest"; or its trouble (``Swarm.afflict``)."""
 
     id: NodeId
     up: float
@@ -129,6 +130,20 @@ class Swarm:
             self.unlink(node, other)
         node.alive = False
 
+    def afflict(self, node: Node, trouble: str) -> None:
+        """From now on the node is "slow" (1 % of the rate), "frozen" (nothing it was told or asked is answered, its links stay), "resets" (every answer breaks off in the middle), or "lossy" (a
+        twentieth of what passes is lost: TCP is left with a tenth of the rate, and answers break off now and then).
+        """
+        if trouble in {"slow", "lossy"}:
+            share = {"slow": 0.01, "lossy": 0.1}[trouble]
+            node.up, node.down = node.up * share, node.down * share
+        node.lie = trouble if trouble != "slow" else ""
+        for flow in [*node.outs, *node.ins] if trouble == "frozen" else ():
+            self._progress(flow)
+            flow.version += 1
+            del flow.source.outs[flow], flow.sink.ins[flow]
+            self._share(flow.source, flow.sink)
+
     def link(self, one: Node, other: Node) -> None:
         """A link begins to work."""
         self._links[frozenset((one.id, other.id))] = None
@@ -184,7 +199,7 @@ class Swarm:
 
     def tell(self, node: Node, event: ev.Event) -> None:
         """Give the node's plan an event and do what it says."""
-        if not node.alive:
+        if not node.alive or node.lie == "frozen":
             return
         self.events += 1
         for effect in node.plan.handle(event, self.now):
@@ -201,6 +216,8 @@ class Swarm:
 
     def _schedule(self, node: Node) -> None:
         due = node.wakeup
+        if node.lie == "frozen":
+            return
         for time in (node.plan.next_deadline(), node.supply.next_deadline(), node.turns.next_deadline()):
             if time is not None and time < due:
                 due = max(time, self.now + 1e-6)
@@ -209,7 +226,7 @@ class Swarm:
             self.later(due - self.now, lambda: self._wake(node, due))
 
     def _wake(self, node: Node, due: float) -> None:
-        if node.wakeup != due or not node.alive:
+        if node.wakeup != due or not node.alive or node.lie == "frozen":
             return
         node.wakeup = float("inf")
         self._say_all(node, node.supply.handle(supply.Due(), self.now))
@@ -261,7 +278,7 @@ class Swarm:
         self.later(self.latency_s, lambda: self._hear(other, node, say.message))
 
     def _hear(self, node: Node, sender: Node, message: Interest | Have | HaveMore | Seek | Hold) -> None:
-        if not node.alive or not sender.alive:
+        if not node.alive or not sender.alive or "frozen" in {node.lie, sender.lie}:
             return
         says: list[ev.Say] = []
         match message:
@@ -300,7 +317,7 @@ class Swarm:
         if number not in self._serving:
             return
         source, sink, _, _ = self._serving[number]
-        if not source.alive or source.lie == "hang":
+        if not source.alive or "frozen" in {source.lie, sink.lie} or source.lie == "hang":
             return
         turn = Turn.BUSY if source.lie == "busy" else source.turns.ask(number, sink.id, self.now)
         if turn is Turn.BUSY:
@@ -342,6 +359,9 @@ class Swarm:
 
     def _flowed(self, number: int) -> None:
         source, sink, _, request = self._serving[number]
+        if "resets" in {source.lie, sink.lie} or ("lossy" in {source.lie, sink.lie} and self.dice.random() < LOSSY_BREAKS):
+            self._answer(number, fault=ev.Fault.BROKEN)
+            return
         if source.lie == "short":
             self._answer(number, fault=ev.Fault.CUT)
             return
@@ -375,7 +395,8 @@ class Swarm:
         flow = self._flows.pop(number, None)
         if flow is not None:
             self._progress(flow)
-            del source.outs[flow], sink.ins[flow]
+            source.outs.pop(flow, None)
+            sink.ins.pop(flow, None)
             flow.version += 1
             self._share(source, sink)
         source.turns.done(number)

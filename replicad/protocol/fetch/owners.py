@@ -1,13 +1,13 @@
 """Who of a site takes which chunk across the WAN: one owner for each, so that about one copy crosses it.
 
 The owner is the first in rendezvous order among the site's nodes that may have the content, so everybody finds the same one without asking. The others wait until somebody of the site has the chunk. An
-owner of whose chunks none appears for max(``MISS_S``, 3 x expected) is skipped for this content, and so is one whose link broke: its chunks pass to the next in order (docs/protocol.md, "Sites").
+owner of whose chunks none appears for max(``MISS_S``, 3 x expected) is skipped for this content, and so is one whose link broke: its chunks pass to the next in order (docs/protocol.md, "Several sites").
 """
 
 from __future__ import annotations
 
 import hashlib
-from array import array
+import struct
 from collections.abc import Iterable
 
 from replicad.model.ids import Digest, NodeId
@@ -28,7 +28,7 @@ class Owners:
         self.slowest_s = 0.0
         """The longest that a request across the WAN took so far."""
         self._own = own
-        self._weights = {node: array("I", hashlib.shake_256(content + node).digest(4 * count)) for node in sorted(self.near | {own})}
+        self._weights = {node: struct.unpack(f"<{count}I", hashlib.shake_256(content + node).digest(4 * count)) for node in sorted(self.near | {own})}
         self._owned: dict[NodeId, int] = {}
         self._waiting: dict[NodeId, tuple[int, float]] = {}
         self._divide()
