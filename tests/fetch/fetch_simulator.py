@@ -101,6 +101,8 @@ class Swarm:
         self._sequence = 0
         self._serving: dict[int, tuple[Node, Node, int, Request]] = {}
         self._flows: dict[int, Flow] = {}
+        self.break_off: Callable[[], bool] = lambda: False
+        """Whether the answer that is there now broke off instead."""
         self.abroad: Counter[str] = Counter()
         """Bytes that came to each site from others."""
         self._links: dict[frozenset[NodeId], None] = {}
@@ -362,7 +364,7 @@ class Swarm:
         if "resets" in {source.lie, sink.lie} or ("lossy" in {source.lie, sink.lie} and self.dice.random() < LOSSY_BREAKS):
             self._answer(number, fault=ev.Fault.BROKEN)
             return
-        if source.lie == "short":
+        if source.lie == "short" or self.break_off():
             self._answer(number, fault=ev.Fault.CUT)
             return
         match request:

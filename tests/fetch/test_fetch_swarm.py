@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 from fetch_simulator import Node, Swarm, wanted
 
@@ -149,6 +151,16 @@ def test_a_link_that_breaks_is_not_an_offence_and_the_rest_comes_from_others(see
     swarm.run(lambda: _all_have(nodes, [content]), limit_s=60)
     assert not nodes[0].blamed
     assert second.sent_bytes > 0
+
+
+def test_answers_that_break_off_among_others_that_come_whole_are_no_offence(seed: int) -> None:
+    content = wanted(1, 64 * MIB)
+    swarm, source, _, nodes = _swarm(seed, peers=1, contents=[content])
+    answers = count()
+    swarm.break_off = lambda: next(answers) % 3 == 1
+    swarm.run(lambda: _all_have(nodes, [content]), limit_s=120)
+    assert source.sent_bytes > content.size
+    assert not nodes[0].blamed
 
 
 def test_bounds_hold_under_any_load(seed: int) -> None:

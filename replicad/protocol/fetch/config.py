@@ -54,7 +54,7 @@ STRIKES_WINDOW_S = 600.0
 BAN_S = 3600.0
 """Three offences in ten minutes cost an hour (protocol.md section 7)."""
 SUSPICION_S = 2.0
-"""How long a body that ended early stays without blame: a peer that was killed ends all its answers early, but its link goes down at the same time."""
+"""How long a body that ended early stays without blame: a peer that was killed ends all its answers early, but its link goes down at the same time; over a network that breaks connections others come whole."""
 BACKOFF_S = 0.5
 BACKOFF_S_MAX = 60.0
 BUSY_S = 0.2
