@@ -117,7 +117,7 @@ def page(rows: dict[str, list[str]]) -> str:
         [
             "# The swarm in the simulator",
             "",
-            "`make bench BENCH=swarm_simulation`: the product's own plan, supply and turns (`protocol/fetch`) in virtual time, over links as `services.links.neighbours` chooses them, 200 Mbit/s up and down for each",
+            "`make bench BENCH=swarm_simulation`: the product's own plan, supply and turns (`protocol/fetch`) in virtual time, over links as `protocol.gossip.neighbours` chooses them, 200 Mbit/s up and down for each",
             "node, fluid transfers. F/u is the time of one copy at that rate, the bound for any number of nodes. *Copies*: the most that one node sent. *WAN*: the most that one site got from others.",
             "",
             "| run | median | 99 % | last | copies | WAN | times are |",

@@ -26,8 +26,8 @@ from replicad.protocol.fetch.jobs import chunks_of
 from replicad.protocol.fetch.plan import Plan
 from replicad.protocol.fetch.supply import Supply
 from replicad.protocol.fetch.turns import Turn, Turns
+from replicad.protocol.gossip.neighbours import FULL_MESH_MAX, neighbours
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Small
-from replicad.services.links import FULL_MESH_MAX, neighbours
 
 LOSSY_BREAKS = 0.05
 Request = ev.GetExtent | ev.GetBatch | ev.GetManifest
@@ -120,7 +120,7 @@ class Swarm:
         return node
 
     def link_like_the_product(self) -> None:
-        """Links as ``services.links`` chooses them: everybody with everybody, or in a large network with a few."""
+        """Links as ``protocol.gossip.neighbours`` chooses them: everybody with everybody, or in a large network with a few."""
         members = {node.id: _member(node) for node in self.nodes.values()}
         chosen = {node: neighbours(node, members) if len(members) > FULL_MESH_MAX else list(members) for node in members}
         for one, other in sorted({(min(node, other), max(node, other)) for node, others in chosen.items() for other in others if other != node}):
