@@ -101,12 +101,12 @@ class Rsync(System):
 
     def start(self) -> None:
         configuration = self.source.folder / "rsyncd.conf"
-        configuration.write_text(f"use chroot = no\n[work]\npath = {self.work}\nuid = 0\ngid = 0\n")
+        configuration.write_text(f"use chroot = no\n[files]\npath = {self.work}\nuid = 0\ngid = 0\n")
         self.source.start("rsync", "--daemon", "--no-detach", f"--config={configuration}", f"--address={self.source.address}")
         time.sleep(1)
 
     def fetch(self, host: Host) -> subprocess.Popen[bytes]:
-        return host.start("rsync", "-a", "-W", f"rsync://{self.source.address}/work/", f"{self.copy(host)}/")
+        return host.start("rsync", "-a", "-W", f"rsync://{self.source.address}/files/", f"{self.copy(host)}/")
 
 
 class Aria2(System):

@@ -246,7 +246,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         own_urls=(config.peers_url,),
     )
     catalog.check_clock = lambda: check_may_author(links.skews().values())
-    fetch, limits = await _transfers(stack, ground, table)
+    fetch, limits = await _transfers(stack, ground, table, standing)
     gossip = GossipService(
         catalog=catalog,
         links=table,
@@ -285,10 +285,21 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
     return services, gossip
 
 
-async def _transfers(stack: AsyncExitStack, ground: _Ground, table: LinkTable) -> tuple[Fetch, LimitsService]:
+async def _transfers(stack: AsyncExitStack, ground: _Ground, table: LinkTable, standing: Standing) -> tuple[Fetch, LimitsService]:
     """Fetching and serving, and what limits it."""
     config, catalog, paces = ground.config, ground.catalog, Paces(ground.site_of)
-    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=ground.hub, config=config.fetch, paces=paces, clock_ms=clock_ms))
+    fetch = await stack.enter_async_context(
+        Fetch.open(
+            catalog,
+            ground.store,
+            table,
+            hub=ground.hub,
+            config=config.fetch,
+            paces=paces,
+            clock_ms=clock_ms,
+            present=lambda node: standing.linked(node, monotonic_ms()),
+        )
+    )
     return fetch, LimitsService(catalog, paces, configured=config.limits, zone=config.zone, clock_ms=clock_ms, changed=fetch.limiting.changed)
 
 

@@ -45,6 +45,9 @@ RATE_GUESS = MIB
 OVERDUE_S_MIN = 2.0
 OVERDUE_FACTOR = 4.0
 """A request is overdue after max(2 s, 4 x expected): then somebody else may be asked as well (protocol.md section 7)."""
+MISS_S = 5.0
+MISS_FACTOR = 3.0
+"""An owner who has brought nothing to the site for max(5 s, 3 x expected) is skipped (protocol.md section 7)."""
 COPIES_MAX = 3
 """Requests for one unit at the same time, the first included."""
 BATCH_BYTES_MAX = 16 * MIB
@@ -53,7 +56,7 @@ STRIKES_WINDOW_S = 600.0
 BAN_S = 3600.0
 """Three offences in ten minutes cost an hour (protocol.md section 7)."""
 SUSPICION_S = 2.0
-"""How long a body that ended early stays without blame: a peer that was killed ends all its answers early, but its link goes down at the same time."""
+"""How long a body that ended early stays without blame: a peer that was killed ends all its answers early, but its link goes down at the same time; over a network that breaks connections others come whole."""
 BACKOFF_S = 0.5
 BACKOFF_S_MAX = 60.0
 BUSY_S = 0.2
@@ -78,6 +81,8 @@ SUGGESTED_MAX = 16
 SUGGESTED_MIN = 4
 SUGGESTED_SHARE = 3
 """Chunks suggested to one watcher and not yet asked for: a third of its fair share of the content, within these bounds. More, and a chunk is promised to two before either has it."""
+SUGGESTED_S = 5.0
+"""Who has asked for nothing for so long loses what was suggested to it, and gets no more (a guess: a request of 1 MiB at 2 Mbit/s)."""
 SUGGESTED_RUN = 2
 """Neighbouring chunks suggested together, so that extents form. Simulated, 256 chunks: last of 8 nodes at 1.12 x the bound, of 32 at 1.32 x; without suggestions 1.18 x and 1.5 x."""
 SUGGESTED_WINDOW = 32

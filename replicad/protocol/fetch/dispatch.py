@@ -145,7 +145,9 @@ class Dispatch:
         return not others or expected_s <= OVERDUE_S_MIN + 2 * job.size_of(job.missing) / others
 
     def _endgame(self, job: ContentJob, peer: Peer, now: float) -> _Outcome:
-        """Everything missing is under way: ask for one chunk of the slowest request again if this peer would have it much sooner."""
+        """Everything missing is under way: ask for one chunk of the slowest request again if this peer would have it much sooner. Not across the WAN, where only what is overdue is worth a second copy."""
+        if job.owners is not None and peer.node not in job.owners.near:
+            return _Outcome.NOTHING
         if not self._open_to(job, peer, job.missing) or job.free(peer.node) or job.reachable & ~job.flying.counted or self._flights.room() < job.chunk_size:
             return _Outcome.NOTHING
         soon = now + ENDGAME_FACTOR * peer.expected_s(job.chunk_size) + ENDGAME_GAIN_S

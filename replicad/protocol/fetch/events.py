@@ -116,6 +116,14 @@ class Rival:
 
 
 @dataclass(frozen=True, slots=True)
+class Crew:
+    """Told before ``Opened``: the members at this node's site, itself among them, that may have the content and can be expected to fetch it. None: every peer is as near as any other."""
+
+    target: Target
+    nodes: frozenset[NodeId]
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The answer to ``Open``, also sent when the disk lost what it had: ``verified`` is the set of chunks that are here. ``manifest`` False: the manifest must be asked for first."""
 
@@ -184,7 +192,7 @@ class Tick:
     """Nothing happened, but the deadline has come."""
 
 
-Event = Wants | Awaits | PeerUp | PeerDown | Told | Rival | Opened | Unopened | Ended | Finished | Here | Halt | Limited | Tick
+Event = Wants | Awaits | PeerUp | PeerDown | Told | Rival | Crew | Opened | Unopened | Ended | Finished | Here | Halt | Limited | Tick
 
 
 # -- effects of the plan

@@ -19,6 +19,7 @@ from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Awaits,
     Cancel,
+    Crew,
     Effect,
     Ended,
     Event,
@@ -40,6 +41,7 @@ from replicad.protocol.fetch.events import (
 )
 from replicad.protocol.fetch.flights import Flights, Request
 from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
+from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.fetch.roster import Roster
 
 
@@ -60,7 +62,8 @@ class Statistics:
 class Plan:
     """One node's fetching. ``randrange(n)`` is the dice: 0 to n - 1."""
 
-    def __init__(self, config: FetchConfig, randrange: sets.RandRange) -> None:
+    def __init__(self, own: NodeId, config: FetchConfig, randrange: sets.RandRange) -> None:
+        self._own = own
         self._effects: list[Effect] = []
         emit = self._effects.append
         self._flights = Flights(config)
@@ -78,6 +81,7 @@ class Plan:
             PeerUp: self._on_up,
             PeerDown: self._on_down,
             Rival: self._on_rival,
+            Crew: self._on_crew,
             Opened: self._on_opened,
             Unopened: self._on_unopened,
             Ended: self._on_ended,
@@ -101,6 +105,9 @@ class Plan:
             request.job.overdue(request.mask)
             self._roster.wake()
         ready = self._backlog.advance(now)
+        for job in ready:
+            if job.owners is not None and job.owners.due <= now:
+                self._look_for_misses(job, job.owners)
         if now >= self._halted_until:
             self._dispatch.hand_out(ready, now)
         effects = list(self._effects)
@@ -193,6 +200,11 @@ class Plan:
     def _on_here(self, event: Here) -> None:
         self._backlog.here(event.content)
 
+    def _on_crew(self, event: Crew) -> None:
+        job = self._backlog.jobs.get(event.target)
+        if job is not None and event.nodes - {self._own}:
+            job.owners = Owners(self._own, event.nodes, content=job.target.content, count=job.count, now=self._now)
+
     def _on_opened(self, event: Opened) -> None:
         if (job := self._backlog.opened(event.target)) is not None:
             job.state = State.ACTIVE if event.manifest else State.NAMELESS
@@ -200,6 +212,12 @@ class Plan:
             job.missing = sets.full(job.count) & ~event.verified
             self._roster.wake()
             self._finish_if_complete(job)
+
+    def _look_for_misses(self, job: ContentJob, owners: Owners) -> None:
+        abroad = [self._now - request.started for request in self._flights.of_job(job) if request.node not in owners.near]
+        waited_for = job.reachable & ~job.near & ~owners.mine & ~job.flying.counted
+        if owners.look(waited_for, self._now, running_s=max(abroad, default=0.0)):
+            self._roster.wake()
 
     def _on_unopened(self, event: Unopened) -> None:
         if (job := self._backlog.jobs.get(event.target)) is not None:
@@ -242,6 +260,8 @@ class Plan:
             return
         job = request.job
         good, absent = (sets.of(request.units[at] for at in places) for places in (event.good, event.absent))
+        if isinstance(job, ContentJob) and job.owners is not None and request.node not in job.owners.near:
+            job.owners.slowest_s = max(job.owners.slowest_s, self._now - request.started)
         received = job.size_of(good)
         self._bytes += received
         self._units += (good & job.missing).bit_count()

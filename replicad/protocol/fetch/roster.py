@@ -98,6 +98,7 @@ class Roster:
         fault = event.fault or (Fault.BAD_CHUNK if event.bad else Fault.ABSENT if event.absent else None)
         jitter = self._randrange(1000) / 1000
         if fault is None:
+            self._conduct.cleared(peer.node)
             peer.succeeded(self._config)
             self._compare_rates(now)
         elif fault is Fault.BUSY:
