@@ -3,6 +3,7 @@
 #   make demo [ONCE=1]  three real nodes on this machine          make check   what CI runs: format, lint, types, contract, tests
 #   make test           every test                                make bench   the figures                  make docs   the manual as HTML
 #   make soak [SEEDS=n] the simulator with many seeds
+#   make openapi        renew docs/openapi.json
 #   make lock           renew the lock files (needs uv)           make clean   forget everything made here
 
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ JOBS ?= 3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet
 
-.PHONY: demo test check soak format bench docs lock clean
+.PHONY: demo test check soak format bench docs openapi lock clean
 
 # -- environments: the development set contains the run-time set ------------------------------------------------------------------------------------------
 
@@ -38,9 +39,10 @@ demo: .venv/run
 test: .venv/dev
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST)
 
-# The simulator with many seeds; a seed that fails is printed with the command that replays it.
+# The simulator with many seeds; a seed that fails is printed with the command that replays it. And many requests made from the API's description.
 soak: .venv/dev
 	$(BIN)/python tests/simulation/soak.py $(or $(SEEDS),500)
+	REPLICAD_API_EXAMPLES=$(or $(SEEDS),500) $(BIN)/pytest tests/network/test_network_api.py --timeout 3600 -q
 
 check: .venv/dev
 	$(BIN)/ruff format --check --quiet .
@@ -60,6 +62,10 @@ bench: .venv/dev
 docs: .venv/dev
 	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# The API's description, from the table of its routes.
+openapi: .venv/dev
+	$(BIN)/python -c "import sys; from replicad.server.admin.application import document; sys.stdout.buffer.write(document())" > docs/openapi.json
 
 # -- housekeeping -----------------------------------------------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ from replicad.services.membership import Local, Membership, finish, next_key_pat
 from replicad.services.reconcile import reconcile
 from replicad.services.scrub import Scrub
 from replicad.services.supervisor import Supervisor
+from replicad.services.tokens import Tokens
 from replicad.store.blobs import BlobStore
 from replicad.telemetry import log as logs
 from replicad.telemetry.access_log import AccessLog
@@ -270,6 +271,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         collect=Collect(catalog, ground.store, config=config.collect, quiet=ingest.quiet, clock_ms=clock_ms),
         limits=limits,
         membership=Membership(_local(ground, table, dialer, standing)),
+        tokens=Tokens(catalog, clock_ms),
         links=table,
         dialing=links,
         standing=standing,

@@ -5,6 +5,7 @@
     |- InputError             the caller's request is wrong: names the field and the bound                   (exit 2 / 400)
     |- NotFoundError          what was asked for is not here or not visible                                  (exit 4 / 404)
     |- NotAllowedError        the caller has no right to it                                                  (exit 6 / 403)
+    |  '- UnauthorizedError    nobody knows who the caller is: present a token                                (exit 6 / 401)
     |- ConflictError          it contradicts what already stands                                             (exit 9 / 409)
     |- NoSpaceError           the disk or the quota is full: wait for room                                   (exit 1 / 507)
     |- StorageError           the disk refused or lost bytes: what was not yet safe is gone, an operator looks   (exit 1 / 500)
@@ -68,6 +69,13 @@ class NotAllowedError(ReplicadError):
     code = "not-allowed"
     exit_code = 6
     http_status = 403
+
+
+class UnauthorizedError(NotAllowedError):
+    """The caller has not proved who it is."""
+
+    code = "unauthorized"
+    http_status = 401
 
 
 class ConflictError(ReplicadError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from replicad.model.callers import AccessRole
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.records import Envelope, Record
@@ -120,3 +121,44 @@ class Blame:
     offence: str
     detail: str
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An API token, without its secret. ``shares`` None: all; ``path``: a collision key, empty for everywhere; ``expires_ms`` None: never; ``used_ms``: when it was last used, to the minute."""
+
+    id: str
+    name: str
+    role: AccessRole
+    shares: tuple[str, ...] | None
+    path: str
+    created_ms: int
+    expires_ms: int | None = None
+    used_ms: int | None = None
+
+
+class Action(NamedTuple):
+    """What somebody did through the admin door. ``caller`` and ``origin``: who, and from which address (or ``socket``); ``request``: the request's id; ``target``: the path of the API;
+    ``detail``: what of the request says more; ``status`` and ``code``: the answer (``code`` is empty when it went well).
+    """
+
+    seq: int
+    at_ms: int
+    caller: str
+    origin: str
+    request: str
+    method: str
+    target: str
+    detail: str
+    status: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActionChain:
+    """The actions ``first`` to ``last`` (``last`` smaller: none) and the hash of the last one. ``broken``: the seq at which they are not as they were written, None: nowhere."""
+
+    first: int
+    last: int
+    last_hash: bytes
+    broken: int | None

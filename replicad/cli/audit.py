@@ -1,4 +1,4 @@
-"""audit: who granted, narrowed, published and removed what."""
+"""audit: who granted, narrowed, published and removed what in the network; and who did what through this node's admin door."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from datetime import datetime
 import click
 
 from replicad.cli import output, values
-from replicad.cli.client import path_of
-from replicad.cli.invocation import Invocation, Verb, pass_invocation
+from replicad.cli.client import Client, path_of
+from replicad.cli.invocation import Invocation, Verbs, pass_invocation
 from replicad.cli.output import moment
+from replicad.errors import DistrustError
 from replicad.server.admin import nouns
 
 
@@ -29,18 +30,67 @@ def render_audit(records: list[nouns.Audited]) -> str:
     return output.table(["WHEN", "BY", "TYPE", "ABOUT", "WHAT", ""], rows)
 
 
-@click.command(cls=Verb)
-@click.option("--since", callback=values.moment, metavar="TIME", help="Only what was signed from then on, as 2026-11-12T14:03 or with a zone.")
+def render_log(actions: list[nouns.Action]) -> str:
+    """The picture of ``replicad audit --log``."""
+    rows = (
+        [str(one.seq), moment(one.when), one.caller or "?", one.origin, f"{one.method} {one.target.removeprefix('/api/v1')}", one.detail, _result(one)]
+        for one in actions
+    )
+    return output.table([">SEQ", "WHEN", "WHO", "FROM", "WHAT", "DETAIL", "RESULT"], rows)
+
+
+@click.group(cls=Verbs, invoke_without_command=True)
+@click.option("--since", callback=values.moment, metavar="TIME", help="Only what is from then on, as 2026-11-12T14:03 or with a zone.")
+@click.option("--log", is_flag=True, help="Not the signed records of the network, but who did what through this node's admin door.")
+@click.pass_context
 @pass_invocation
-def audit(invocation: Invocation, *, since: datetime | None) -> None:
+def audit(invocation: Invocation, context: click.Context, *, since: datetime | None, log: bool) -> None:
     """Show every signed record that this node has, oldest first: who granted, narrowed, published or removed what, and why what does not count does not."""
-    client = invocation.client()
+    if context.invoked_subcommand is not None:
+        return
+    client, start = invocation.client(), since.isoformat() if since else None
+    if log:
+        actions = _actions(client, start)
+        invocation.out.data(nouns.Actions(actions, None), render_log(actions))
+    else:
+        records = _records(client, start)
+        invocation.out.data(nouns.Audit(records, None), render_audit(records))
+
+
+@audit.command()
+@pass_invocation
+def verify(invocation: Invocation) -> None:
+    """Compute the chain of this node's audit log anew: exit 7 if a row was changed, removed or added since it was written."""
+    answer = invocation.client().ask("GET", path_of("audit", "verify"), answer=nouns.ActionChain)
+    if answer.broken is not None:
+        raise DistrustError(
+            f"the audit log is not as it was written: action {answer.broken} of {answer.first} to {answer.last} was changed, removed or added",
+            hint="whoever could write catalog.sqlite in the data directory did it; what came before that action is as it was",
+            code="audit-broken",
+        )
+    invocation.out.data(answer, f"{max(0, answer.last - answer.first + 1)} actions, up to {answer.last}, are as they were written; hash {answer.hash}")
+
+
+def _records(client: Client, since: str | None) -> list[nouns.Audited]:
     records: list[nouns.Audited] = []
-    query = {"since": since.isoformat() if since else None, "after": None}
+    query: dict[str, str | None] = {"since": since, "after": None}
     while True:
         page = client.ask("GET", path_of("audit"), answer=nouns.Audit, query=query)
         records += page.records
         if page.next is None:
-            break
+            return records
         query = {"since": None, "after": page.next}
-    invocation.out.data(nouns.Audit(records, None), render_audit(records))
+
+
+def _actions(client: Client, since: str | None) -> list[nouns.Action]:
+    actions: list[nouns.Action] = []
+    after: int | None = 0
+    while after is not None:
+        page = client.ask("GET", path_of("audit", "log"), answer=nouns.Actions, query={"since": since, "after": after})
+        actions += page.actions
+        after = page.next
+    return actions
+
+
+def _result(one: nouns.Action) -> str:
+    return f"{one.status} {one.code}" if one.code else str(one.status)

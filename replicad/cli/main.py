@@ -30,6 +30,8 @@ PLACES = {
     "key": "replicad.cli.key:key",
     "peer": "replicad.cli.peer:peer",
     "audit": "replicad.cli.audit:audit",
+    "token": "replicad.cli.token:token",
+    "whoami": "replicad.cli.token:whoami",
     "share": "replicad.cli.share:share",
     "url": "replicad.cli.share:url",
     "jamf": "replicad.cli.jamf:jamf",

@@ -170,7 +170,7 @@ def token() -> None:
 def create_token(invocation: Invocation, *, share_name: str, name: str, expires: float | None) -> None:
     """Make a token for "Authorization: Bearer". It is the output, and kept nowhere."""
     body = bodies.NewShareToken(name=name, expires_s=None if expires is None else int(expires))
-    answer = invocation.client().ask("POST", path_of("shares", share_name, "tokens"), answer=nouns.NewShareToken, body=body)
+    answer = invocation.client().ask("POST", path_of("shares", share_name, "tokens"), answer=nouns.MadeShareToken, body=body)
     invocation.out.data(answer, answer.token)
 
 

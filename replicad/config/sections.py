@@ -101,7 +101,7 @@ SECTIONS: dict[str, str] = {
     "node": "This node.",
     "downloads": "The door for clients: files over HTTP or HTTPS, read only.",
     "peers": "The door for the other nodes of the network.",
-    "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with a bearer token (admin.token in the data directory).",
+    "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with bearer tokens (replicad token; admin.token in the data directory is the root token).",
     "storage": "The disk.",
     "scrub": "Every file is read again now and then; what the disk lost is fetched again from other nodes.",
     "limits": 'How fast bytes may flow between this node and others, in bytes per second. What "replicad limits set" says goes before this. Urgent files have no limits.',

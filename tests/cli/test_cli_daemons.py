@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from support.network import Network, Node
+from support.network import Answer, Network, Node
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.daemons, pytest.mark.timeout(240)]
@@ -110,14 +111,44 @@ def test_ctrl_c_ends_the_waiting_and_not_the_work(network: Network, tmp_path: Pa
     cdg.wait_for_file("munki/a.pkg")
 
 
-def test_the_page_and_the_api_over_tcp(network: Network) -> None:
+def test_the_api_over_tcp_a_token_for_a_script_and_the_log_of_what_it_did(network: Network, tmp_path: Path) -> None:
     ams = network.found("ams1")
+    ams.cli("share", "create", "munki")
+    ams.cli("share", "create", "jamf")
+    (tmp_path / "a.pkg").write_bytes(b"a")
     url = f"http://127.0.0.1:{ams.admin_port}"
     assert ams.run("--url", url, "status").code == 6
-    token = (ams.data / "admin.token").read_text().strip()
-    answer = ams.run("--url", url, "status", "--json", environ={"REPLICAD_TOKEN": token})
-    assert json.loads(answer.out)["node"]["id"] == ams.id
+    root = ams.run("--url", url, "status", "--json", environ={"REPLICAD_TOKEN": (ams.data / "admin.token").read_text().strip()})
+    assert json.loads(root.out)["node"]["name"] == "ams1"
     assert (ams.data / "admin.sock").stat().st_mode & 0o007 == 0
+    made = ams.cli("token", "create", "--role", "publisher", "--share", "munki", "--path", "apps", "--expires", "90d", "--name", "ci")
+    environ = {"REPLICAD_TOKEN": made.lines[-1]}
+
+    def script(*arguments: str) -> Answer:
+        return ams.run("--url", url, *arguments, environ=environ)
+
+    assert script("whoami").out == "token ci: publisher, munki below apps/\n"
+    done = script("publish", str(tmp_path / "a.pkg"), "--as", "apps/a.pkg", "--wait", "all")
+    assert (done.code, "published  munki/apps/a.pkg" in done.out) == (0, True), done.err
+    assert script("publish", str(tmp_path / "a.pkg")).code == 6, "beside its directory"
+    assert script("share", "set", "munki", "--public").code == 6, "beyond its role"
+    [listed] = ams.ask("token", "list")["tokens"]
+    assert listed["used"] is not None
+    ams.cli("token", "revoke", "ci")
+    assert script("ls").code == 6
+
+    actions = ams.ask("audit", "--log")["actions"]
+    by_script = [(one["method"], one["target"].removeprefix("/api/v1"), one["status"]) for one in actions if one["caller"] == "token ci"]
+    assert ("POST", "/shares/munki/entries", 200) in by_script
+    assert [one[1:] for one in by_script if one[2] == 403] == [("/shares/munki/entries", 403), ("/shares/munki", 403)]
+    assert actions[-1]["code"] == "unauthorized"
+    assert made.lines[-1] not in str(actions)
+    assert "token ci  127.0.0.1  POST /shares/munki/entries" in ams.cli("audit", "--log").out
+    assert "are as they were written" in ams.cli("audit", "verify").out
+    with sqlite3.connect(ams.data / "catalog.sqlite") as outside:
+        outside.execute("UPDATE action SET status = 403 WHERE seq = 2")
+    outside.close()
+    assert "action 2 of 1 to" in ams.cli("audit", "verify", code=7).err
 
 
 @pytest.fixture

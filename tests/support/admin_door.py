@@ -37,6 +37,7 @@ from replicad.services.hub import Hub
 from replicad.services.ingest import Ingest
 from replicad.services.limits import LimitsService
 from replicad.services.scrub import Scrub
+from replicad.services.tokens import Tokens
 from replicad.store.blobs import BlobStore
 from replicad.store.care import CollectConfig, ScrubConfig
 from replicad.store.space import StoreConfig
@@ -203,6 +204,7 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             collect=Collect(catalog, store, config=CollectConfig(), quiet=ingest.quiet, clock_ms=clock_ms),
             limits=LimitsService(catalog, Paces(), configured=Limits(), zone=None, clock_ms=clock_ms, changed=lambda: None),
             membership=idle,  # type: ignore[arg-type]
+            tokens=Tokens(catalog, clock_ms),
             links=LinkTable(node.id),
             dialing=idle,  # type: ignore[arg-type]
             standing=Standing(lambda: catalog.replica.chains),

@@ -1,84 +1,111 @@
-"""The admin application: the table of routes, who may use it, and what becomes of errors.
+"""The admin application: the table of routes, and what happens around each.
 
-Two applications are made of it: one for the Unix socket, trusted because of the socket's mode, one for TCP, where every call of the API needs the bearer token. What is wrong is answered as an
-RFC 9457 problem document with a stable code. A request whose body was not read to its end loses its connection.
+Two applications are made of it: one for the Unix socket, trusted because of the socket's mode, one for TCP, where every call of the API needs a bearer token. What may be asked by whom stands in
+the table; what is wrong is answered as an RFC 9457 problem document; what is written is written down.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-from collections.abc import Awaitable, Callable
-from http import HTTPStatus
+import contextlib
+import functools
 from typing import Any, TypedDict
 
 import msgspec
 from aiohttp import web
 
-from replicad.errors import NotFoundError, ReplicadError
-from replicad.server.admin import audit, bodies, content, curation, entries, limits, matrix, members, munki, shares, status, storage, ui, waiting
-from replicad.server.admin.nouns import Problem
+from replicad.errors import UnauthorizedError
+from replicad.model.callers import AccessRole
+from replicad.server.admin import (
+    actions,
+    audit,
+    authority,
+    bodies,
+    content,
+    curation,
+    editing,
+    entries,
+    limits,
+    matrix,
+    members,
+    munki,
+    openapi,
+    problems,
+    repeating,
+    shares,
+    status,
+    storage,
+    tokens,
+    ui,
+    waiting,
+)
+from replicad.server.admin.identity import Handler, Identify, over_socket, over_tcp
 from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
 from replicad.server.admin.services import Services
+from replicad.server.admin.trace import show_id, trace
 from replicad.server.bad_requests import BadRequestLog
-from replicad.telemetry.log import get
-
-log = get(__name__)
 
 PREFIX = "/api/v1"
-PROBLEM = "application/problem+json"
+VIEWER, PUBLISHER, OPERATOR, ADMIN = AccessRole.VIEWER, AccessRole.PUBLISHER, AccessRole.OPERATOR, AccessRole.ADMIN
 
 ROUTES: tuple[Route[Any], ...] = (
-    Route("GET", "/status", status.status, bodies.Nothing),
-    Route("GET", "/node", status.node, bodies.Nothing),
-    Route("POST", "/node/rotate", status.rotate, bodies.Rotate),
-    Route("GET", "/doctor", status.doctor, bodies.Nothing),
-    Route("GET", "/members", members.list_, bodies.Nothing),
-    Route("POST", "/members/join", members.join, bodies.Join),
-    Route("GET", "/members/{id}", members.show, bodies.Nothing),
-    Route("PATCH", "/members/{id}", members.change, bodies.MemberChange),
-    Route("DELETE", "/members/{id}", members.remove, bodies.Nothing),
-    Route("POST", "/members/{id}/approve", members.approve, bodies.MemberChange),
-    Route("POST", "/members/{id}/revoke", members.revoke, bodies.Revoke),
-    Route("POST", "/members/{id}/check", members.check, bodies.Nothing),
-    Route("PUT", "/members/{id}/limit", limits.limit_peer, bodies.PeerLimit),
-    Route("POST", "/members/{id}/pause", limits.pause_peer, bodies.Nothing),
-    Route("POST", "/members/{id}/resume", limits.resume_peer, bodies.Nothing),
-    Route("GET", "/limits", limits.show, bodies.Nothing),
-    Route("PATCH", "/limits", limits.change, bodies.LimitsChange),
-    Route("POST", "/reload", limits.reload, bodies.Nothing),
-    Route("POST", "/invites", members.invite, bodies.Invite),
-    Route("GET", "/audit", audit.audit, bodies.AuditQuery),
-    Route("GET", "/shares", shares.list_, bodies.Nothing),
-    Route("POST", "/shares", shares.create, bodies.NewShare),
-    Route("GET", "/shares/{share}", shares.show, bodies.Nothing),
-    Route("PATCH", "/shares/{share}", shares.change, bodies.ShareChange),
-    Route("POST", "/shares/{share}/tokens", shares.create_token, bodies.NewShareToken),
-    Route("DELETE", "/shares/{share}/tokens/{name}", shares.revoke_token, bodies.Nothing),
-    Route("POST", "/shares/{share}/urls", shares.sign_url, bodies.SignUrl),
-    Route("GET", "/munki", munki.status, bodies.MunkiQuery),
-    Route("GET", "/entries", entries.list_, bodies.EntriesQuery),
-    Route("POST", "/shares/{share}/entries", entries.publish, bodies.Publish, body_bytes_max=MANY_BYTES_MAX),
-    Route("GET", "/shares/{share}/entries/{path:.+}", entries.show, bodies.Nothing),
-    Route("PUT", "/blobs", content.put, bodies.Nothing, raw=True),
-    Route("POST", "/blobs", content.put_many, bodies.Nothing, raw=True),
-    Route("PUT", "/shares/{share}/files/{path:.+}", content.put_file, bodies.PutFileQuery, raw=True),
-    Route("GET", "/shares/{share}/files/{path:.+}", content.get_file, bodies.GetFileQuery),
-    Route("POST", "/shares/{share}/promote", curation.promote, bodies.Promote),
-    Route("POST", "/shares/{share}/remove", curation.remove, bodies.Remove, body_bytes_max=MANY_BYTES_MAX),
-    Route("POST", "/shares/{share}/undelete", curation.undelete, bodies.Undelete),
-    Route("POST", "/shares/{share}/rollback", curation.rollback, bodies.Rollback),
-    Route("GET", "/shares/{share}/history/{path:.+}", curation.history, bodies.HistoryQuery),
-    Route("GET", "/takedowns", curation.takedowns, bodies.Nothing),
-    Route("PUT", "/takedowns/{sha256}", curation.take_down, bodies.TakeDown),
-    Route("DELETE", "/takedowns/{sha256}", curation.lift, bodies.Nothing),
-    Route("GET", "/matrix", matrix.matrix, bodies.MatrixQuery),
-    Route("GET", "/transfers", matrix.transfers, bodies.Nothing),
-    Route("GET", "/store/usage", storage.usage, bodies.Nothing),
-    Route("POST", "/store/scrub", storage.scrub, bodies.Scrub),
-    Route("POST", "/store/gc", storage.collect, bodies.Collect),
-    Route("POST", "/store/repair", storage.repair, bodies.Nothing),
-    Route("POST", "/wait", waiting.wait, bodies.Wait, body_bytes_max=MANY_BYTES_MAX),
+    Route("GET", "/status", status.status, bodies.Nothing, role=VIEWER),
+    Route("GET", "/node", status.node, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("POST", "/node/rotate", status.rotate, bodies.Rotate, role=ADMIN),
+    Route("GET", "/doctor", status.doctor, bodies.Nothing, role=VIEWER),
+    Route("GET", "/openapi.json", openapi.document, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("GET", "/whoami", tokens.whoami, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("GET", "/tokens", tokens.list_, bodies.Nothing, role=ADMIN),
+    Route("POST", "/tokens", tokens.create, bodies.NewToken, role=ADMIN),
+    Route("DELETE", "/tokens/{token}", tokens.revoke, bodies.Nothing, role=ADMIN),
+    Route("GET", "/members", members.list_, bodies.Nothing, role=VIEWER),
+    Route("POST", "/members/join", members.join, bodies.Join, role=ADMIN),
+    Route("GET", "/members/{id}", members.show, bodies.Nothing, role=VIEWER, state=members.rights),
+    Route("PATCH", "/members/{id}", members.change, bodies.MemberChange, role=ADMIN, state=members.rights),
+    Route("DELETE", "/members/{id}", members.remove, bodies.Nothing, role=ADMIN, state=members.rights),
+    Route("POST", "/members/{id}/approve", members.approve, bodies.MemberChange, role=ADMIN),
+    Route("POST", "/members/{id}/revoke", members.revoke, bodies.Revoke, role=ADMIN),
+    Route("POST", "/members/{id}/check", members.check, bodies.Nothing, role=OPERATOR, changes=False),
+    Route("PUT", "/members/{id}/limit", limits.limit_peer, bodies.PeerLimit, role=OPERATOR),
+    Route("POST", "/members/{id}/pause", limits.pause_peer, bodies.Nothing, role=OPERATOR),
+    Route("POST", "/members/{id}/resume", limits.resume_peer, bodies.Nothing, role=OPERATOR),
+    Route("GET", "/limits", limits.show, bodies.Nothing, role=VIEWER),
+    Route("PATCH", "/limits", limits.change, bodies.LimitsChange, role=OPERATOR),
+    Route("POST", "/reload", limits.reload, bodies.Nothing, role=OPERATOR),
+    Route("POST", "/invites", members.invite, bodies.Invite, role=ADMIN),
+    Route("GET", "/audit", audit.audit, bodies.AuditQuery, role=VIEWER),
+    Route("GET", "/audit/log", audit.log, bodies.ActionsQuery, role=ADMIN),
+    Route("GET", "/audit/verify", audit.verify, bodies.Nothing, role=ADMIN),
+    Route("GET", "/shares", shares.list_, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("POST", "/shares", shares.create, bodies.NewShare, role=ADMIN),
+    Route("GET", "/shares/{share}", shares.show, bodies.Nothing, role=VIEWER, scoped=True, state=shares.show),
+    Route("PATCH", "/shares/{share}", shares.change, bodies.ShareChange, role=ADMIN, state=shares.show),
+    Route("POST", "/shares/{share}/tokens", shares.create_token, bodies.NewShareToken, role=ADMIN),
+    Route("DELETE", "/shares/{share}/tokens/{name}", shares.revoke_token, bodies.Nothing, role=ADMIN),
+    Route("POST", "/shares/{share}/urls", shares.sign_url, bodies.SignUrl, role=PUBLISHER),
+    Route("GET", "/munki", munki.status, bodies.MunkiQuery, role=VIEWER),
+    Route("GET", "/entries", entries.list_, bodies.EntriesQuery, role=VIEWER, scoped=True),
+    Route("POST", "/shares/{share}/entries", entries.publish, bodies.Publish, body_bytes_max=MANY_BYTES_MAX, role=PUBLISHER),
+    Route("GET", "/shares/{share}/entries/{path:.+}", entries.show, bodies.Nothing, role=VIEWER),
+    Route("PUT", "/blobs", content.put, bodies.Nothing, raw=True, role=PUBLISHER, scoped=True),
+    Route("POST", "/blobs", content.put_many, bodies.Nothing, raw=True, role=PUBLISHER, scoped=True),
+    Route("PUT", "/shares/{share}/files/{path:.+}", content.put_file, bodies.PutFileQuery, raw=True, role=PUBLISHER, headers=content.PUT_HEADERS),
+    Route("GET", "/shares/{share}/files/{path:.+}", content.get_file, bodies.GetFileQuery, role=VIEWER),
+    Route("POST", "/shares/{share}/promote", curation.promote, bodies.Promote, role=PUBLISHER),
+    Route("POST", "/shares/{share}/remove", curation.remove, bodies.Remove, body_bytes_max=MANY_BYTES_MAX, role=PUBLISHER),
+    Route("POST", "/shares/{share}/undelete", curation.undelete, bodies.Undelete, role=PUBLISHER),
+    Route("POST", "/shares/{share}/rollback", curation.rollback, bodies.Rollback, role=PUBLISHER),
+    Route("GET", "/shares/{share}/history/{path:.+}", curation.history, bodies.HistoryQuery, role=VIEWER),
+    Route("GET", "/takedowns", curation.takedowns, bodies.Nothing, role=VIEWER),
+    Route("PUT", "/takedowns/{sha256}", curation.take_down, bodies.TakeDown, role=ADMIN),
+    Route("DELETE", "/takedowns/{sha256}", curation.lift, bodies.Nothing, role=ADMIN),
+    Route("GET", "/matrix", matrix.matrix, bodies.MatrixQuery, role=VIEWER, scoped=True),
+    Route("GET", "/transfers", matrix.transfers, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("GET", "/store/usage", storage.usage, bodies.Nothing, role=VIEWER),
+    Route("POST", "/store/scrub", storage.scrub, bodies.Scrub, role=OPERATOR),
+    Route("POST", "/store/gc", storage.collect, bodies.Collect, role=OPERATOR),
+    Route("POST", "/store/repair", storage.repair, bodies.Nothing, role=OPERATOR),
+    Route("POST", "/wait", waiting.wait, bodies.Wait, body_bytes_max=MANY_BYTES_MAX, role=VIEWER, scoped=True, changes=False),
 )
 
 
@@ -90,94 +117,83 @@ class RunnerOptions(TypedDict):
     shutdown_timeout: float
     auto_decompress: bool
     logger: BadRequestLog
+    max_line_size: int
 
 
 IDLE_S = 75.0
 """A connection that sends no whole head for so long is closed: the first one after connecting, too. nginx's keepalive_timeout."""
-RUNNER: RunnerOptions = {"access_log": None, "keepalive_timeout": IDLE_S, "shutdown_timeout": 3.0, "auto_decompress": False, "logger": BadRequestLog()}
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+LINE_BYTES_MAX = 32 * 1024
+"""Of a request: a path and a prefix of the greatest length, percent-encoded, and a cursor, so that whatever is too long is told by its name."""
+RUNNER: RunnerOptions = {
+    "access_log": None,
+    "keepalive_timeout": IDLE_S,
+    "shutdown_timeout": 3.0,
+    "auto_decompress": False,
+    "logger": BadRequestLog(),
+    "max_line_size": LINE_BYTES_MAX,
+}
 
 
 def make(services: Services, *, token: str | None) -> web.Application:
-    """The application; run it with ``web.AppRunner(application, **RUNNER)``. ``token`` None: the listener is trusted (the Unix socket); otherwise every call of the API must bear it."""
-    application = web.Application(middlewares=[_errors, *([_bearer(token)] if token is not None else [])])
+    """The application; run it with ``web.AppRunner(application, **RUNNER)``. ``token`` None: the listener is trusted (the Unix socket); otherwise every call of the API must bear it, or one of ``services.tokens``."""
+    identify = over_socket() if token is None else over_tcp(token, services.tokens)
+    application = web.Application(middlewares=[actions.Recorder(services).middleware(), problems.as_documents, _identified(identify)])
+    application.on_response_prepare.append(show_id)
+    application[openapi.DOCUMENT] = document
     application[waiting.WAITS] = asyncio.Semaphore(waiting.WAITS_MAX)
+    answers, edits = repeating.Answers(services.monotonic_ms), asyncio.Lock()
     for route in ROUTES:
-        application.router.add_route(route.method, PREFIX + route.path, _handler(route, services))
+        application.router.add_route(route.method, PREFIX + route.path, _handler(route, services, answers=answers, edits=edits))
     application.router.add_routes(ui.routes())
     return application
 
 
-def _handler(route: Route[Any], services: Services) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        answer = await route.handler(Call(services, request, await route.decode(request)))
-        if isinstance(answer, web.StreamResponse):
-            return answer
-        response = web.Response(body=msgspec.json.encode(answer), content_type="application/json", headers={"Cache-Control": "no-store"})
-        if (request.content_length or 0) > request.content.total_bytes:
-            response.force_close()  # the body went past the library's parser (see content), which still waits for it
-        return response
-
-    return handle
+def document() -> msgspec.Raw:
+    """What the API says about itself; docs/openapi.json is a copy (``make openapi``)."""
+    return msgspec.Raw(openapi.describe(ROUTES, server=PREFIX))
 
 
-def _bearer(token: str) -> Any:
-    expected = f"Bearer {token}".encode()
-
+def _identified(identify: Identify) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Compares in constant time. The page at /ui/ holds nothing and is open: it asks with the token that the person gives it."""
-        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-        if request.path.startswith("/ui/") or hmac.compare_digest(given, expected):
-            return await handler(request)
-        detail = "this listener needs the bearer token of the file admin.token in the data directory"
-        problem = Problem(HTTPStatus.UNAUTHORIZED, "Unauthorized", "unauthorized", detail, "set REPLICAD_TOKEN to it")
-        response = _response(request, problem)
-        response.headers["WWW-Authenticate"] = 'Bearer realm="replicad"'
-        return response
+        """The page at /ui/ holds nothing and is open: it asks with the token that the person gives it."""
+        if not request.path.startswith("/ui/"):
+            trace(request).caller = await identify(request)
+        return await handler(request)
 
     return check
 
 
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except ReplicadError as error:
-        return _response(request, _problem(error))
-    except web.HTTPNotFound:
-        return _response(request, _problem(NotFoundError(f"there is no {request.path} here")))
-    except web.HTTPMethodNotAllowed as error:
-        problem = Problem(
-            error.status, error.reason, "method", f"{request.path} does not take {request.method}, only {', '.join(sorted(error.allowed_methods))}"
-        )
-        response = _response(request, problem)
-        response.headers["Allow"] = error.headers["Allow"]
-        return response
-    except web.HTTPException:
-        raise
-    except ConnectionError:
-        return _gone(request)
-    except Exception:
-        log.exception("admin request failed", method=request.method, path=request.path)
-        return _response(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal Server Error", "internal", "the daemon failed; its log says why"))
+def _handler(route: Route[Any], services: Services, *, answers: repeating.Answers, edits: asyncio.Lock) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        known = trace(request)
+        caller, known.writes = known.caller, route.writes
+        if caller is None:
+            raise UnauthorizedError("nobody is known to ask")
+        authority.check_role(route, caller)
+        call = Call(services, request, await route.decode(request), caller)
+        known.detail = actions.describe(call) if route.writes else ""
+        authority.check_limits(route, call)
+        work = functools.partial(_answer, route, call, edits)
+        if route.repeatable and (key := repeating.given_key(request)) is not None:
+            return await answers.once((caller.name, key), repeating.fingerprint(call), work)
+        return await work()
+
+    return handle
 
 
-def _gone(request: web.Request) -> web.Response:
-    """The client went away, or must be told by a broken connection that its answer is not whole: nothing more is sent."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=HTTPStatus.BAD_REQUEST)
-
-
-def _problem(error: ReplicadError) -> Problem:
-    return Problem(error.http_status, HTTPStatus(error.http_status).phrase, error.error_code, error.message, error.hint)
-
-
-def _response(request: web.Request, problem: Problem) -> web.Response:
-    """The document. What is left of the request is read and dropped for a few seconds, so that the client gets to read it."""
-    response = web.Response(body=msgspec.json.encode(problem), status=problem.status, content_type=PROBLEM)
-    if not request.content.is_eof():
-        response.force_close()
+async def _answer(route: Route[Any], call: Call[Any], edits: asyncio.Lock) -> web.StreamResponse:
+    """What the handler answers. Writes of what has a state go one after the other, so that it is still what If-Match says when it is changed."""
+    headers = {"Cache-Control": "no-store"}
+    async with edits if route.state and route.writes else contextlib.nullcontext():
+        if route.state and route.writes:
+            editing.check(call.request, await editing.tag(route.state, call))
+        answer = await route.handler(call)
+        if route.state and route.method != "DELETE":
+            headers["ETag"] = await editing.tag(route.state, call)
+    if isinstance(answer, web.StreamResponse):
+        return answer
+    response = web.Response(body=msgspec.json.encode(answer), content_type="application/json", headers=headers)
+    if (call.request.content_length or 0) > call.request.content.total_bytes:
+        response.force_close()  # the body went past the library's parser (see content), which still waits for it
     return response

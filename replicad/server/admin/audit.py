@@ -1,4 +1,4 @@
-"""The audit: every record that this node has, of all shares, in order of time, with what it says and whether it counts."""
+"""The audit: every record that this node has, of all shares, in order of time, with what it says and whether it counts; and what was done through this node's admin door."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from replicad.model.records import Body, Cut, Entry, Grant, Policy, Record, Take
 from replicad.server.admin import bodies, nouns
 from replicad.server.admin.routes import Call
 
+_PLAIN = ("caller", "origin", "request", "method", "target", "detail", "status", "code")
+"""Columns of an action that the API shows as they are."""
+
 
 async def audit(call: Call[bodies.AuditQuery]) -> nouns.Audit:
     """GET /audit."""
@@ -26,6 +29,21 @@ async def audit(call: Call[bodies.AuditQuery]) -> nouns.Audit:
     names = {**trust.named(), catalog.network: "the network key"}
     found = [_audited(record, names, reason=trust.why_not(record, place)) for record, place in page]
     return nouns.Audit(found, _cursor(page[-1][0]) if more else None)
+
+
+async def log(call: Call[bodies.ActionsQuery]) -> nouns.Actions:
+    """GET /audit/log."""
+    asked = call.asked
+    since_ms = 0 if asked.since is None else max(0, int(asked.since.timestamp() * 1000))
+    found = await call.services.catalog.actions(since_ms=since_ms, after=asked.after, limit=asked.limit)
+    shown = [nouns.Action(seq=one.seq, when=nouns.date(one.at_ms), **{name: getattr(one, name) for name in _PLAIN}) for one in found]
+    return nouns.Actions(shown, found[-1].seq if len(found) == asked.limit else None)
+
+
+async def verify(call: Call[bodies.Nothing]) -> nouns.ActionChain:
+    """GET /audit/verify."""
+    chain = await call.services.catalog.verify_actions()
+    return nouns.ActionChain(chain.broken is None, chain.first, chain.last, chain.last_hash.hex(), chain.broken)
 
 
 def _audited(record: Record, names: dict[NodeId, str], *, reason: str) -> nouns.Audited:

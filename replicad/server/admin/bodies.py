@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from replicad.model.access import CREDENTIAL_NAME_MAX, NETWORKS_MAX
+from replicad.model.callers import AccessRole
 from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
 
 ANSWER_ITEMS = 1000
@@ -18,6 +19,8 @@ ENTRIES_PER_CALL_MAX = 25_000
 WAIT_ENTRIES_MAX = ENTRIES_PER_CALL_MAX
 LONG_POLL_S_MAX = 10.0
 INVITE_EXPIRES_S_MAX = 24 * 3600
+TOKEN_EXPIRES_S_MAX = 10 * 366 * 24 * 3600
+TOKEN_NAME = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"  # noqa: S105 - what one may be called
 BLOB_BATCH_BYTES_MAX = 16 * 1024 * 1024
 BLOB_BATCH_ITEMS_MAX = 256
 EXPIRES_S_MAX = 10 * 366 * 24 * 3600
@@ -36,7 +39,7 @@ _Layout = Literal["", "munki"]
 _CredentialName = Annotated[str, Meta(min_length=1, max_length=CREDENTIAL_NAME_MAX)]
 _Site = Annotated[str, Meta(max_length=NAME_MAX)]
 _Limit = Annotated[int, Meta(ge=1, le=ANSWER_ITEMS_MAX)]
-_Cursor = Annotated[str, Meta(max_length=8192)]
+_Cursor = Annotated[str, Meta(pattern="^[A-Za-z0-9_=-]{1,4096}$")]
 _Label = Annotated[str, Meta(max_length=LABEL_MAX)]
 
 
@@ -113,6 +116,24 @@ class PeerLimit(Struct, frozen=True, forbid_unknown_fields=True):
     """PUT /members/{id}/limit."""
 
     rate: _Rate
+
+
+class ActionsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """GET /audit/log: what was done at or after ``since``. ``after`` is the ``next`` of the page before."""
+
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    after: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    limit: _Limit = ANSWER_ITEMS
+
+
+class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /tokens. ``name`` absent: its id. ``shares`` null: all. ``path``: the directory below which it may see and change names, empty: everywhere. ``expires_s`` null: never."""
+
+    role: AccessRole
+    name: Annotated[str, Meta(pattern=TOKEN_NAME)] | None = None
+    shares: _Shares | None = None
+    path: Annotated[str, Meta(max_length=1024)] = ""
+    expires_s: Annotated[int, Meta(ge=1, le=TOKEN_EXPIRES_S_MAX)] | None = None
 
 
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,6 +35,13 @@ READ_BYTES = 1 << 20
 _REPR_DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]{1,64}):")
 
 
+PUT_HEADERS = (
+    ("Repr-Digest", "^sha-256=:[A-Za-z0-9+/]{43}=:$", "What the content must be (RFC 9530); otherwise nothing is kept."),
+    ("If-None-Match", r"^\*$", "Only if there is no file of that name at that stage yet."),
+)
+"""Headers that ``put_file`` looks at, for the API's description."""
+
+
 class PreconditionError(ConflictError):
     """``If-None-Match: *`` and there is a file of that name."""
 

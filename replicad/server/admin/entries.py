@@ -35,13 +35,13 @@ def place(given: str | None) -> tuple[str, str] | None:
 
 
 async def list_(call: Call[bodies.EntriesQuery]) -> nouns.Entries:
-    """GET /entries: what this node shows."""
+    """GET /entries: what this node shows, as far as the caller may see it; so a page may hold few, or none, and still have a ``next``."""
     asked = call.asked
     if asked.share is not None:
         views.find_share(call.services, check_share_name(asked.share))
     page = await call.services.catalog.entries(asked.share, prefix=paths.key(asked.prefix), after=place(asked.after), limit=asked.limit)
     members = views.members_now(call.services)
-    return nouns.Entries([views.entry(listed, members) for listed in page], cursor(page, asked.limit))
+    return nouns.Entries([views.entry(listed, members) for listed in page if call.caller.reaches(listed.share, listed.path)], cursor(page, asked.limit))
 
 
 async def find(call: Call[bodies.Nothing] | Call[bodies.GetFileQuery]) -> Listed:

@@ -20,7 +20,7 @@ PAGES_MAX = 20
 
 
 async def matrix(call: Call[bodies.MatrixQuery]) -> nouns.Matrix:
-    """GET /matrix. With ``incomplete`` a page may hold few rows, or none, and still have a ``next``."""
+    """GET /matrix. With ``incomplete``, or for a caller who may not see everything, a page may hold few rows, or none, and still have a ``next``."""
     asked, services = call.asked, call.services
     if asked.share is not None:
         views.find_share(services, check_share_name(asked.share))
@@ -31,7 +31,8 @@ async def matrix(call: Call[bodies.MatrixQuery]) -> nouns.Matrix:
     after, following = place(asked.after), asked.after
     for _ in range(PAGES_MAX if asked.incomplete else 1):
         page = await services.catalog.entries(asked.share, after=after, limit=asked.limit, all_stages=True)
-        rows += await _rows(services, page, columns, incomplete=asked.incomplete)
+        seen = [listed for listed in page if call.caller.reaches(listed.share, listed.path)]
+        rows += await _rows(services, seen, columns, incomplete=asked.incomplete)
         following = cursor(page, asked.limit)
         if following is None or len(rows) >= asked.limit:
             break
@@ -67,12 +68,14 @@ def _row(services: Services, listed: Listed, columns: Sequence[Member]) -> nouns
 
 
 async def transfers(call: Call[bodies.Nothing]) -> nouns.Transfers:
-    """GET /transfers."""
+    """GET /transfers: of what the caller may see."""
     services = call.services
     members = views.members_now(services)
     found = []
     for transfer in services.fetch.transfers():
         share, path = await services.catalog.name_of(transfer.content) or ("", "")
+        if not call.caller.reaches(share, path):
+            continue
         sources = [views.label(members, node) for node in transfer.sources]
         found.append(nouns.Transfer(str(transfer.content), share, path, transfer.size, transfer.done_bytes, sources, transfer.rate))
     return nouns.Transfers(found)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from replicad.crypto.keys import SigningKey
 from replicad.errors import ConfigurationError, ConflictError, InputError, NotFoundError
@@ -53,6 +53,25 @@ async def show(call: Call[bodies.Nothing]) -> nouns.PeerDetail:
         ],
         blames=[nouns.Blame(one.offence, one.detail, nouns.date(one.at_ms)) for one in blames[:BLAMES_SHOWN_MAX]],
     )
+
+
+class Rights(Struct, frozen=True):
+    """What can be changed of a member."""
+
+    id: str
+    role: str
+    site: str
+    shares: list[str] | None
+    stages: list[str] | None
+    paths: list[str] | None
+    until_ms: int | None
+
+
+async def rights(call: Call[Any]) -> Rights:
+    """Its state, for ETag and If-Match."""
+    member = views.find_member(call.services, call.request.match_info["id"])
+    shares, stages, paths = (None if one is None else sorted(one) for one in (member.shares, member.stages, member.paths))
+    return Rights(str(member.id), member.role, member.site, shares, stages, paths, None if member.until is None else member.until.ms)
 
 
 async def invite(call: Call[bodies.Invite]) -> nouns.Invited:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from replicad.errors import InputError
+from replicad.model.callers import AccessRole, Caller
 from replicad.model.ids import check_share_name
 from replicad.model.paths import check
 from replicad.server.admin.services import Services
@@ -26,7 +27,7 @@ MANY_BYTES_MAX = 64 << 20
 _AT = re.compile(r"(.+) - at `(?:key in )?\$\.?(.+)`", re.DOTALL)
 
 A = TypeVar("A")
-Answer = msgspec.Struct | web.StreamResponse
+Answer = msgspec.Struct | msgspec.Raw | web.StreamResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Call(Generic[A]):
     services: Services
     request: web.Request
     asked: A
+    caller: Caller
 
     @property
     def share(self) -> str:
@@ -50,7 +52,12 @@ class Call(Generic[A]):
 
 @dataclass(frozen=True, slots=True)
 class Route(Generic[A]):
-    """``asks`` is the type of the query string or JSON body. ``raw``: the body is content, ``asks`` describes the query string. ``body_bytes_max`` bounds a JSON body."""
+    """``asks`` is the type of the query string or JSON body. ``raw``: the body is content, ``asks`` describes the query string. ``body_bytes_max`` bounds a JSON body.
+
+    ``role`` is the least one that may ask. ``scoped``: a caller limited to shares or a directory may ask without naming any, and the handler keeps to its limits (see ``authority``). ``changes``:
+    whether it is a write, which is written down; absent: whatever is not GET. ``state`` tells what can be edited there: its hash is the ETag of GET, and
+    what If-Match of a write is compared with (see ``editing``). ``headers`` are those that the handler looks at: name, pattern, what it is for.
+    """
 
     method: str
     path: str
@@ -58,6 +65,21 @@ class Route(Generic[A]):
     asks: type[A]
     raw: bool = False
     body_bytes_max: int = BODY_BYTES_MAX
+    role: AccessRole = field(kw_only=True)
+    scoped: bool = field(default=False, kw_only=True)
+    changes: bool | None = field(default=None, kw_only=True)
+    state: Callable[[Call[Any]], Awaitable[msgspec.Struct]] | None = field(default=None, kw_only=True)
+    headers: tuple[tuple[str, str, str], ...] = field(default=(), kw_only=True)
+
+    @property
+    def writes(self) -> bool:
+        """Whether asking it may change anything."""
+        return self.method != "GET" if self.changes is None else self.changes
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether asking it again under the same Idempotency-Key is answered again. Content is known by its hash, so sending it twice is the same as once."""
+        return self.writes and not self.raw
 
     async def decode(self, request: web.Request) -> A:
         """What is asked; InputError names the field and the bound."""

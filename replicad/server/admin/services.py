@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from replicad.services.links import Links
     from replicad.services.membership import Membership
     from replicad.services.scrub import Scrub
+    from replicad.services.tokens import Tokens
     from replicad.store.blobs import BlobStore
 
 
@@ -64,6 +65,7 @@ class Services:
     scrub: Scrub
     collect: Collect
     membership: Membership
+    tokens: Tokens
     links: LinkTable
     dialing: Links
     standing: Standing

@@ -27,8 +27,8 @@ TOKEN_PREFIX = "rshare_"  # noqa: S105 - so that people and scanners for leaked 
 
 
 async def list_(call: Call[bodies.Nothing]) -> nouns.Shares:
-    """GET /shares."""
-    return nouns.Shares([views.share(found) for found in call.services.catalog.replica.trust.shares().values()])
+    """GET /shares: those that the caller may see."""
+    return nouns.Shares([views.share(found) for found in call.services.catalog.replica.trust.shares().values() if call.caller.reaches(found.name)])
 
 
 async def show(call: Call[bodies.Nothing]) -> nouns.ShareAnswer:
@@ -105,7 +105,7 @@ async def _author(services: Services, found: Share, newer: Share) -> nouns.Share
     return nouns.ShareAnswer(views.share(views.find_share(services, found.name)))
 
 
-async def create_token(call: Call[bodies.NewShareToken]) -> nouns.NewShareToken:
+async def create_token(call: Call[bodies.NewShareToken]) -> nouns.MadeShareToken:
     """POST /shares/{share}/tokens. ConflictError if there is one of that name."""
     services, name = call.services, check_name(call.asked.name)
     async with services.ingest.turn(call.share):
@@ -118,7 +118,7 @@ async def create_token(call: Call[bodies.NewShareToken]) -> nouns.NewShareToken:
         until = None if call.asked.expires_s is None else Stamp.of(services.clock_ms() + call.asked.expires_s * 1000)
         tokens = {**found.access.tokens, name: BearerToken(sha256(token.encode()), until)}
         await _author(services, found, replace(found, access=structs.replace(found.access, tokens=tokens)))
-    return nouns.NewShareToken(token, name, nouns.date(until.ms) if until else None)
+    return nouns.MadeShareToken(token, name, nouns.date(until.ms) if until else None)
 
 
 async def revoke_token(call: Call[bodies.Nothing]) -> nouns.ShareAnswer:

@@ -4,6 +4,7 @@ The answer to a query is one object whose list is named by its noun. Sizes are b
 or ``stages`` means "all". The server encodes these types and the command line decodes them; a field that is added later does not disturb an older client.
 """
 
+from replicad.server.admin.nouns.access import Action, ActionChain, Actions, MadeToken, Token, TokenAnswer, Tokens, Whoami
 from replicad.server.admin.nouns.files import (
     Blob,
     Blobs,
@@ -59,10 +60,10 @@ from replicad.server.admin.nouns.network import (
     date,
 )
 from replicad.server.admin.nouns.shares import (
+    MadeShareToken,
     MunkiRepository,
     MunkiStatus,
     MunkiWaiting,
-    NewShareToken,
     Share,
     ShareAnswer,
     Shares,
@@ -81,6 +82,9 @@ from replicad.server.admin.nouns.storage import (
 )
 
 __all__ = [
+    "Action",
+    "ActionChain",
+    "Actions",
     "Amount",
     "Audit",
     "Audited",
@@ -105,11 +109,12 @@ __all__ = [
     "Lag",
     "Limit",
     "Limits",
+    "MadeShareToken",
+    "MadeToken",
     "Matrix",
     "MunkiRepository",
     "MunkiStatus",
     "MunkiWaiting",
-    "NewShareToken",
     "Node",
     "NodeAnswer",
     "NodeColumn",
@@ -142,10 +147,14 @@ __all__ = [
     "Takedown",
     "TakedownAnswer",
     "Takedowns",
+    "Token",
+    "TokenAnswer",
+    "Tokens",
     "Transfer",
     "Transfers",
     "Trouble",
     "Unneeded",
     "Waited",
+    "Whoami",
     "date",
 ]

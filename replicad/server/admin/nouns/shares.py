@@ -27,7 +27,7 @@ class ShareToken(Struct, frozen=True):
     expires: str | None
 
 
-class NewShareToken(Struct, frozen=True):
+class MadeShareToken(Struct, frozen=True):
     """POST /shares/{share}/tokens: ``token`` is said once and kept nowhere."""
 
     token: str

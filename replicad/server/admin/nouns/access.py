@@ -1,0 +1,83 @@
+"""Nouns of who may use the admin door, and of what they did there."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Token(Struct, frozen=True):
+    """An API token. ``shares`` null: all; ``path``: the directory below which it may see and change names, empty: everywhere; ``expires`` null: never; ``used`` null: never yet, otherwise to the minute."""
+
+    id: str
+    name: str
+    role: str
+    shares: list[str] | None
+    path: str
+    created: str
+    expires: str | None
+    expired: bool
+    used: str | None
+
+
+class Tokens(Struct, frozen=True):
+    """GET /tokens: oldest first."""
+
+    tokens: list[Token]
+
+
+class TokenAnswer(Struct, frozen=True):
+    """DELETE /tokens/{token}: the token that was revoked."""
+
+    token: Token
+
+
+class MadeToken(Struct, frozen=True):
+    """POST /tokens. ``secret`` is what its bearer presents; it is shown this once."""
+
+    token: Token
+    secret: str
+
+
+class Whoami(Struct, frozen=True):
+    """GET /whoami: who asks and what they may. ``shares`` null: all; ``path`` empty: everywhere."""
+
+    name: str
+    role: str
+    shares: list[str] | None
+    path: str
+
+
+class Action(Struct, frozen=True):
+    """What somebody did through the admin door. ``caller``: who; ``origin``: from which address, or ``socket``; ``request``: its X-Request-Id; ``target``: the path of the API; ``detail``: what of the
+    request says more; ``status`` and ``code``: how it was answered (``code`` is empty when it went well).
+    """
+
+    seq: int
+    when: str
+    caller: str
+    origin: str
+    request: str
+    method: str
+    target: str
+    detail: str
+    status: int
+    code: str
+
+
+class Actions(Struct, frozen=True):
+    """GET /audit/log: oldest first. ``next`` is the cursor of the following page."""
+
+    actions: list[Action]
+    next: int | None
+
+
+class ActionChain(Struct, frozen=True):
+    """GET /audit/verify: of the actions ``first`` to ``last``, whether they are as they were written; ``broken`` is the first that is not. ``hash`` stands for all of them: kept elsewhere, it shows later
+    that nobody made a whole new log.
+    """
+
+    ok: bool
+    first: int
+    last: int
+    hash: str
+    broken: int | None
