@@ -17,6 +17,8 @@ HELD_PAGE = 1000
 WANTED_MAX = 100_000
 WANTED = "SELECT content, manifest, size_bytes, hlc FROM wanted WHERE hlc >= ? ORDER BY hlc"
 MISSING = "SELECT content, hlc FROM wanted WHERE share = ? ORDER BY hlc DESC"
+URGENT = "SELECT DISTINCT entry.content FROM entry INDEXED BY entry_urgent JOIN wanted ON wanted.record = entry.record WHERE entry.content > x'' AND entry.urgent = 1 LIMIT ?"
+IS_URGENT = "SELECT 1 FROM entry INDEXED BY entry_urgent WHERE content = ? AND urgent = 1 AND live = 1"
 IS_WANTED = "SELECT 1 FROM entry JOIN wanted ON wanted.record = entry.record WHERE entry.content = ? AND entry.counts = 1 LIMIT 1"
 NAMED = "SELECT share, path FROM entry WHERE content = ? AND counts = 1 AND wins >= ? LIMIT 1"
 HELD_AFTER = "SELECT content, size_bytes FROM held WHERE content > ? AND content <= ? ORDER BY content LIMIT ?"
@@ -69,6 +71,14 @@ class Contents(State):
         """
         await self._refresh_carried()
         return await self._database.scan(partial(_wanted, limit=min(limit, WANTED_MAX), since=since))
+
+    async def urgent(self, limit: int = 10_000) -> frozenset[Digest]:
+        """Of the wanted contents those that some entry calls urgent, at most ``limit``."""
+        return await self._database.read(partial(_urgent, limit=limit))
+
+    async def are_urgent(self, contents: Iterable[Digest]) -> bool:
+        """Whether live entries call all of these contents urgent."""
+        return await self._database.read(partial(_are_urgent, contents=contents))
 
     async def is_wanted(self, content: Digest) -> bool:
         """Whether ``wanted`` names the content."""
@@ -162,6 +172,14 @@ def _wanted(connection: sqlite3.Connection, *, limit: int, since: int) -> list[W
             break
         found.setdefault((content, manifest, size_bytes), hlc)
     return [Wanted(Digest(content), size, Digest(manifest), Stamp(hlc)) for (content, manifest, size), hlc in found.items()]
+
+
+def _urgent(connection: sqlite3.Connection, *, limit: int) -> frozenset[Digest]:
+    return frozenset(Digest(content) for (content,) in connection.execute(URGENT, (limit,)))
+
+
+def _are_urgent(connection: sqlite3.Connection, *, contents: Iterable[Digest]) -> bool:
+    return all(connection.execute(IS_URGENT, (content,)).fetchone() is not None for content in contents)
 
 
 def _is_wanted(connection: sqlite3.Connection, *, content: Digest) -> bool:

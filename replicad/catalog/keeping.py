@@ -15,8 +15,12 @@ from replicad.catalog.answers import Damage
 from replicad.catalog.state import State
 from replicad.model.events import ContentLost
 from replicad.model.ids import Digest
+from replicad.model.manifest import Manifest
 
 DAMAGED_SHOWN_MAX = 1000
+RELATIVES_SEEN_MAX = 32
+RELATIVES_MAX = 4
+"""Versions looked at for chunks: older ones have less in common. Guesses; 4 MiB of chunk lists at most."""
 NEEDED = """
 SELECT 1 FROM entry JOIN carried ON carried.share = entry.share AND carried.stage = entry.stage
 WHERE entry.content = ?1 AND entry.counts = 1 AND entry.live = 1 LIMIT 1
@@ -30,6 +34,11 @@ NEWER = """
 SELECT DISTINCT entry.content FROM entry JOIN record ON record.record = entry.record
 WHERE entry.register = ?1 AND entry.live = 0 AND entry.counts = 1 AND entry.content <> ?2 AND (record.hlc, record.id) > (?3, ?4)
   AND NOT EXISTS (SELECT 1 FROM entry AS living WHERE living.register = ?1 AND living.live = 1 AND living.content = entry.content) LIMIT ?5
+"""
+RELATIVES = """
+SELECT other.record, manifest.encoded FROM entry AS named JOIN entry AS other ON other.register = named.register
+    JOIN held ON held.content = other.content JOIN manifest ON manifest.content = held.content AND manifest.manifest = held.manifest
+WHERE named.content = ?1 AND named.counts = 1 AND other.content <> ?1 AND other.counts = 1 LIMIT ?2
 """
 PLACE = """
 SELECT count(*), total(entry.size_bytes), count(held.content), total(held.size_bytes)
@@ -75,6 +84,10 @@ class Keeping(State):
         """Those that nothing needs, and that was so at ``until_ms`` already, are held no more; returns them."""
         return await self._write(partial(_forget, contents=contents, versions=versions, until_ms=until_ms), after=self._now_forgotten)
 
+    async def relatives(self, content: Digest) -> list[Manifest]:
+        """The newest few held contents of more than one chunk that stand or stood under a name of this one: they may have chunks of it."""
+        return await self._database.read(partial(_relatives, content=content))
+
     async def places(self) -> list[tuple[str, str, int, int, int, int]]:
         """(share, stage, living files, their bytes, those of them that are held, their bytes) of every carried stage, read stage by stage: a second for a million files."""
         await self._refresh_carried()
@@ -118,6 +131,11 @@ def _damage(connection: sqlite3.Connection, *, content: Digest, detail: str, now
 def _damaged(connection: sqlite3.Connection) -> list[Damage]:
     rows = connection.execute(f"SELECT content, size_bytes, found_ms, detail FROM damaged ORDER BY found_ms, content LIMIT {DAMAGED_SHOWN_MAX}")  # noqa: S608 - constants only
     return [Damage(Digest(content), size, found_ms, detail) for content, size, found_ms, detail in rows]
+
+
+def _relatives(connection: sqlite3.Connection, *, content: Digest) -> list[Manifest]:
+    rows = sorted(connection.execute(RELATIVES, (content, RELATIVES_SEEN_MAX)).fetchall(), reverse=True)
+    return [Manifest.decode(encoded) for encoded in list(dict.fromkeys(encoded for _, encoded in rows))[:RELATIVES_MAX]]
 
 
 def _place(connection: sqlite3.Connection, *, share: str, stage: str) -> tuple[int, int, int, int]:

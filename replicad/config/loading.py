@@ -15,16 +15,19 @@ from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
 from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
 from replicad.config.values import OFF, Address, suggestion
 from replicad.errors import ConfigurationError
+from replicad.model.limits import DOWNLOAD, SITE, UPLOAD, Limits
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.care import CollectConfig, ScrubConfig
 from replicad.store.space import StoreConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import tzinfo
 
 PREFIX = "REPLICAD__"
 DEFAULT = "default"
 ENVIRONMENT = "environment"
+EVERY_INTERFACE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 _BY_PATH = {key.path: key for key in KEYS}
 _NAMES = {section: [key.name for key in KEYS if key.section == section] for section in SECTIONS}
 
@@ -50,6 +53,8 @@ class Config:
     peers: Peers
     admin: Admin
     storage: StoreConfig
+    limits: Limits
+    zone: tzinfo | None
     collect: CollectConfig
     scrub: ScrubConfig
     fetch: FetchConfig
@@ -109,6 +114,11 @@ class Config:
     def downloads_url(self) -> str:
         """The same for clients and the downloads door."""
         return self.downloads.url or _url("https" if self.downloads.tls else "http", self.downloads.listen)
+
+    @property
+    def is_downloads_url_known(self) -> bool:
+        """Whether that is more than a guess from this machine's name, so that clients of other nodes may be sent there."""
+        return self.downloads.url is not None or self.downloads.listen.host not in EVERY_INTERFACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +222,7 @@ def _unknown_key(section: str, name: str) -> str:
 
 
 def _url(scheme: str, listen: Address) -> str:
-    return f"{scheme}://{socket.gethostname()}:{listen.port}" if listen.host in {"", "0.0.0.0", "::"} else f"{scheme}://{listen}"  # noqa: S104 - recognised, not bound
+    return f"{scheme}://{socket.gethostname()}:{listen.port}" if listen.host in EVERY_INTERFACE else f"{scheme}://{listen}"
 
 
 def _tls(value: Any, base: Path) -> Literal["auto", "off"] | tuple[Path, Path]:
@@ -237,6 +247,7 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             listing=values["downloads.listing"],
             access_log=None if values["downloads.access_log"] is OFF else base / (values["downloads.access_log"] or data / "access.log"),
             url=values["downloads.url"],
+            networks=values["downloads.networks"],
             trusted_proxies=values["downloads.trusted_proxies"],
         ),
         peers=Peers(
@@ -249,6 +260,15 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
         storage=StoreConfig(
             reserve_fraction=values["storage.reserve"].fraction, reserve_bytes=values["storage.reserve"].size_bytes, quota_bytes=values["storage.quota"]
         ),
+        limits=Limits(
+            {
+                DOWNLOAD: values["limits.download"],
+                UPLOAD: values["limits.upload"],
+                **{f"{SITE}{name}": rate for name, rate in values["limits.sites"]},
+            },
+            values["limits.windows"],
+        ),
+        zone=values["limits.zone"],
         collect=CollectConfig(grace_s=values["storage.retention_time"], versions=values["storage.retention_versions"]),
         scrub=ScrubConfig(enabled=values["scrub.enabled"], interval_s=values["scrub.interval"], rate=values["scrub.rate"]),
         fetch=FetchConfig(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from replicad.config.networks import Cidr
 from replicad.config.quantities import Duration, Rate, Switch
+from replicad.config.rates import RATE, SITE_RATE, WINDOW, ZONE
 from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
 from replicad.model.access import Network
 from replicad.model.records import NAME_MAX
@@ -49,6 +50,7 @@ class Downloads:
     access_log: Path | None
     listing: tuple[str, ...]
     url: str | None
+    networks: tuple[Network, ...]
     trusted_proxies: tuple[Network, ...]
 
 
@@ -102,6 +104,7 @@ SECTIONS: dict[str, str] = {
     "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with a bearer token (admin.token in the data directory).",
     "storage": "The disk.",
     "scrub": "Every file is read again now and then; what the disk lost is fetched again from other nodes.",
+    "limits": 'How fast bytes may flow between this node and others, in bytes per second. What "replicad limits set" says goes before this. Urgent files have no limits.',
     "fetch": "Bounds on transfers between nodes.",
     "log": "What the daemon writes to stderr.",
 }
@@ -145,8 +148,16 @@ KEYS: tuple[Key, ...] = (
         "url",
         Url(),
         None,
-        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: the listening address.",
+        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: the listening address, of which clients of other nodes hear only if it is not every interface.",
         sample='"https://ams1.example.org"',
+    ),
+    Key(
+        "downloads",
+        "networks",
+        ListOf(Cidr()),
+        (),
+        "Networks whose clients are nearest to this node. All nodes know it, and name this one first when such a client asks where a file is.",
+        sample='["10.4.0.0/16"]',
     ),
     Key(
         "downloads",
@@ -191,6 +202,18 @@ KEYS: tuple[Key, ...] = (
     Key("scrub", "enabled", Switch(), _SCRUB.enabled, "Whether that happens by itself; replicad store scrub now does it in any case."),
     Key("scrub", "interval", Duration(3600.0, 3650 * DAY_S), _SCRUB.interval_s, "Every file is read once in that time."),
     Key("scrub", "rate", Rate(), _SCRUB.rate, "The most that is read a second for it."),
+    Key("limits", "download", RATE, None, 'From all other nodes together, such as "5 MB/s"; "0 B/s": nothing but what is urgent.'),
+    Key("limits", "upload", RATE, None, "To all other nodes together. Clients are not limited."),
+    Key("limits", "sites", ListOf(SITE_RATE), (), "With all nodes of a site together, in each direction.", sample='["syd1 2 MB/s"]'),
+    Key(
+        "limits",
+        "windows",
+        ListOf(WINDOW),
+        (),
+        "Other rates at certain hours of the week, for download, upload or site:NAME; where windows overlap, the first one counts.",
+        sample='["mon-fri 08:00-18:00 download 1 MB/s", "sat 22:00-06:00 upload none"]',
+    ),
+    Key("limits", "zone", ZONE, None, "The time zone of the windows. Empty: the system's.", sample='"Europe/Berlin"'),
     Key("fetch", "files_at_once", Integer(1, 64), _FETCH.contents_max, "Large files fetched at the same time."),
     Key("fetch", "requests_per_peer", Integer(1, 64), _FETCH.requests_per_peer, "Requests under way with one node."),
     Key(

@@ -118,7 +118,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 class Entry(msgspec.Struct, frozen=True):
     """The path of a share names this content at this stage. ``modified`` (seconds since 1970) becomes Last-Modified; ``publisher`` is a label for people, never a right.
-    ``source`` makes it a promotion: the stage it takes the content from and whose records it supersedes, too.
+    ``source`` makes it a promotion: the stage it takes the content from and whose records it supersedes, too. ``urgent``: its content goes before others and no limit holds it up.
     """
 
     path: _Path
@@ -130,6 +130,7 @@ class Entry(msgspec.Struct, frozen=True):
     publisher: Annotated[str, msgspec.Meta(max_length=LABEL_MAX)] = ""
     supersedes: _Supersedes = ()
     source: _Stage | msgspec.UnsetType = msgspec.UNSET
+    urgent: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
+from replicad.crypto import certificate as certificates
 from replicad.errors import ConfigurationError, ReplicadError
+from replicad.net.tls import server_context
 from replicad.server.admin.application import RUNNER as ADMIN_RUNNER
 from replicad.server.peers.application import RUNNER as PEERS_RUNNER
 from replicad.telemetry.log import get
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from replicad.model.ids import Digest
     from replicad.server.downloads.connections import DownloadServer
 
 log = get(__name__)
@@ -125,3 +128,23 @@ def _explained(what: str) -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise ReplicadError(f"cannot listen on {what}: {reason}", code="listen", hint="is another daemon running there?") from None
+
+
+def read_token(path: Path) -> str:
+    """The bearer token of the admin door. ConfigurationError if it cannot be read or is empty."""
+    try:
+        token = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read the admin door's token {path}: {getattr(error, 'strerror', None) or error}") from None
+    if not token:
+        raise ConfigurationError(f"the admin door's token {path} is empty", hint="put a long random word into it, mode 0600")
+    return token
+
+
+def peer_tls(tls: str | tuple[Path, Path], *, own: tuple[Path, Path]) -> tuple[Digest | None, ssl.SSLContext | None]:
+    """Fingerprint and context of the peer door's certificate: the self-made one at ``own`` ("auto"), the operator's, or none ("off"). Both are (certificate file, key file)."""
+    if tls == "off":
+        return None, None
+    if isinstance(tls, str):
+        return certificates.ensure(*own), server_context(*own)
+    return certificates.load(tls[0]), server_context(*tls)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from msgspec import UNSET
+
 from replicad.catalog.answers import Standing
 from replicad.catalog.catalog import Catalog
 from replicad.errors import BusyError, ConflictError, InputError, NotAllowedError, NotFoundError, ReplicadError
@@ -102,10 +104,12 @@ class Ingest:
                 await self._catalog.lose(manifest.content)
                 raise BusyError(f"content {manifest.content} was collected while it came in", hint="send it again")
 
-    async def publish(self, share: str, items: Sequence[Item], *, stage: str | None = None, publisher: str = "", dry_run: bool = False) -> list[Published]:
+    async def publish(
+        self, share: str, items: Sequence[Item], *, stage: str | None = None, publisher: str = "", urgent: bool = False, dry_run: bool = False
+    ) -> list[Published]:
         """Name contents in a share at one stage (None: its last), all of them or none; the answers are in the order of ``items``.
 
-        The same content under the same path is "unchanged" and makes no record. A dry run checks everything except that the contents are here - instead, that there is room for them (NoSpaceError) - and signs nothing. Raises InputError (paths, doubles, stage,
+        The same content under the same path is "unchanged" and makes no record. ``urgent``: no node's limits hold the contents up. A dry run checks everything except that the contents are here - instead, that there is room for them (NoSpaceError) - and signs nothing. Raises InputError (paths, doubles, stage,
         bounds), NotFoundError (share; content that was not received), NotAllowedError (this node's grants), ConflictError (immutable share; a file where a directory would have to be, or the reverse).
         """
         where = self._where(share, stage)
@@ -122,7 +126,7 @@ class Ingest:
             self._check_standings(where, plans)
             changed = [plan for plan in plans if plan.state != "unchanged"]
             now_s = self._clock_ms() // 1000
-            entries = [_entry(where, plan, publisher=publisher, now_s=now_s) for plan in changed]
+            entries = [_entry(where, plan, publisher=publisher, urgent=urgent, now_s=now_s) for plan in changed]
             records = await self._catalog.author(share, entries) if entries and not dry_run else ()
         signed = {id(plan): record.id for plan, record in zip(changed, records, strict=not dry_run)}
         return [Published(plan.item.path, where.stage, plan.size, plan.item.content, signed.get(id(plan), plan.unchanged_record), plan.state) for plan in plans]
@@ -245,7 +249,7 @@ def _state(where: _Where, item: Item, listed: Listed | None) -> State:
     return "unchanged" if same else "replaced"
 
 
-def _entry(where: _Where, plan: _Plan, *, publisher: str, now_s: int) -> Entry:
+def _entry(where: _Where, plan: _Plan, *, publisher: str, urgent: bool, now_s: int) -> Entry:
     """``modified`` of a replacement is always later than what it replaces, so that Last-Modified is a strong validator (RFC 9110, section 8.8.2.2)."""
     previous = plan.standing.listed
     return Entry(
@@ -257,6 +261,7 @@ def _entry(where: _Where, plan: _Plan, *, publisher: str, now_s: int) -> Entry:
         modified=now_s if previous is None else max(now_s, previous.modified + 1),
         publisher=publisher,
         supersedes=plan.standing.live,
+        urgent=True if urgent else UNSET,
     )
 
 

@@ -204,13 +204,13 @@ class Scrub:
         damage = await self._catalog.damage(content, fault)
         if damage is None:
             return None
-        name = "/".join(await self._catalog.name_of(content) or ())
-        log.error("a file on this disk is damaged and is not served until a peer has given it again", name=name, content=content.short, fault=fault)
         if not self._catalog.is_held(content):  # nobody has brought it meanwhile
             try:
                 self._store.set_aside(content)
             except ReplicadError as error:
                 log.warning("a damaged file cannot be set aside", content=content.short, reason=error.message)
+        name = "/".join(await self._catalog.name_of(content) or ())
+        log.error("a file on this disk is damaged and is not served until a peer has given it again", name=name, content=content.short, fault=fault)
         return damage
 
 

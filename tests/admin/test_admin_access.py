@@ -41,6 +41,8 @@ async def test_a_share_says_who_may_download_and_never_what_they_know(door: Door
     assert access.tokens["ci"].digest == sha256(token["token"].encode())
     stored = b"".join(file.read_bytes() for file in door.data.iterdir() if file.name.startswith("catalog"))
     assert SECRET.encode() not in stored
+    said = [record["detail"] for record in (await door.ask("GET", "/audit")).json["records"]][-1]
+    assert said.endswith("layout munki; users jane; tokens ci; networks 10.4.0.0/16,2001:db8::/32,192.0.2.1/32; prestage key")
     assert token["token"].encode() not in stored
 
     assert (await door.ask("PATCH", "/shares/munki", {"passwords": {"jane": None}, "networks": [], "prestage_key": "", "layout": ""})).status == 200

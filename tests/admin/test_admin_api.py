@@ -222,6 +222,8 @@ async def test_status_tells_how_it_is(door: Door) -> None:
         "rtt_ms": None,
         "percent": None,
         "lag": None,
+        "limit_bytes_s": None,
+        "paused": False,
     }
     assert status["problems"] == [
         {

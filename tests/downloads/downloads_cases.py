@@ -221,7 +221,7 @@ CASES: dict[str, Case] = {
     "trailing dot": Case("/jamf/small.pkg.", status=404),
     "not UTF-8": Case("/jamf/%ff%fe", status=400),
     # blobs and the node's own pages
-    "blob": Case(f"/-/blob/{SMALL_SHA}", body=SMALL, fields={"etag": TAG, "last-modified": ABSENT, "cache-control": "public, max-age=31536000, immutable"}),
+    "blob": Case(f"/-/blob/{SMALL_SHA}", body=SMALL, fields={"etag": TAG, "last-modified": ABSENT, "cache-control": "max-age=31536000, immutable"}),
     "blob, HEAD": Case(f"/-/blob/{SMALL_SHA}", method="HEAD", body=b"", fields={"content-length": "5000"}),
     "blob, range": Case(f"/-/blob/{SMALL_SHA}", headers=("Range: bytes=1-3",), status=206, body=SMALL[1:4]),
     "blob, same tag": Case(f"/-/blob/{SMALL_SHA}", headers=(f"If-None-Match: {TAG}",), status=304),

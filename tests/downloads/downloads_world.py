@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +19,12 @@ from aiohttp import web
 
 from replicad.crypto import certificate
 from replicad.errors import NotFoundError
+from replicad.integrations.mirrors import Mirror
 from replicad.model import paths
-from replicad.model.access import OPEN
-from replicad.model.access import Access as Rights
+from replicad.model.access import OPEN, Access
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
+from replicad.model.manifest import Manifest
 from replicad.model.members import Member, Share
 from replicad.server.downloads import application
 from replicad.server.downloads.config import DownloadsConfig
@@ -49,11 +50,13 @@ class World:
         self.noted: list[Answered] = []
         self.waiting_for: list[str] = []
         self.open_error: OSError | None = None
+        self.manifests: dict[Digest, Manifest] = {}
+        self.mirrors: list[Mirror] = []
         self.members: dict[NodeId, Member] = {}
         self.network = NodeId(bytes(32))
         self.replica = SimpleNamespace(network=self.network, trust=SimpleNamespace(shares=lambda: self.shares, members=lambda _now_ms: self.members))
 
-    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Rights = OPEN, layout: str = "") -> None:
+    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Access = OPEN, layout: str = "") -> None:
         """Everything is put at stage prod; a share of other stages is one whose prod is not carried here."""
         self.shares = {**self.shares, name: Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0), access=access, layout=layout)}
 
@@ -109,6 +112,20 @@ class World:
     def serves(self, content: Digest) -> bool:
         return content in self.held
 
+    async def manifest(self, content: Digest, _manifest_id: Digest) -> Manifest | None:
+        return self.manifests.get(content)
+
+    # the mirrors
+
+    def everywhere(self) -> list[Mirror]:
+        return list(self.mirrors)
+
+    def holding(self, _listed: Listed) -> list[Mirror]:
+        return list(self.mirrors)
+
+    def nearest(self, mirrors: Sequence[Mirror], _address: object) -> list[Mirror]:
+        return list(mirrors)
+
     async def lose(self, content: Digest) -> None:
         self.held.discard(content)
         self.lost.append(content)
@@ -126,7 +143,15 @@ class World:
     @asynccontextmanager
     async def serve(self, *, tls: bool = False, config: DownloadsConfig | None = None) -> AsyncIterator[Client]:
         """The door on a loopback port, and somebody to talk to it."""
-        server = application.make(self, self, waiting_for=lambda: self.waiting_for, on_lost=self.lose, config=config, note=self.noted.append)
+        server = application.make(
+            self,
+            self,
+            view=application.View(self.visible, self),
+            waiting_for=lambda: self.waiting_for,
+            on_lost=self.lose,
+            config=config,
+            note=self.noted.append,
+        )
         runner = web.ServerRunner(server, shutdown_timeout=2)
         await runner.setup()
         try:

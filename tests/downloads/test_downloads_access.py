@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -221,6 +222,7 @@ async def test_what_is_forbidden_costs_what_is_absent_costs(world: World, monkey
 
 async def test_guessing_is_slowed_and_whoever_knows_is_not(world: World) -> None:
     async with world.serve(config=BY_PROXY) as client:
+        client.server.request_handler.__self__._gate._passwords._allowances._now_s = lambda: 0.0  # type: ignore[attr-defined]
         good = basic("jane", PASSWORD)
         assert (await client.get("/private/a.pkg", NEAR, good)).status == 200
         guesses = [await client.get("/private/a.pkg", NEAR, basic("jane", f"guess {number}")) for number in range(GUESSES + 3)]
@@ -244,6 +246,18 @@ async def test_guessing_is_slowed_and_whoever_knows_is_not(world: World) -> None
         "a token from here": 200,
     }
     assert [reply.status for reply in absent] == [401] * GUESSES + [429]
+
+
+async def test_a_fleet_that_comes_at_once_with_one_password_is_let_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bytes] = []
+    matches = verifiers.matches
+    monkeypatch.setattr(verifiers, "matches", lambda stored, password: (looked.append(password), matches(stored, password))[1])
+    async with world.serve() as client, asyncio.TaskGroup() as group:
+        right = [group.create_task(client.get("/private/a.pkg", basic("jane", PASSWORD))) for _ in range(3 * GUESSES)]
+        wrong = [group.create_task(client.get("/private/a.pkg", basic("jane", "last year's"))) for _ in range(3 * GUESSES)]
+    assert {task.result().status for task in right} == {200}
+    assert {task.result().status for task in wrong} == {401}
+    assert sorted(looked) == [PASSWORD.encode(), b"last year's"]
 
 
 async def test_a_new_password_counts_at_once_and_the_old_one_no_more(world: World) -> None:
@@ -307,13 +321,14 @@ async def test_nothing_secret_is_logged(world: World) -> None:
     logs.configure(style="json", level="debug", stream=said)
     secrets = [PASSWORD, TOKEN, "wrong secret", basic("jane", PASSWORD).split()[-1], jwt(), url(PUBLISHER, "private").rpartition("=")[2]]
     async with world.serve() as client:
+        door = client.server.request_handler.__self__  # type: ignore[attr-defined]
         for shown in (*(shown("private") for shown in GOOD.values()), ("", basic("jane", "wrong secret"))):
             await ask(client, "/private/a.pkg", shown)
             world.open_error = OSError(24, "no descriptors")
             await ask(client, "/private/a.pkg", shown)
             world.open_error = None
-            monkey, world.visible = world.visible, None  # type: ignore[method-assign, assignment]
+            door._visible = None
             assert (await ask(client, "/private/a.pkg", shown)).status in {401, 500}
-            world.visible = monkey  # type: ignore[method-assign]
+            door._visible = world.visible
     assert "a request failed" in said.getvalue()
     assert [secret for secret in secrets if secret in said.getvalue()] == []

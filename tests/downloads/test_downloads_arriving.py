@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from downloads_world import Client, read_reply, request_of
+from downloads_world import Client, World, read_reply, request_of
 
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.entries import Wanted
@@ -87,7 +87,15 @@ async def site(root: Path, *, body: bytes = BODY, config: DownloadsConfig | None
         source, sink = await network.node("source"), await network.node("sink", config=ONE_AT_A_TIME)
         await network.share("files")
         found = Site(network, source, sink)
-        server = application.make(sink.catalog, sink.store, waiting_for=list, on_lost=sink.catalog.lose, arrivals=found.arrivals, config=config)
+        server = application.make(
+            sink.catalog,
+            sink.store,
+            view=application.View(sink.catalog.visible, World(root)),
+            waiting_for=list,
+            on_lost=sink.catalog.lose,
+            arrivals=found.arrivals,
+            config=config,
+        )
         runner = web.ServerRunner(server, shutdown_timeout=0.2)
         await runner.setup()
         try:

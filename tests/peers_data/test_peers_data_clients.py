@@ -10,7 +10,7 @@ import pytest
 from replicad.errors import BusyError
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.protocol.fetch.config import FetchConfig
-from replicad.protocol.fetch.events import Target
+from replicad.protocol.fetch.events import Priority, Target
 from support.data_node import DataNode, data_network
 from support.storing import random_bytes
 from support.waiting import until
@@ -79,10 +79,10 @@ async def test_what_was_lost_is_fetched_after_everything_else_and_what_is_urgent
         await sink.store.remove(lost.content)
         await sink.catalog.lose(lost.content)
         await network.publish(source, "files", new=new)
-        await network.publish(source, "files", urgent=urgent)
-        sink.fetch.wanting.hasten(urgent.content)
+        await network.publish(source, "files", urgent=True, hasty=urgent)
+        classes = {lost: Priority.HEAL, new: Priority.NEW, urgent: Priority.URGENT}
         plan = sink.fetch._plan
-        await until(lambda: plan.job(lost.content) is not None and plan.job(urgent.content) is not None, what="the classes to be known")
+        await until(lambda: all((job := plan.job(one.content)) and job.priority is known for one, known in classes.items()), what="the classes to be known")
         given = _spied(source)
         await network.link(source, sink)
         await sink.wait_for(lost, new, urgent)

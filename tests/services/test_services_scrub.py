@@ -117,7 +117,7 @@ async def test_it_goes_on_where_it_was_never_owes_more_than_a_round_and_keeps_to
 
 
 async def test_fifty_rotten_files_are_found_served_no_more_and_kept_aside(tmp_path: Path, dice: random.Random) -> None:
-    files = {f"f{number}": random_bytes(dice.choice([1, 700, 70_000, MIB, 2 * MIB + 5]), seed=number) for number in range(60)}
+    files = {f"f{number}": random_bytes(dice.choice([40, 700, 70_000, MIB, 2 * MIB + 5]), seed=number) for number in range(60)}
     async with world(tmp_path) as this:
         node = this.node
         for content in files.values():

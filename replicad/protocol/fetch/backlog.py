@@ -121,8 +121,8 @@ class Backlog:
     # -- peers
 
     def greet(self, node: NodeId) -> None:
-        """Tell a peer that may be asked from now on what is looked for."""
-        for job in self.jobs.values():
+        """Tell a peer that may be asked from now on what is looked for, what goes first before the rest: the answers come in that order."""
+        for job in sorted(self.jobs.values(), key=lambda job: job.order):
             self._emit(Say(node, Interest(*job.target)))
         self._seek(node, [small_of(wanted) for wanted in self.pack.wanted_of(self.pack.missing)])
 
@@ -225,7 +225,7 @@ class Backlog:
 
     def next_deadline(self) -> float | None:
         """When windows must be looked at again although nothing happened."""
-        times = [job.benched_until for job in self.jobs.values() if job.state is State.SEEKING and job.benched_until]
+        times = [job.due for job in self.jobs.values() if job.due]
         if self.jobs or self.pack.missing:
             times.append(self._renewed + RENEW_S)
         return min(times, default=None)

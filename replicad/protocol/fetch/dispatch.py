@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from itertools import groupby
 
+from replicad.model.ids import Digest
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
 from replicad.protocol.fetch.config import COPIES_MAX, OVERDUE_S_MIN, FetchConfig
@@ -44,6 +45,8 @@ class Dispatch:
         self._flights = flights
         self._randrange = randrange
         self._emit = emit
+        self.urgent: frozenset[Digest] = frozenset()
+        """Contents that our own limits do not concern."""
         self.requests = 0
         self.repeated = 0
 
@@ -88,10 +91,11 @@ class Dispatch:
         return any(len(request.units) == 1 and request.mask & request.job.awaited_next for request in self._flights.of_node(peer.node))
 
     def _ask_units(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
-        free, under_way = job.free(peer.node, busy=bool(peer.requests)), self._flights.of_job(job)
+        free, under_way = self._open_to(job, peer, job.free(peer.node, busy=bool(peer.requests))), self._flights.of_job(job)
         if not free or (shared and sum(request.node == peer.node for request in under_way) >= max(1, self._config.requests_per_peer - 1)):
             return _Outcome.NOTHING
-        room, grain = self._flights.room(), peer.grain(self._config)
+        hasty = self._flights.limit is not None and bool(self.urgent) and job.named(self.urgent, free) == free
+        room, grain = self._flights.room(urgent=hasty), peer.grain(self._config)
         if shared and under_way:
             room = min(room, self._config.bytes_in_flight_max * 3 // 4 - sum(request.bytes for request in under_way))
         if room < grain // 2:
@@ -105,9 +109,18 @@ class Dispatch:
         self._start(job, peer, units, size_bytes=size_bytes, now=now)
         return _Outcome.STARTED
 
+    def _open_to(self, job: Job, peer: Peer, units: int) -> int:
+        """Those of them that may be asked of the peer: when our own limits let nothing through, what is urgent."""
+        return job.named(self.urgent, units) if peer.ceiling == 0 else units
+
     def _ask_manifest(self, job: ContentJob, peer: Peer, now: float) -> _Outcome:
         asked = self._flights.of_job(job)
-        if not job.have.get(peer.node) or any(not request.overdue or request.node == peer.node for request in asked) or len(asked) >= COPIES_MAX:
+        if (
+            not self._open_to(job, peer, job.missing)
+            or not job.have.get(peer.node)
+            or any(not request.overdue or request.node == peer.node for request in asked)
+            or len(asked) >= COPIES_MAX
+        ):
             return _Outcome.NOTHING
         request = self._flights.start(peer, job, (), size_bytes=0, now=now)
         self.requests += 1
@@ -124,16 +137,18 @@ class Dispatch:
             self._emit(GetExtent(request.number, peer.node, job.target, job.extent(units)))
 
     def _worthwhile(self, job: Job, peer: Peer, size_bytes: int) -> bool:
-        """Not if the others would have everything long before this peer had brought its part."""
+        """Not if the others would have everything long before this peer had brought its part; but while nobody brings anything, whoever can does: all of them may be slow."""
         expected_s = peer.expected_s(size_bytes)
-        if peer.rate.value() is None or expected_s <= OVERDUE_S_MIN:
+        if peer.rate.value() is None or expected_s <= OVERDUE_S_MIN or not self._flights.of_job(job):
             return True
         others = sum(self._roster.peers[node].speed for node in job.sources if node != peer.node and node in self._roster.peers)
         return not others or expected_s <= OVERDUE_S_MIN + 2 * job.size_of(job.missing) / others
 
     def _endgame(self, job: ContentJob, peer: Peer, now: float) -> _Outcome:
-        """Everything missing is under way: ask for one chunk of the slowest request again if this peer would have it much sooner."""
-        if job.free(peer.node) or job.reachable & ~job.flying.counted or self._flights.room() < job.chunk_size:
+        """Everything missing is under way: ask for one chunk of the slowest request again if this peer would have it much sooner. Not across the WAN, where only what is overdue is worth a second copy."""
+        if job.owners is not None and peer.node not in job.owners.near:
+            return _Outcome.NOTHING
+        if not self._open_to(job, peer, job.missing) or job.free(peer.node) or job.reachable & ~job.flying.counted or self._flights.room() < job.chunk_size:
             return _Outcome.NOTHING
         soon = now + ENDGAME_FACTOR * peer.expected_s(job.chunk_size) + ENDGAME_GAIN_S
         requests = self._flights.of_job(job)

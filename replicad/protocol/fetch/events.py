@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ class Fault(StrEnum):
 class Wants:
     """Everything this node wants now, oldest first; what is not in it is not wanted any more, unless the list was ``cut`` at its bound.
 
-    ``urgent`` and ``healing`` name contents of these classes; of the others those published from ``new_since`` (a Stamp) on are new.
+    ``urgent`` and ``healing`` name contents of these classes; of the others those published from ``new_since`` (a Stamp) on are new. ``urgent`` ones have no limits.
     """
 
     wanted: tuple[Wanted, ...]
@@ -115,6 +116,14 @@ class Rival:
 
 
 @dataclass(frozen=True, slots=True)
+class Crew:
+    """Told before ``Opened``: the members at this node's site, itself among them, that may have the content and can be expected to fetch it. None: every peer is as near as any other."""
+
+    target: Target
+    nodes: frozenset[NodeId]
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The answer to ``Open``, also sent when the disk lost what it had: ``verified`` is the set of chunks that are here. ``manifest`` False: the manifest must be asked for first."""
 
@@ -167,11 +176,23 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
+class Limited:
+    """So many bytes per second may come from now on: from all together (None: no limit) and from these nodes. With 0 only what is urgent is asked for."""
+
+    total: int | None = None
+    nodes: Mapping[NodeId, int] = field(default_factory=dict)
+
+    def of(self, node: NodeId) -> int | None:
+        """The lower of the two."""
+        return min((rate for rate in (self.total, self.nodes.get(node)) if rate is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Nothing happened, but the deadline has come."""
 
 
-Event = Wants | Awaits | PeerUp | PeerDown | Told | Rival | Opened | Unopened | Ended | Finished | Here | Halt | Tick
+Event = Wants | Awaits | PeerUp | PeerDown | Told | Rival | Crew | Opened | Unopened | Ended | Finished | Here | Halt | Limited | Tick
 
 
 # -- effects of the plan

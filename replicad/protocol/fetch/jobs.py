@@ -6,7 +6,7 @@ and a request takes any of them (a batch). What a unit's state is - missing, und
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from enum import Enum
 from heapq import heappop, heappush
 
@@ -14,8 +14,9 @@ from replicad.model.chunks import EXTENT_CHUNKS_MAX, Extent, chunk_count, chunk_
 from replicad.model.entries import Wanted
 from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, PACK_MAX
+from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, EARLY_CHUNKS, EARLY_TURNS, PACK_MAX
 from replicad.protocol.fetch.events import Priority, Target
+from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.wire import BATCH_CONTENTS_MAX, Have, HaveMore, Small
 
 Order = tuple[Priority, int, Digest]
@@ -79,7 +80,7 @@ class Units:
 
     def free(self, node: NodeId, *, busy: bool = False) -> int:
         """What this peer could be asked for: missing here, there, and not under way (or late). What a peer that suggests did not suggest to us it suggested to others: as long as it is
-        ``busy`` for us, we wait for its next suggestions.
+        ``busy`` for us, we wait for its next suggestions, unless a client waits.
         """
         free = self.have.get(node, 0) & self.missing & (~self.flying.counted | self.late)
         suggested = self.suggested.get(node, 0)
@@ -131,21 +132,43 @@ class ContentJob(Units):
         self.since = 0.0
         self.benched_until = 0.0
         self.priority = Priority.NEW
+        self.owners: Owners | None = None
 
     @property
     def order(self) -> Order:
         """By class, then oldest first."""
         return Priority.AWAITED if self.awaited else self.priority, self.wanted.hlc, self.wanted.content
 
+    def free(self, node: NodeId, *, busy: bool = False) -> int:
+        """Of a peer at another site only chunks that this node owns and nobody here has, unless a client waits or whoever is asked is late."""
+        if self.owners is None or self.awaited or node in self.owners.near:
+            return super().free(node, busy=busy)
+        return super().free(node) & (self.owners.mine & ~self.near | self.late)
+
+    @property
+    def due(self) -> float:
+        """When it must be looked at although nothing happened; 0: never."""
+        return self.owners.due if self.state is State.ACTIVE and self.owners is not None else self.benched_until if self.state is State.SEEKING else 0.0
+
+    @property
+    def near(self) -> int:
+        """What peers at this site have."""
+        return sets.union(self.have.get(node, 0) for node in self.owners.near) if self.owners is not None else 0
+
+    def forget(self, node: NodeId) -> None:
+        """The peer is gone, and owns nothing any more."""
+        super().forget(node)
+        if self.owners is not None:
+            self.owners.skip(node)
+
     def told(self, node: NodeId, message: Have | HaveMore) -> bool:
         """Take up what a peer has of it; True if something of that is missing here."""
-        everything = sets.full(self.count)
+        named = chunks_of(message, self.count)
         if isinstance(message, HaveMore):
-            self.suggest(node, sets.of(message.suggest) & everything)
-            return bool(self.learn(node, sets.of(message.chunks) & everything)) or bool(self.suggested.get(node, 0) & self.missing)
-        now_has = everything if message.complete else sets.from_bitmap(message.bitmap, self.count)
-        self.unlearn(node, ~now_has & everything)
-        return bool(self.learn(node, now_has))
+            self.suggest(node, sets.of(message.suggest) & sets.full(self.count))
+        else:
+            self.unlearn(node, ~named & sets.full(self.count))
+        return bool(self.learn(node, named)) or (isinstance(message, HaveMore) and bool(self.suggested.get(node, 0) & self.missing))
 
     def size_of(self, units: int) -> int:
         """Bytes of these chunks."""
@@ -158,7 +181,7 @@ class ContentJob(Units):
         """Of the chunks that are ``free`` with this peer (some are), neighbours of about that size, at least one.
 
         Clients who wait come first, whoever is nearest to what is not there yet. Alone, in order, so that the whole hash can follow. With others fetching the same, everybody in order would be the
-        mistake: at random among the best.
+        mistake: what was suggested to us comes in order, the rest at random among the rarest, but one of ``EARLY_TURNS`` picks from those others is of the first ``EARLY_CHUNKS`` missing.
         """
         longest = max(1, min(size_bytes // self.chunk_size, EXTENT_CHUNKS_MAX))
         ahead = min(((sets.lowest(free >> at), at) for at in self.awaited if free >> at), default=None)
@@ -168,11 +191,19 @@ class ContentJob(Units):
         if not self.rivals:
             first = sets.lowest(free)
             return sets.run(first, _run_length(free >> first, longest))
-        pool = self.best(node, free)
-        first = sets.some(pool, randrange)
+        if pool := self.suggested.get(node, 0) & free:
+            first = sets.lowest(pool)
+        else:
+            early = free & sets.run(sets.lowest(self.missing), EARLY_CHUNKS) if node in self.rivals else 0
+            pool = early if early and randrange(EARLY_TURNS) == 0 else self.rarity.least(free)
+            first = sets.some(pool, randrange)
         while first % longest and pool >> (first - 1) & 1:
             first -= 1
         return sets.run(first, _run_length(pool >> first, longest))
+
+    def named(self, contents: Container[Digest], units: int) -> int:
+        """Of these units those of such contents: all or none."""
+        return units if self.target.content in contents else 0
 
     def extent(self, units: int) -> Extent:
         """The same as an extent."""
@@ -256,6 +287,10 @@ class PackJob(Units):
         """What stands in these places, in order of place."""
         return [wanted for place in sets.members(units) if (wanted := self._wanted[place]) is not None]
 
+    def named(self, contents: Container[Digest], units: int) -> int:
+        """Of these places those of such contents."""
+        return sets.of(place for place in sets.members(units) if (wanted := self._wanted[place]) is not None and wanted.content in contents)
+
     def unheld(self, now: float, longer_than_s: float) -> int:
         """What nobody had for so long."""
         return sets.of(place for place in sets.members(self.missing & ~self.rarity.counted) if now - self._since[place] >= longer_than_s)
@@ -279,6 +314,13 @@ class PackJob(Units):
                 chosen, budget, left = chosen | 1 << unit, budget - wanted.size, left - 1
             free &= ~later
         return chosen
+
+
+def chunks_of(message: Have | HaveMore, count: int) -> int:
+    """The chunks that a message about a content of ``count`` chunks names."""
+    if isinstance(message, HaveMore):
+        return sets.of(message.chunks) & sets.full(count)
+    return sets.full(count) if message.complete else sets.from_bitmap(message.bitmap, count)
 
 
 def small_of(wanted: Wanted) -> Small:

@@ -14,11 +14,12 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import MAKE_WAY_S, OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.config import LIMITED_S, MAKE_WAY_S, OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Awaits,
     Cancel,
+    Crew,
     Effect,
     Ended,
     Event,
@@ -27,6 +28,7 @@ from replicad.protocol.fetch.events import (
     Finished,
     Halt,
     Here,
+    Limited,
     Opened,
     PeerDown,
     PeerUp,
@@ -39,6 +41,7 @@ from replicad.protocol.fetch.events import (
 )
 from replicad.protocol.fetch.flights import Flights, Request
 from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
+from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.fetch.roster import Roster
 
 
@@ -59,7 +62,8 @@ class Statistics:
 class Plan:
     """One node's fetching. ``randrange(n)`` is the dice: 0 to n - 1."""
 
-    def __init__(self, config: FetchConfig, randrange: sets.RandRange) -> None:
+    def __init__(self, own: NodeId, config: FetchConfig, randrange: sets.RandRange) -> None:
+        self._own = own
         self._effects: list[Effect] = []
         emit = self._effects.append
         self._flights = Flights(config)
@@ -76,26 +80,34 @@ class Plan:
             Awaits: self._on_awaits,
             PeerUp: self._on_up,
             PeerDown: self._on_down,
-            Told: self._on_told,
             Rival: self._on_rival,
+            Crew: self._on_crew,
             Opened: self._on_opened,
             Unopened: self._on_unopened,
             Ended: self._on_ended,
             Finished: self._on_finished,
             Here: self._on_here,
             Halt: self._on_halt,
+            Limited: self._on_limited,
             Tick: lambda _event: None,
         }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take one event in; returns what to do, in order. ``now`` never goes back."""
+        """Take one event in; returns what to do, in order. ``now`` never goes back. What a peer tells is most often no news, and then nothing is looked at."""
         self._now = now
-        self._handlers[type(event)](event)
+        if isinstance(event, Told):
+            if not self._on_told(event):
+                return []
+        else:
+            self._handlers[type(event)](event)
         self._roster.advance(now)
         for request in self._flights.newly_overdue(now):
             request.job.overdue(request.mask)
             self._roster.wake()
         ready = self._backlog.advance(now)
+        for job in ready:
+            if job.owners is not None and job.owners.due <= now:
+                self._look_for_misses(job, job.owners)
         if now >= self._halted_until:
             self._dispatch.hand_out(ready, now)
         effects = list(self._effects)
@@ -151,9 +163,12 @@ class Plan:
             self._cancel(request)
         self._backlog.forget(node)
 
-    def _on_told(self, event: Told) -> None:
-        if event.node in self._roster.peers and self._backlog.told(event.node, event.message):
-            self._roster.idle.add(event.node)
+    def _on_told(self, event: Told) -> bool:
+        """Whether there is something to ask of that peer now that was not before."""
+        if event.node not in self._roster.peers or not self._backlog.told(event.node, event.message):
+            return False
+        self._roster.idle.add(event.node)
+        return True
 
     def _on_rival(self, event: Rival) -> None:
         self._backlog.rival(event.node, event.target, active=event.active)
@@ -161,6 +176,7 @@ class Plan:
     # -- contents
 
     def _on_wants(self, event: Wants) -> None:
+        self._dispatch.urgent = event.urgent
         self._backlog.want(event, self._now)
 
     def _on_awaits(self, event: Awaits) -> None:
@@ -184,6 +200,11 @@ class Plan:
     def _on_here(self, event: Here) -> None:
         self._backlog.here(event.content)
 
+    def _on_crew(self, event: Crew) -> None:
+        job = self._backlog.jobs.get(event.target)
+        if job is not None and event.nodes - {self._own}:
+            job.owners = Owners(self._own, event.nodes, content=job.target.content, count=job.count, now=self._now)
+
     def _on_opened(self, event: Opened) -> None:
         if (job := self._backlog.opened(event.target)) is not None:
             job.state = State.ACTIVE if event.manifest else State.NAMELESS
@@ -191,6 +212,12 @@ class Plan:
             job.missing = sets.full(job.count) & ~event.verified
             self._roster.wake()
             self._finish_if_complete(job)
+
+    def _look_for_misses(self, job: ContentJob, owners: Owners) -> None:
+        abroad = [self._now - request.started for request in self._flights.of_job(job) if request.node not in owners.near]
+        waited_for = job.reachable & ~job.near & ~owners.mine & ~job.flying.counted
+        if owners.look(waited_for, self._now, running_s=max(abroad, default=0.0)):
+            self._roster.wake()
 
     def _on_unopened(self, event: Unopened) -> None:
         if (job := self._backlog.jobs.get(event.target)) is not None:
@@ -211,6 +238,20 @@ class Plan:
         self._halted_until = max(self._halted_until, self._now + event.seconds)
         self._roster.wake()
 
+    def _on_limited(self, event: Limited) -> None:
+        """Of what was asked for without the limit, what it does not let through soon is given up, the newest first, and asked for again in smaller parts: else it would come all the same, into the
+        buffers of the system.
+        """
+        self._roster.limit(event)
+        self._flights.limit = event.total
+        for request in reversed(self._flights.all()):
+            rate, peer = event.of(request.node), self._roster.peers[request.node]
+            if rate is None or request.job.named(self._dispatch.urgent, request.mask) == request.mask:
+                continue
+            many = (self._flights.room() < 0 and len(self._flights) > 1) or (peer.is_full and len(peer.requests) > 1)
+            if rate == 0 or many or (len(request.units) > 1 and request.bytes > rate * LIMITED_S / 2):
+                self._cancel(request)
+
     # -- requests
 
     def _on_ended(self, event: Ended) -> None:
@@ -219,6 +260,8 @@ class Plan:
             return
         job = request.job
         good, absent = (sets.of(request.units[at] for at in places) for places in (event.good, event.absent))
+        if isinstance(job, ContentJob) and job.owners is not None and request.node not in job.owners.near:
+            job.owners.slowest_s = max(job.owners.slowest_s, self._now - request.started)
         received = job.size_of(good)
         self._bytes += received
         self._units += (good & job.missing).bit_count()

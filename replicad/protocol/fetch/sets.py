@@ -29,6 +29,14 @@ def of(units: Iterable[int]) -> int:
     return found
 
 
+def union(masks: Iterable[int]) -> int:
+    """What is in any of these sets."""
+    found = 0
+    for mask in masks:
+        found |= mask
+    return found
+
+
 def members(mask: int) -> Iterator[int]:
     """The units in ascending order."""
     while mask:
@@ -97,10 +105,7 @@ class Tally:
     @property
     def counted(self) -> int:
         """The units whose counter is not zero."""
-        found = 0
-        for plane in self._planes:
-            found |= plane
-        return found
+        return union(self._planes)
 
     def least(self, among: int) -> int:
         """Of ``among`` those with the smallest counter."""

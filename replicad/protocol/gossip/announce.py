@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from replicad.protocol.replica import Replica
 
 CHANGE_MS_MIN = 1_000
+LOOK_MS_MIN = 200
+"""Between two looks at what is held: so many heads a second would be made at most by a node that gets everything it wants again and again."""
 CHANGES_PER_S = 50
 """Heads about changes that a node hears, all members together, roughly: up to so many members speak at once, of 1,000 each waits up to 19 s more (bench/simulation.py)."""
 RELAY_MS = 200
@@ -47,6 +49,7 @@ class _Own:
 
     said: Head | None = None
     said_ms: int = -CHANGE_MS_MIN
+    looked_ms: int = -CHANGE_MS_MIN
     next_ms: int = 0
     change_ms: int | None = 0
     begun: Head | None = None
@@ -90,10 +93,20 @@ class Announce:
 
     def changed(self, now: Now, shares: Iterable[str] | None = None) -> None:
         """Something that heads of these shares (None: of all) say is different now."""
-        spread_ms = max(0, len(self._rights.members) * 1000 // CHANGES_PER_S - CHANGE_MS_MIN)
+        spread_ms = self._spread_ms()
         for share, own in self._own.items():
             if own.change_ms is None and (shares is None or share in shares):
                 own.change_ms = max(own.said_ms + CHANGE_MS_MIN, now.monotonic_ms + int(spread_ms * self._dice()))
+
+    def holdings_changed(self, now: Now) -> None:
+        """Look soon at what is held: that nothing is missing any more is what people wait for, and does not wait for the second."""
+        self.changed(now)
+        if self._spread_ms() == 0:
+            for own in self._own.values():
+                own.change_ms = min(own.change_ms or 0, max(own.looked_ms + LOOK_MS_MIN, now.monotonic_ms))
+
+    def _spread_ms(self) -> int:
+        return max(0, len(self._rights.members) * 1000 // CHANGES_PER_S - CHANGE_MS_MIN)
 
     def rights_changed(self) -> None:
         """Follow the members and the shares of this node."""
@@ -129,9 +142,9 @@ class Announce:
             return
         begun, own.begun = own.begun, None
         holdings = event.holdings
-        own.said_ms = now.monotonic_ms
+        own.looked_ms = now.monotonic_ms
         if holdings.count:
-            self.changed(now, [event.share])
+            own.change_ms = now.monotonic_ms + max(CHANGE_MS_MIN, int(self._spread_ms() * self._dice()))
         head = msgspec.structs.replace(
             begun,
             missing=holdings.newest,
@@ -140,8 +153,14 @@ class Announce:
             missing_since=holdings.oldest,
             presence=event.presence,
         )
-        if now.monotonic_ms < own.next_ms and own.said is not None and _says(head) == _says(own.said):
-            return
+        if now.monotonic_ms < own.next_ms and own.said is not None:
+            if _says(head) == _says(own.said):
+                return
+            may_ms = own.said_ms + CHANGE_MS_MIN
+            if now.monotonic_ms < may_ms and (holdings.count or not own.said.missing_count):
+                own.change_ms = may_ms
+                return
+        own.said_ms = now.monotonic_ms
         self._counter += 1
         head = msgspec.structs.replace(head, incarnation=self._incarnation, counter=self._counter)
         own.said = head

@@ -120,7 +120,7 @@ class Gossip:
             case RightsChanged():
                 self._rights_changed(now, out)
             case HoldingsChanged():
-                self._announce.changed(now)
+                self._announce.holdings_changed(now)
             case Described():
                 self._announce.described(event, now, out)
 

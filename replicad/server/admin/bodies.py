@@ -99,6 +99,22 @@ class AuditQuery(Struct, frozen=True, forbid_unknown_fields=True):
     limit: _Limit = ANSWER_ITEMS
 
 
+_Rate = Annotated[str, Meta(min_length=1, max_length=40)]
+
+
+class LimitsChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """PATCH /limits. ``rates``: by ``download``, ``upload`` or ``site:NAME``, a rate, ``none`` or ``default``. ``windows``: all of them; null: those of the configuration. What is absent stays."""
+
+    rates: Annotated[dict[Annotated[str, Meta(max_length=80)], _Rate], Meta(max_length=256)] = {}
+    windows: Annotated[list[Annotated[str, Meta(max_length=200)]], Meta(max_length=64)] | UnsetType | None = UNSET
+
+
+class PeerLimit(Struct, frozen=True, forbid_unknown_fields=True):
+    """PUT /members/{id}/limit."""
+
+    rate: _Rate
+
+
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares."""
 
@@ -125,6 +141,12 @@ class NewShareToken(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: _CredentialName
     expires_s: Annotated[int, Meta(ge=1, le=EXPIRES_S_MAX)] | None = None
+
+
+class MunkiQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """GET /munki."""
+
+    share: _ShareName | None = None
 
 
 class SignUrl(Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,11 +183,12 @@ class NewEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Publish(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /shares/{share}/entries: all of these or none. ``stage`` absent: the share's last one. ``publisher`` is a label for people."""
+    """POST /shares/{share}/entries: all of these or none. ``stage`` absent: the share's last one. ``publisher`` is a label for people. ``urgent``: before others, and no limit holds it up."""
 
     entries: Annotated[list[NewEntry], Meta(min_length=1, max_length=ENTRIES_PER_CALL_MAX)]
     stage: _StageName | None = None
     publisher: _Label = ""
+    urgent: bool = False
     dry_run: bool = False
 
 
@@ -229,6 +252,7 @@ class PutFileQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
     stage: _StageName | None = None
     publisher: _Label = ""
+    urgent: bool = False
 
 
 class WaitEntry(Struct, frozen=True, forbid_unknown_fields=True):

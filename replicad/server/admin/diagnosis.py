@@ -107,7 +107,8 @@ async def _disk(services: Services) -> list[nouns.Trouble]:
         return [nouns.Trouble("disk-full", f"there is no room {bounds}: nothing is fetched until there is", hint)]
     lacking = usage.wanted_bytes - sum(await services.store.partial_sizes()) - free
     if lacking > 0:
-        words = f"{usage.wanted} files of {usage.wanted_bytes / MIB:.1f} MiB are to be fetched, and {free / MIB:.1f} MiB are free {bounds}: fetching pauses until there are {lacking / MIB:.1f} MiB more"
+        files = "1 file" if usage.wanted == 1 else f"{usage.wanted} files"
+        words = f"{files}, {usage.wanted_bytes / MIB:.1f} MiB, to be fetched, and {free / MIB:.1f} MiB are free {bounds}: fetching pauses until there are {lacking / MIB:.1f} MiB more"
         return [nouns.Trouble("disk-full", words, hint)]
     return []
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replicad.catalog import Catalog
+    from replicad.integrations.repositories import Repositories
     from replicad.model.ids import NodeId
     from replicad.net.links import LinkTable
     from replicad.net.tls import LiveCertificate
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
     from replicad.services.ingest import Ingest
+    from replicad.services.limits import LimitsService
     from replicad.services.links import Links
     from replicad.services.membership import Membership
     from replicad.services.scrub import Scrub
@@ -39,9 +41,17 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloaded:
+    """Changed keys of the configuration: those that count now, and those that need a restart."""
+
+    applied: list[str]
+    restart: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """``clock_ms`` is wall clock time in milliseconds, ``monotonic_ms`` the clock of ``standing``. Setting ``renewal`` has the daemon built anew.
-    ``sign_url(share, path_key, until_s)`` gives the parameters of a URL that this node vouches for.
+    ``sign_url(share, path_key, until_s)`` gives the parameters of a URL that this node vouches for. ``reload`` reads the configuration again; ConfigurationError: nothing has changed.
     """
 
     facts: Facts
@@ -50,6 +60,7 @@ class Services:
     ingest: Ingest
     curation: Curation
     fetch: Fetch
+    limits: LimitsService
     scrub: Scrub
     collect: Collect
     membership: Membership
@@ -60,6 +71,8 @@ class Services:
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
     renewal: asyncio.Event
+    repositories: Repositories
+    reload: Callable[[], Reloaded]
     sign_url: Callable[[str, str, int], dict[str, str]]
     certificate: LiveCertificate | None = None
     """Of the clients' door, if it speaks TLS."""

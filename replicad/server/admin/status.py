@@ -63,6 +63,7 @@ def _node(services: Services, *, degraded: bool) -> nouns.Node:
         started=nouns.date(facts.started_ms),
         uptime_s=max(0, services.clock_ms() - facts.started_ms) // 1000,
         state="degraded" if degraded else "ok",
+        downloads_url=facts.downloads_url,
     )
 
 

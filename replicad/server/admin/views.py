@@ -133,6 +133,8 @@ def peer(services: Services, member: Member, *, linked: bool, total_bytes: int) 
         rtt_ms=None if link is None or link.rtt_s is None else round(link.rtt_s * 1000, 3),
         percent=_whole_percent(services, member.id, total_bytes),
         lag=_lag(services, member.id),
+        limit_bytes_s=services.limits.peer_rate(member.id),
+        paused=services.limits.is_paused(member.id),
     )
 
 

@@ -172,8 +172,8 @@ def _shown(request: web.BaseRequest) -> _Shown:
     rest = rest.strip()
     basic = _basic(rest) if scheme.lower() == "basic" else None
     bearer = rest if scheme.lower() == "bearer" else None
-    parameters = _parameters(request.raw_path)
-    return _Shown(basic, bearer, SignedUrl.read(parameters), parameters.get(TOKEN))
+    said = parameters(request.raw_path)
+    return _Shown(basic, bearer, SignedUrl.read(said), said.get(TOKEN))
 
 
 def _basic(encoded: str) -> _Basic | None:
@@ -185,7 +185,8 @@ def _basic(encoded: str) -> _Basic | None:
         return None
 
 
-def _parameters(target: str) -> dict[str, str]:
+def parameters(target: str) -> dict[str, str]:
+    """Those of the query string, decoded; none if there are more than PARAMETERS_MAX."""
     query = target.partition("?")[2]
     try:
         return dict(parse_qsl(query, max_num_fields=PARAMETERS_MAX)) if query else {}

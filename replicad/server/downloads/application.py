@@ -1,4 +1,5 @@
-"""The downloads door: GET and HEAD of ``/{share}/{path}``, of ``/{share}/`` and directories below where they may be listed, ``/-/blob/{sha256}``, ``/-/health`` and ``/-/ready``. Public, read only.
+"""The downloads door: GET and HEAD of ``/{share}/{path}``, of ``/{share}/`` and directories below where they may be listed, ``/-/blob/{sha256}``, ``/-/metalink/{share}/{path}.meta4``,
+``/-/mdm/{share}/{path}.plist``, ``/-/nearest``, ``/-/health`` and ``/-/ready``. Public, read only.
 
 One walk: request -> entry -> blob file -> sendfile. A low-level aiohttp server without router and middlewares, which cost as much as everything here (performance.md section 2). What is not
 shown here - a stage that this node does not carry, a path that could never exist, content that is not here and does not arrive - gets the same 404, byte by byte; ``access`` says what becomes of an unknown share
@@ -12,7 +13,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp import HttpVersion10
 
@@ -26,6 +27,7 @@ from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.connections import DownloadServer
 from replicad.server.downloads.content_type import content_type
 from replicad.server.downloads.passwords import TooManyGuessesError
+from replicad.server.downloads.products import Products
 from replicad.server.downloads.respond import NO_FILE, Response
 from replicad.telemetry.log import get
 
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
+    from replicad.model.manifest import Manifest
     from replicad.server.downloads.access import Replica
+    from replicad.server.downloads.products import Mirrors
     from replicad.telemetry.access_log import Answered
 
 log = get(__name__)
@@ -43,15 +47,19 @@ BUSY = b"Retry-After: 1\r\n"
 WITH_CONTENT = (OK, PARTIAL)
 
 
+class View(NamedTuple):
+    """What clients are shown under (share, collision key) with whether its content is here now, and where else files are."""
+
+    visible: Callable[[str, str], Awaitable[Listed | None]]
+    mirrors: Mirrors
+
+
 class Catalog(Protocol):
     """What this door asks the catalog."""
 
     @property
     def replica(self) -> Replica:
         """Read afresh for each request: joining a network replaces it."""
-
-    async def visible(self, share: str, key: str) -> Listed | None:
-        """What this node shows under a collision key, and whether its content is here now."""
 
     async def entries(self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000) -> Sequence[Listed]:
         """A page of what this node shows of a share, in order of key."""
@@ -64,6 +72,9 @@ class Catalog(Protocol):
 
     def serves(self, content: Digest) -> bool:
         """Whether the content is here, verified, and may be given away."""
+
+    async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
+        """A manifest that is here."""
 
 
 class Store(Protocol):
@@ -81,6 +92,7 @@ class Door:
         catalog: Catalog,
         store: Store,
         *,
+        view: View,
         config: DownloadsConfig,
         waiting_for: Callable[[], Sequence[str]],
         on_lost: Callable[[Digest], Awaitable[None]],
@@ -89,9 +101,11 @@ class Door:
         self._arrivals = arrivals
         self._catalog = catalog
         self._store = store
+        self._visible = view.visible
         self._config = config
         self._waiting_for = waiting_for
         self._on_lost = on_lost
+        self._products = Products(catalog, store.open_blob, view.mirrors, config=config)
         self._gate = Gate(lambda: catalog.replica, proxies=config.proxies)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -124,14 +138,23 @@ class Door:
             return await self._directory(request, target)
         if isinstance(target, targets.BlobTarget):
             return await self._blob(request, target.content)
-        if isinstance(target, targets.Page):
-            return self._respond(self._page(target, request.method))
-        raise NotFoundError("nothing could have this name")
+        if target is None:
+            raise NotFoundError("nothing could have this name")
+        return self._respond(await self._about(request, target))
+
+    async def _about(self, request: web.BaseRequest, target: targets.MetalinkTarget | targets.MdmTarget | targets.Page) -> Answer:
+        """What this node says about a file, or about itself."""
+        if isinstance(target, targets.MetalinkTarget):
+            return await self._products.metalink(request, await self._listed(request, target.file))
+        if isinstance(target, targets.MdmTarget):
+            return await self._products.mdm(request, await self._listed(request, target.file))
+        if target is targets.Page.NEAREST:
+            return self._products.nearest(request)
+        return self._page(target, request.method)
 
     async def _file(self, request: web.BaseRequest, target: targets.FileTarget) -> Response:
-        await self._gate.check(request, target.share, target.key)
-        listed = await self._catalog.visible(target.share, target.key)
-        if listed is None or listed.taken_down or not (listed.available or self._arrivals):
+        listed = await self._listed(request, target)
+        if listed.taken_down or not (listed.available or self._arrivals):
             raise NotFoundError("nothing to show under this name")
         version = Version(listed.content, listed.size, min(listed.modified, MODIFIED_MAX), content_type(listed.path))
         found = self._answer(request, version)
@@ -143,7 +166,17 @@ class Door:
         if size != listed.size:
             os.close(fd)
             await self._lost(listed.content, f"{size} bytes instead of {listed.size}")
+        if found.status == OK:
+            found = found._replace(fields=found.fields + self._products.links(request, listed))
         return self._send(found, fd, listed.content)
+
+    async def _listed(self, request: web.BaseRequest, target: targets.FileTarget) -> Listed:
+        """What this client is shown under a name."""
+        await self._gate.check(request, target.share, target.key)
+        listed = await self._visible(target.share, target.key)
+        if listed is None:
+            raise NotFoundError("nothing to show under this name")
+        return listed
 
     def _arriving(self, found: Answer, listed: Listed) -> Response:
         if self._arrivals is None or not found.pieces or not listed.size:
@@ -215,6 +248,7 @@ def make(
     catalog: Catalog,
     store: Store,
     *,
+    view: View,
     waiting_for: Callable[[], Sequence[str]],
     on_lost: Callable[[Digest], Awaitable[None]],
     config: DownloadsConfig | None = None,
@@ -225,5 +259,5 @@ def make(
     on the disk and is not as it should be; ``note`` hears of every answer; with ``arrivals`` files are served while they arrive.
     """
     config = config or DownloadsConfig()
-    door = Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost, arrivals=arrivals)
+    door = Door(catalog, store, view=view, config=config, waiting_for=waiting_for, on_lost=on_lost, arrivals=arrivals)
     return DownloadServer(door.handle, config, note=note)

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from replicad.errors import BusyError, NotFoundError
-from replicad.net.sendfile import send_file
+from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import abort
 from replicad.server.downloads.answers import plain
 from replicad.server.downloads.respond import Response
@@ -107,7 +107,7 @@ class ArrivingResponse(Response):
             fd = await self._client.descriptor()
             try:
                 await send_file(
-                    transport, fd, offset=offset, count=end - offset, head=lead, drain=partial(drain, request), stall_s=self._stall_s, on_sent=self._count
+                    transport, fd, offset=offset, count=end - offset, head=lead, drain=partial(drain, request), terms=Terms(self._stall_s, self._count)
                 )
             finally:
                 os.close(fd)

@@ -15,6 +15,8 @@ class DownloadsConfig:
 
     proxies: tuple[Network, ...] = ()
     """Whose word about the client's address is believed."""
+    url: str = ""
+    """How clients reach this door."""
     listing: frozenset[str] = frozenset()
     """Shares whose directories are listed."""
     connections_max: int = 8192

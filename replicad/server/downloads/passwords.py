@@ -1,7 +1,7 @@
 """Checking passwords of downloading clients: what is known is remembered, what is new costs 20 ms in a thread, one at a time, and whoever guesses is slowed.
 
 Every guess that was not made before takes from two allowances, the client's and the account's; a right one gives it back. A fleet that still has an old password repeats *one* wrong guess, which is
-answered from memory and takes nothing. An account that does not exist is treated like one that does, in every respect.
+answered from memory and takes nothing; one that comes a hundred times at once is looked at once. An account that does not exist is treated like one that does, in every respect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from replicad.errors import BusyError
 REMEMBERED_MAX = 8192
 """Answers of each kind, about 150 bytes each."""
 WAITING_MAX = 256
-"""Requests that wait for their turn with Argon2: five seconds of it."""
+"""Different guesses that wait for their turn with Argon2: five seconds of it."""
 ALLOWANCES_MAX = 16_384
 """Clients and accounts whose guesses are counted; the longest unseen is forgotten first."""
 GUESSES, EVERY_S = 20, 3.0
@@ -72,7 +72,7 @@ class Passwords:
         self._answers: dict[bool, OrderedDict[bytes, None]] = {True: OrderedDict(), False: OrderedDict()}
         self._allowances = Allowances(now_s)
         self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._checking: set[bytes] = set()
 
     async def are_right(self, attempt: Attempt) -> bool:
         """BusyError, with the seconds to wait as ``retry_s``, for whoever guesses too fast and while too many wait."""
@@ -81,10 +81,12 @@ class Passwords:
         if known is not None:
             return known
         payers = f"client {attempt.client}", f"account {attempt.share} {attempt.user}"
-        wait_s = self._allowances.take(*payers)
-        if wait_s or self._waiting >= WAITING_MAX:
-            raise TooManyGuessesError(wait_s or 1.0)
-        self._waiting += 1
+        is_first = name not in self._checking
+        if is_first:
+            wait_s = self._allowances.take(*payers) if len(self._checking) < WAITING_MAX else 1.0
+            if wait_s:
+                raise TooManyGuessesError(wait_s)
+            self._checking.add(name)
         try:
             async with self._turn:
                 known = self._recall(name)
@@ -92,8 +94,9 @@ class Passwords:
                     known = await asyncio.to_thread(passwords.matches, attempt.verifier, attempt.password)
                     self._remember(name, known)
         finally:
-            self._waiting -= 1
-        if known:
+            if is_first:
+                self._checking.discard(name)
+        if known and is_first:
             self._allowances.give_back(*payers)
         return known
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from aiohttp import HttpVersion11, web
 
 from replicad.errors import StorageError
-from replicad.net.sendfile import send_file
+from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import abort
 from replicad.server.downloads.conditions import http_date
 from replicad.server.draining import drain
@@ -91,7 +91,7 @@ class Response(web.StreamResponse):
 
     async def _send_part(self, request: web.BaseRequest, transport: Transport, lead: bytes, piece: Piece | None) -> None:
         offset, count = (piece.span.start, piece.span.size) if piece else (0, 0)
-        await send_file(transport, self._fd, offset=offset, count=count, head=lead, drain=partial(drain, request), stall_s=self._stall_s, on_sent=self._count)
+        await send_file(transport, self._fd, offset=offset, count=count, head=lead, drain=partial(drain, request), terms=Terms(self._stall_s, self._count))
 
     def _count(self, sent: int) -> None:
         self._sent += sent

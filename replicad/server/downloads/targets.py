@@ -7,6 +7,7 @@ InputError (400); one that could never name anything is None, like a file that d
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -37,17 +38,35 @@ class BlobTarget(NamedTuple):
     content: Digest
 
 
+class MetalinkTarget(NamedTuple):
+    """The metalink of a file."""
+
+    file: FileTarget
+
+
+class MdmTarget(NamedTuple):
+    """The MDM manifest of a package."""
+
+    file: FileTarget
+
+
 class Page(Enum):
     """The node about itself."""
 
     HEALTH = "health"
     READY = "ready"
+    NEAREST = "nearest"
 
 
-Target = FileTarget | DirectoryTarget | BlobTarget | Page
+Target = FileTarget | DirectoryTarget | BlobTarget | MetalinkTarget | MdmTarget | Page
 OWN = "-"
 """The first segment of the node's own pages; no share can be called that."""
 _BLOB = "blob/"
+_DESCRIBED: tuple[tuple[str, str, Callable[[FileTarget], MetalinkTarget | MdmTarget]], ...] = (
+    ("metalink/", ".meta4", MetalinkTarget),
+    ("mdm/", ".plist", MdmTarget),
+)
+"""Prefix and suffix of what describes the file between them."""
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SHORT = 512
@@ -69,15 +88,19 @@ def _parse(target: str) -> Target | None:
     first, rest = _decoded(first), _decoded(rest)
     if first == OWN:
         return _own(rest)
-    if not slash or not SHARE_NAME.fullmatch(first):
+    return _named(first, rest) if slash else None
+
+
+def _named(share: str, path: str) -> FileTarget | DirectoryTarget | None:
+    if not SHARE_NAME.fullmatch(share):
         return None
-    if not rest:
-        return DirectoryTarget(first, "")
+    if not path:
+        return DirectoryTarget(share, "")
     try:
-        key = paths.key(paths.check(rest.removesuffix("/")))
+        key = paths.key(paths.check(path.removesuffix("/")))
     except InputError:
         return None
-    return DirectoryTarget(first, key) if rest.endswith("/") else FileTarget(first, key)
+    return DirectoryTarget(share, key) if path.endswith("/") else FileTarget(share, key)
 
 
 _remembered = lru_cache(maxsize=4096)(_parse)
@@ -89,6 +112,11 @@ def _own(rest: str) -> Target | None:
             return BlobTarget(Digest.parse(rest.removeprefix(_BLOB)))
         except InputError:
             return None
+    for prefix, suffix, kind in _DESCRIBED:
+        if rest.startswith(prefix) and rest.endswith(suffix):
+            share, _, path = rest.removeprefix(prefix).removesuffix(suffix).partition("/")
+            file = _named(share, path)
+            return kind(file) if isinstance(file, FileTarget) else None
     return next((page for page in Page if page.value == rest), None)
 
 

@@ -30,6 +30,7 @@ from replicad.protocol.fetch.events import (
 )
 from replicad.protocol.fetch.jobs import small_of
 from replicad.services.fetch.getting import fault_of
+from replicad.services.fetch.reuse import reuse
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -127,7 +128,9 @@ class Performing:
             if manifest is None:
                 self._report(Opened(target, manifest=False))
                 return
-            await self._partials.open(manifest)
+            partial = await self._partials.open(manifest)
+            if not partial.count:
+                await reuse(self._catalog, self._store, self._partials, target, manifest)
         except NoSpaceError as error:
             log.seldom(target, "a content cannot be fetched now: fetching it goes on when there is room", content=target.content.short, reason=error.message)
             self._report(Unopened(target, ROOM_S))

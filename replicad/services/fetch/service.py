@@ -18,10 +18,11 @@ from replicad.errors import ReplicadError
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.events import ContentHeld, ContentLost, EntriesChanged, TrustChanged
 from replicad.net.client import PeerClient
+from replicad.net.pace import Paces
 from replicad.protocol.fetch import sets, supply
 from replicad.protocol.fetch.config import FetchConfig
-from replicad.protocol.fetch.events import Blame, Event, Here, Opened, PeerDown, PeerUp, Rival, Say, Target, Tick, Told
-from replicad.protocol.fetch.jobs import ContentJob
+from replicad.protocol.fetch.events import Blame, Crew, Event, Here, Open, Opened, PeerDown, Rival, Say, Target, Tick, Told
+from replicad.protocol.fetch.jobs import ContentJob, chunks_of
 from replicad.protocol.fetch.plan import Plan, Statistics
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Unsent
 from replicad.services.fetch.awaiting import Awaiting
@@ -29,6 +30,7 @@ from replicad.services.fetch.buffers import Buffers
 from replicad.services.fetch.getting import Getting
 from replicad.services.fetch.giving import Giving
 from replicad.services.fetch.inbox import Inbox
+from replicad.services.fetch.limiting import Limiting
 from replicad.services.fetch.partials import Partials
 from replicad.services.fetch.performing import Performing
 from replicad.services.fetch.provider import Provider
@@ -67,26 +69,35 @@ class Fetch:
     """Fetching and serving of one node. Made by ``open``."""
 
     def __init__(
-        self, catalog: Catalog, store: BlobStore, links: LinkTable, *, hub: Hub, config: FetchConfig, client: PeerClient, clock_ms: Callable[[], int]
+        self,
+        catalog: Catalog,
+        store: BlobStore,
+        links: LinkTable,
+        *,
+        hub: Hub,
+        config: FetchConfig,
+        client: PeerClient,
+        paces: Paces,
+        rights: Rights,
     ) -> None:
         self._catalog = catalog
         self._links = links
         self._hub = hub
         self._config = config
-        self._clock_ms = clock_ms
+        self._rights = rights
         self._dice = random.SystemRandom()
-        self._plan = Plan(config, self._dice.randrange)
-        self._rights = Rights(catalog, clock_ms=clock_ms)
+        self._plan = Plan(catalog.node, config, self._dice.randrange)
         self._partials = Partials(catalog, store, shrunk=self._shrunk)
         self._buffers = Buffers(config.bytes_in_flight_max)
         self.inbox = Inbox()
         self.provider = Provider(
-            config, catalog=catalog, store=store, partials=self._partials, rights=self._rights, randrange=self._dice.randrange, say=self._say
+            config, catalog=catalog, store=store, partials=self._partials, rights=self._rights, paces=paces, randrange=self._dice.randrange, say=self._say
         )
         self.clients = Awaiting(catalog, self._partials, self.provider, report=self._tell)
-        self.wanting = Wanting(catalog, clock_ms=clock_ms, report=self._tell, idle=self._buffers.clear)
-        self._getting = Getting(client, self.inbox)
+        self.wanting = Wanting(catalog, clock_ms=rights.clock_ms, report=self._tell, idle=self._buffers.clear)
+        self._getting = Getting(client, self.inbox, paces, urgent=self.wanting.urgent)
         self._giving = Giving(self.provider, client)
+        self.limiting = Limiting(paces, links, self._tell)
         self._performing = Performing(
             catalog=catalog,
             store=store,
@@ -102,6 +113,7 @@ class Fetch:
         self._speak = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
+        self._arming = False
 
     @classmethod
     @asynccontextmanager
@@ -113,11 +125,14 @@ class Fetch:
         *,
         hub: Hub,
         config: FetchConfig | None = None,
+        paces: Paces | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        present: Callable[[NodeId], bool] = lambda _node: False,
     ) -> AsyncIterator[Fetch]:
-        """Ready to serve and to ``run``; its messages are routed. Closes its connections at the end."""
+        """Ready to serve and to ``run``; its messages are routed. ``present`` says which members run, linked or not. Closes its connections at the end."""
         async with PeerClient() as client:
-            fetch = cls(catalog, store, links, hub=hub, config=config or FetchConfig(), client=client, clock_ms=clock_ms)
+            rights = Rights(catalog, clock_ms=clock_ms, present=present)
+            fetch = cls(catalog, store, links, hub=hub, config=config or FetchConfig(), client=client, paces=paces or Paces(), rights=rights)
             fetch._route()
             yield fetch
 
@@ -151,7 +166,7 @@ class Fetch:
 
     async def run(self) -> None:
         """Fetch and serve until cancelled."""
-        self._plan = Plan(self._config, self._dice.randrange)
+        self._plan = Plan(self._catalog.node, self._config, self._dice.randrange)
         await self._partials.clear_out()
         try:
             async with asyncio.TaskGroup() as group, self._listening():
@@ -160,7 +175,7 @@ class Fetch:
                 group.create_task(self.wanting.run())
                 group.create_task(self._partials.commit_forever())
                 for link in self._links.all():
-                    self._tell(PeerUp(link.node))
+                    self.limiting.up(link.node)
                 self.clients.repeat()
                 self.wanting.refresh()
                 try:
@@ -207,21 +222,11 @@ class Fetch:
             while self._outbox:
                 say = self._outbox.popleft()
                 link = self._links.get(say.node)
-                message = await self._permitted(say) if link is not None else None
+                message = await self._rights.permitted(say) if link is not None else None
                 if link is not None and message is not None:
                     link.send(message)
             self._speak.clear()
             await self._speak.wait()
-
-    async def _permitted(self, say: Say) -> Interest | Have | HaveMore | Seek | Hold | None:
-        message = say.message
-        if isinstance(message, Seek | Hold):
-            granted = await self._rights.granted(say.node, (small.content for small in message.contents))
-            contents = tuple(small for small in message.contents if small.content in granted)
-            if not contents:
-                return None
-            return Seek(contents, message.active) if isinstance(message, Seek) else Hold(contents, message.held)
-        return message if await self._rights.may_have(say.node, message.content) else None
 
     # -- events and effects
 
@@ -232,6 +237,8 @@ class Fetch:
         for effect in self._plan.handle(event, asyncio.get_running_loop().time()):
             if isinstance(effect, Say):
                 self._say([effect])
+            elif isinstance(effect, Open):
+                self._group.create_task(self._open(effect))
             elif isinstance(effect, Blame):
                 self._group.create_task(self._blame(effect))
             else:
@@ -247,7 +254,13 @@ class Fetch:
         self._arm()
 
     def _arm(self) -> None:
-        """One timer for whatever is due next."""
+        """One timer for whatever is due next, looked at once however much happens in a turn of the loop."""
+        if not self._arming:
+            self._arming = True
+            asyncio.get_running_loop().call_soon(self._arm_now)
+
+    def _arm_now(self) -> None:
+        self._arming = False
         times = [time_s for time_s in (self._plan.next_deadline(), self.provider.supply.next_deadline()) if time_s is not None]
         if self._timer is not None:
             if times and self._timer_s == min(times):
@@ -266,13 +279,21 @@ class Fetch:
     async def _blame(self, blame: Blame) -> None:
         log.warning("a peer misbehaved", peer=blame.node.short, offence=blame.offence, detail=blame.detail)
         try:
-            await self._catalog.blame(blame.node, blame.offence, blame.detail, self._clock_ms())
+            await self._catalog.blame(blame.node, blame.offence, blame.detail, self._rights.clock_ms())
         except ReplicadError as error:
             log.warning("an offence could not be noted", peer=blame.node.short, reason=error.message)
 
     def _shrunk(self, target: Target) -> None:
         self._tell(Opened(target, manifest=True, verified=self._partials.verified(target)))
         self._progressed(target)
+
+    async def _open(self, effect: Open) -> None:
+        """Say first with whom the chunks are divided."""
+        own, content = self._catalog.node, effect.target.content
+        nodes = await self._rights.crew(own, content, linked=lambda node: self._links.get(node) is not None)
+        self._tell(Crew(effect.target, nodes))
+        if self._group is not None:
+            self._performing.start(self._group, effect)
 
     def _progressed(self, target: Target) -> None:
         self.provider.progressed(target)
@@ -289,11 +310,8 @@ class Fetch:
         self._links.route(Send, self._on_send)
         self._links.route(SendMany, self._on_send)
         self._links.route(Unsent, self._on_unsent)
-        self._links.on_up(self._on_up)
+        self._links.on_up(lambda link: self.limiting.up(link.node))
         self._links.on_down(self._on_down)
-
-    def _on_up(self, link: Link) -> None:
-        self._tell(PeerUp(link.node))
 
     def _on_down(self, link: Link, _reason: str) -> None:
         if self._links.get(link.node) is None:
@@ -314,11 +332,8 @@ class Fetch:
         target = Target(message.content, message.manifest)
         partial = self._partials.get(target)
         if partial is not None:
-            count = partial.manifest.count
-            chunks = (
-                sets.of(message.chunks) if isinstance(message, HaveMore) else sets.full(count) if message.complete else sets.from_bitmap(message.bitmap, count)
-            )
-            self.provider.tell(supply.Has(link.node, target, chunks))
+            chunks = chunks_of(message, partial.manifest.count)
+            self.provider.tell(supply.Has(link.node, target, chunks, whole=isinstance(message, Have)))
 
     def _on_hold(self, link: Link, message: Hold) -> None:
         self._tell(Told(link.node, message))

@@ -20,7 +20,7 @@ NEW_MAX = 1_000
 NEW_MS = 3_600_000
 """Published less than an hour ago is new; older, and still wanted, is what this node missed (a guess)."""
 MARKED_MAX = 10_000
-"""Contents remembered as urgent, and as lost."""
+"""Contents remembered as lost."""
 REFRESH_S = 0.2
 """What is wanted is read again at most so often: a publication of thousands of files commits in many steps."""
 CUT_REFRESH_S = 5.0
@@ -36,18 +36,13 @@ class Wanting:
         self._clock_ms = clock_ms
         self._report = report
         self._idle = idle
-        self._urgent: dict[Digest, None] = {}
+        self._urgent: frozenset[Digest] = frozenset()
         self._lost: dict[Digest, None] = {}
         self._refresh = asyncio.Event()
 
     def refresh(self) -> None:
         """It may have changed."""
         self._refresh.set()
-
-    def hasten(self, content: Digest) -> None:
-        """Fetch it before everything that no client waits for."""
-        _mark(self._urgent, content)
-        self.refresh()
 
     def lost(self, content: Digest) -> None:
         """It was here. Others have what they never had first."""
@@ -56,8 +51,11 @@ class Wanting:
 
     def held(self, content: Digest) -> None:
         """It is here."""
-        self._urgent.pop(content, None)
         self._lost.pop(content, None)
+
+    def urgent(self, content: Digest) -> bool:
+        """Whether this content, which is wanted, is urgent."""
+        return content in self._urgent
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -72,12 +70,13 @@ class Wanting:
             self._refresh.clear()
             new_since = self._clock_ms() - NEW_MS << 16
             wanted = await self._catalog.wanted(WANTED_MAX)
+            self._urgent = await self._catalog.urgent(WANTED_MAX)
             cut = len(wanted) == WANTED_MAX
             if cut:
                 wanted += [one for one in await self._catalog.wanted(NEW_MAX, since=new_since) if one.hlc > wanted[-1].hlc]
             pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and wanted == before else CUT_REFRESH_S if cut else None
             before = wanted
-            self._report(Wants(tuple(wanted), cut, new_since, frozenset(self._urgent), frozenset(self._lost)))
+            self._report(Wants(tuple(wanted), cut, new_since, self._urgent, frozenset(self._lost)))
             if not wanted:
                 self._idle()
             await asyncio.sleep(REFRESH_S)

@@ -35,6 +35,7 @@ class Node(Struct, frozen=True):
     started: str
     uptime_s: int
     state: str
+    downloads_url: str = ""
 
 
 class NodeAnswer(Struct, frozen=True):
@@ -76,7 +77,8 @@ class Lag(Struct, frozen=True):
 class Peer(Struct, frozen=True):
     """Another member. ``since``: how long it has been linked or not linked, ``percent`` of the bytes it should hold (null: it has not told us), ``lag`` null likewise.
 
-    ``paths``: below which it may publish (null: everywhere), ``until``: the end of its membership (null: none).
+    ``paths``: below which it may publish (null: everywhere), ``until``: the end of its membership (null: none). ``limit_bytes_s``: on what this node exchanges with it, in each direction (null:
+    none); ``paused``: this node exchanges nothing with it.
     """
 
     id: str
@@ -92,6 +94,8 @@ class Peer(Struct, frozen=True):
     rtt_ms: float | None
     percent: int | None
     lag: Lag | None
+    limit_bytes_s: int | None = None
+    paused: bool = False
 
 
 class Trouble(Struct, frozen=True):
@@ -246,50 +250,30 @@ class Examined(Struct, frozen=True):
     findings: list[Finding]
 
 
-class Share(Struct, frozen=True):
-    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing."""
+class Limit(Struct, frozen=True):
+    """One limit in bytes per second (null: none). ``scope``: ``download``, ``upload``, ``site:NAME`` or a node's id (then ``name`` is that node's); ``now_bytes_s`` applies now, ``bytes_s`` outside
+    of all windows; ``origin``: ``set`` here, or ``configuration``.
+    """
 
+    scope: str
     name: str
-    public: bool
-    immutable: bool
-    stages: list[str]
-    created: str
-    layout: str = ""
-    users: list[str] = []
-    tokens: list[ShareToken] = []
-    networks: list[str] = []
-    prestage: bool = False
+    now_bytes_s: int | None
+    bytes_s: int | None
+    origin: str
 
 
-class ShareToken(Struct, frozen=True):
-    """A bearer token of a share, without the secret. ``expires`` is null if it lives until it is revoked."""
+class Limits(Struct, frozen=True):
+    """GET and PATCH /limits. ``windows`` as text, ``windows_origin`` as of a limit; ``zone``: the time zone that they follow; ``paused``: names of nodes with which nothing is exchanged."""
 
-    name: str
-    expires: str | None
-
-
-class NewShareToken(Struct, frozen=True):
-    """POST /shares/{share}/tokens: ``token`` is said once and kept nowhere."""
-
-    token: str
-    name: str
-    expires: str | None
+    limits: list[Limit]
+    windows: list[str]
+    windows_origin: str
+    zone: str
+    paused: list[str]
 
 
-class SignedUrl(Struct, frozen=True):
-    """POST /shares/{share}/urls."""
+class Reloaded(Struct, frozen=True):
+    """POST /reload: the changed keys that count now, and those that need a restart."""
 
-    url: str
-    expires: str
-
-
-class Shares(Struct, frozen=True):
-    """GET /shares."""
-
-    shares: list[Share]
-
-
-class ShareAnswer(Struct, frozen=True):
-    """GET, POST and PATCH /shares/{name}."""
-
-    share: Share
+    applied: list[str]
+    restart: list[str]
