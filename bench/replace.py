@@ -93,10 +93,15 @@ class Run:
 
     def _client(self, number: int) -> None:
         client = Resuming(
-            self._node.downloads_port, "/bench/file.pkg", random.Random(number), if_range=number % 2 == 0, cut_bytes=max(2, self._options.mib * MIB * 2 // 3)
+            self._node.downloads_port,
+            "/bench/file.pkg",
+            random.Random(number),
+            if_range=number % 2 == 0,
+            cut_bytes=max(2, self._options.mib * MIB * 2 // 3),
+            ended=self._ended.is_set,
         )
         while not self._ended.is_set():
-            found = client.download(deadline_s=DEADLINE_S, ended=self._ended.is_set)
+            found = client.download(deadline_s=DEADLINE_S)
             if found is None:
                 return
             with self._lock:

@@ -25,12 +25,13 @@ class Downloaded:
 class Resuming:
     """One file at a time. ``if_range``: as RFC 9110 would have it; else as Munki does it, which asks for the rest and compares ETag and Last-Modified itself."""
 
-    def __init__(self, port: int, path: str, dice: random.Random, *, if_range: bool, cut_bytes: int) -> None:
+    def __init__(self, port: int, path: str, dice: random.Random, *, if_range: bool, cut_bytes: int, ended: Callable[[], bool] = lambda: False) -> None:
         self._port = port
         self._path = path
         self._dice = dice
         self._if_range = if_range
         self._cut_bytes = cut_bytes
+        self._ended = ended
         self._forget()
 
     def _forget(self) -> None:
@@ -39,7 +40,7 @@ class Resuming:
         self._size = -1
         self._validators: tuple[str | None, str | None] = (None, None)
 
-    def download(self, *, deadline_s: float, ended: Callable[[], bool] = lambda: False) -> Downloaded | None:
+    def download(self, *, deadline_s: float) -> Downloaded | None:
         """The whole file, over as many connections as it takes; None if it ``ended`` before."""
         self._forget()
         found: Downloaded | None = None
@@ -47,7 +48,7 @@ class Resuming:
         def attempt() -> bool:
             nonlocal found
             found = self._attempt()
-            return found is not None or ended()
+            return found is not None or self._ended()
 
         wait_for(attempt, what=f"a download of {self._path}", deadline_s=deadline_s)
         return found
@@ -85,6 +86,6 @@ class Resuming:
     def _read(self, response: http.client.HTTPResponse) -> None:
         self._pieces += 1
         until = self._have + self._dice.randrange(self._cut_bytes)
-        while self._have < until and (piece := response.read(min(READ_BYTES, until - self._have))):
+        while self._have < until and not self._ended() and (piece := response.read(min(READ_BYTES, until - self._have))):
             self._hashed.update(piece)
             self._have += len(piece)
