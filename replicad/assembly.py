@@ -11,7 +11,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from replicad import __version__
-from replicad import config as configuration
 from replicad.catalog import Catalog
+from replicad.config.reloading import Reloading
 from replicad.crypto.keys import SigningKey
 from replicad.integrations.mirrors import Mirrors
 from replicad.integrations.repositories import Repositories
@@ -81,7 +81,7 @@ class Node:
     links: LinkTable
     renewal: asyncio.Event
     """Set when everything must be built anew."""
-    reloading: _Reloading
+    reread: Callable[[], Reloaded]
 
     async def run(self) -> bool:
         """Run every service until cancelled, or (True) until everything must be built anew. Nobody serves a link after that, while the doors still drain."""
@@ -96,32 +96,7 @@ class Node:
 
     async def reload(self) -> None:
         """Apply what can change while running (logging, limits), say what needs a restart. Raises ConfigurationError; then nothing has changed."""
-        self.reloading.reload()
-
-
-class _Reloading:
-    """Reads the configuration again."""
-
-    LIVE = ("log.", "limits.")
-    """Keys that can change while the daemon runs begin so."""
-
-    def __init__(self, config: Config, limits: LimitsService) -> None:
-        self._started = self._config = config
-        self._limits = limits
-
-    def reload(self) -> Reloaded:
-        """Apply what can change while running; the keys that need a restart are those that are not as they were at the start. Raises ConfigurationError; then nothing has changed."""
-        newer = configuration.load(self._config.path, os.environ)
-        applied = [key for key in self._config.changes(newer) if key.startswith(self.LIVE)]
-        rest = [key for key in self._started.changes(newer) if not key.startswith(self.LIVE)]
-        _configure_log(newer)
-        self._limits.configure(newer.limits, newer.zone)
-        self._config = newer
-        if applied:
-            log.info("these changed keys count now", keys=",".join(applied))
-        if rest:
-            log.warning("these changed keys need a restart", keys=",".join(rest))
-        return Reloaded(applied, rest)
+        self.reread()
 
 
 @dataclass(frozen=True)
@@ -174,7 +149,8 @@ async def build(config: Config) -> AsyncIterator[Node]:
         token = read_token(config.admin_token)
         certificate, tls = peer_tls(config.peers.tls, own=(config.peer_certificate, config.peer_key))
         ground = await _ground(stack, config, certificate)
-        services, gossip, reloading = await _services(stack, ground)
+        services, gossip = await _services(stack, ground)
+        await services.limits.load()
         following = services.certificate
         access_log = AccessLog(config.downloads.access_log)
         stack.callback(access_log.write)
@@ -218,7 +194,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         }
         if following is not None:
             running["certificate"] = following.follow
-        yield Node(Supervisor(running, metrics=Metrics()), services.links, services.renewal, reloading)
+        yield Node(Supervisor(running, metrics=Metrics()), services.links, services.renewal, services.reload)
 
 
 def _arrivals(config: Config, services: Services) -> Arrivals | None:
@@ -253,7 +229,7 @@ async def _node_key(config: Config) -> SigningKey:
     return finish(config.node_key, key, members)
 
 
-async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, GossipService, _Reloading]:
+async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, GossipService]:
     config, key, catalog, hub = ground.config, ground.key, ground.catalog, ground.hub
     table = LinkTable(key.id, may_link=lambda node: node in ground.members())
     standing = Standing(lambda: catalog.replica.chains)
@@ -270,11 +246,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         own_urls=(config.peers_url,),
     )
     catalog.check_clock = lambda: check_may_author(links.skews().values())
-    paces = Paces(ground.site_of)
-    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=hub, config=config.fetch, paces=paces, clock_ms=clock_ms))
-    limits = LimitsService(catalog, paces, configured=config.limits, zone=config.zone, clock_ms=clock_ms, changed=fetch.limiting.changed)
-    await limits.load()
-    reloading = _Reloading(config, limits)
+    fetch, limits = await _transfers(stack, ground, table)
     gossip = GossipService(
         catalog=catalog,
         links=table,
@@ -287,8 +259,6 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         clock_ms=clock_ms,
     )
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
-    scrub = Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms)
-    collect = Collect(catalog, ground.store, config=config.collect, quiet=ingest.quiet, clock_ms=clock_ms)
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url, config.downloads_url),
         catalog=catalog,
@@ -296,8 +266,8 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         ingest=ingest,
         curation=Curation(catalog, turn=ingest.turn, clock_ms=clock_ms),
         fetch=fetch,
-        scrub=scrub,
-        collect=collect,
+        scrub=Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms),
+        collect=Collect(catalog, ground.store, config=config.collect, quiet=ingest.quiet, clock_ms=clock_ms),
         limits=limits,
         membership=Membership(_local(ground, table, dialer, standing)),
         links=table,
@@ -310,9 +280,16 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         repositories=Repositories(catalog, ground.store.open_blob, now_ms=monotonic_ms),
         certificate=LiveCertificate(*config.downloads.tls) if config.downloads.tls else None,
         sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
-        reload=reloading.reload,
+        reload=Reloading(config, lambda newer: _apply(newer, limits)).reload,
     )
-    return services, gossip, reloading
+    return services, gossip
+
+
+async def _transfers(stack: AsyncExitStack, ground: _Ground, table: LinkTable) -> tuple[Fetch, LimitsService]:
+    """Fetching and serving, and what limits it."""
+    config, catalog, paces = ground.config, ground.catalog, Paces(ground.site_of)
+    fetch = await stack.enter_async_context(Fetch.open(catalog, ground.store, table, hub=ground.hub, config=config.fetch, paces=paces, clock_ms=clock_ms))
+    return fetch, LimitsService(catalog, paces, configured=config.limits, zone=config.zone, clock_ms=clock_ms, changed=fetch.limiting.changed)
 
 
 def _local(ground: _Ground, table: LinkTable, dialer: Dialer, standing: Standing) -> Local:
@@ -342,6 +319,12 @@ def clock_ms() -> int:
 def monotonic_ms() -> int:
     """The clock for intervals, in milliseconds."""
     return time.monotonic_ns() // 1_000_000
+
+
+def _apply(config: Config, limits: LimitsService) -> None:
+    """What can change while the daemon runs."""
+    _configure_log(config)
+    limits.configure(config.limits, config.zone)
 
 
 def _configure_log(config: Config) -> None:

@@ -74,8 +74,13 @@ class LimitsService:
     async def run(self) -> None:
         """At every full minute apply what the week makes of the limits, until cancelled."""
         while True:
-            self._apply()
-            await asyncio.sleep(60 - self._clock_ms() / 1000 % 60)
+            left_s = self.minute()
+            await asyncio.sleep(left_s)
+
+    def minute(self) -> float:
+        """Apply what the week makes of the limits now; returns the seconds left of this minute."""
+        self._apply()
+        return 60 - self._clock_ms() / 1000 % 60
 
     def configure(self, configured: Limits, zone: tzinfo | None) -> None:
         """The configuration says something else now."""

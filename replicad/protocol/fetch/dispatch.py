@@ -90,7 +90,8 @@ class Dispatch:
         free, under_way = self._open_to(job, peer, job.free(peer.node, busy=bool(peer.requests))), self._flights.of_job(job)
         if not free or (shared and sum(request.node == peer.node for request in under_way) >= max(1, self._config.requests_per_peer - 1)):
             return _Outcome.NOTHING
-        room, grain = self._flights.room(urgent=job.named(self.urgent, free) == free), peer.grain(self._config)
+        hasty = self._flights.limit is not None and bool(self.urgent) and job.named(self.urgent, free) == free
+        room, grain = self._flights.room(urgent=hasty), peer.grain(self._config)
         if shared and under_way:
             room = min(room, self._config.bytes_in_flight_max * 3 // 4 - sum(request.bytes for request in under_way))
         if room < grain // 2:
