@@ -13,7 +13,9 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -46,6 +48,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--limit-s", type=float, default=300.0)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the namespaces are removed then, too
     if os.geteuid() != 0 or shutil.which("tc") is None or shutil.which("ip") is None:
         print("needs root and iproute2: nothing measured")
         return
