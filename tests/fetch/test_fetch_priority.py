@@ -114,3 +114,17 @@ def test_what_a_client_needs_now_does_not_wait_for_what_is_under_way(seed: int) 
     assert waits[1] > 2
     _wait(swarm, node, content)
     swarm.run(lambda: _all(node, content), limit_s=60)
+
+
+def test_what_a_silent_peer_was_asked_for_is_asked_of_another_long_before_the_end(seed: int) -> None:
+    content = wanted(1, 512 * MIB)
+    swarm = Swarm(seed)
+    source, silent, node = swarm.add(up=RATE, down=RATE), swarm.add(up=RATE, down=RATE, lie="hang"), swarm.add(up=RATE, down=RATE)
+    for holder in (silent, source):
+        swarm.hold(holder, [content])
+    swarm.want(node, [content])
+    target = ev.Target(content.content, content.manifest)
+    swarm.run(lambda: node.held.get(target, 0).bit_count() >= 16, limit_s=10)
+    swarm.run(lambda: node.held[target] & 0xFFFF == 0xFFFF, limit_s=10)
+    assert swarm.now <= content.size / RATE / 2
+    assert not node.blamed

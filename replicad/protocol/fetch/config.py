@@ -81,8 +81,6 @@ SUGGESTED_MAX = 16
 SUGGESTED_MIN = 4
 SUGGESTED_SHARE = 3
 """Chunks suggested to one watcher and not yet asked for: a third of its fair share of the content, within these bounds. More, and a chunk is promised to two before either has it."""
-SUGGESTED_S = 5.0
-"""Who has asked for nothing for so long loses what was suggested to it, and gets no more (a guess: a request of 1 MiB at 2 Mbit/s)."""
 SUGGESTED_RUN = 2
 """Neighbouring chunks suggested together, so that extents form. Simulated, 256 chunks: last of 8 nodes at 1.12 x the bound, of 32 at 1.32 x; without suggestions 1.18 x and 1.5 x."""
 SUGGESTED_WINDOW = 32

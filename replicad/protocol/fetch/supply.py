@@ -23,7 +23,6 @@ from replicad.protocol.fetch.config import (
     SUGGESTED_MAX,
     SUGGESTED_MIN,
     SUGGESTED_RUN,
-    SUGGESTED_S,
     SUGGESTED_SHARE,
     SUGGESTED_WINDOW,
 )
@@ -123,7 +122,6 @@ class _Watcher:
     told: int = 0
     owns: int = 0
     suggested: int = 0
-    heard_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -147,7 +145,6 @@ class Supply:
         self._news: dict[NodeId, list[Small]] = {}
         self._stale: dict[Target, None] = {}
         self._due: float | None = None
-        self._now = 0.0
         self._handlers: dict[type, Callable[[Any], list[Say]]] = {
             Watch: self._on_watch,
             Unwatch: lambda event: self._unwatch(event.node, event.target),
@@ -162,7 +159,6 @@ class Supply:
 
     def handle(self, event: SupplyEvent, now: float) -> list[Say]:
         """Take one event in; returns the messages to send."""
-        self._now = now
         effects = self._handlers[type(event)](event)
         if (self._stale or self._news) and self._due is None:
             self._due = now + HAVE_S
@@ -235,7 +231,6 @@ class Supply:
             if watcher is not None:
                 watcher.suggested &= ~chunks
                 watcher.owns |= chunks
-                watcher.heard_at = self._now
                 self._stale[event.target] = None
         return []
 
@@ -289,7 +284,6 @@ class Supply:
         effects: list[Say] = []
         for target in self._stale:
             watched = self._watched[target]
-            self._withdraw(watched)
             for node, watcher in watched.watchers.items():
                 effects += self._news_for(node, watcher, target=target, watched=watched)
         self._stale.clear()
@@ -312,14 +306,6 @@ class Supply:
             effects.append(Say(node, HaveMore(*target, chunks=tuple(sets.members(news)), suggest=tuple(sets.members(suggest)))))
         return effects
 
-    def _withdraw(self, watched: _Watched) -> None:
-        """What was suggested to somebody who asks for nothing is there for others."""
-        for watcher in watched.watchers.values():
-            if watcher.suggested and self._now - watcher.heard_at >= SUGGESTED_S:
-                watched.given.remove(watcher.suggested)
-                watcher.suggested = 0
-                watcher.near = False
-
     def _suggest(self, watcher: _Watcher, watched: _Watched) -> int:
         """New suggestions, once half of the old ones are used up: runs of chunks that were given least."""
         most = max(SUGGESTED_MIN, min(SUGGESTED_MAX, watched.count // (SUGGESTED_SHARE * len(watched.watchers))))
@@ -334,8 +320,6 @@ class Supply:
             chosen |= run
             room -= run.bit_count()
             watched.given.add(run)
-        if chosen and not watcher.suggested:
-            watcher.heard_at = self._now
         watcher.suggested |= chosen
         return chosen
 
