@@ -70,6 +70,12 @@ class Space:
                 self._disk.allocate(fd, offset, length)
             self._used_bytes += length
 
+    def claim(self, length: int) -> None:
+        """The same for files that are small enough to be written at once, without preallocating."""
+        with self._lock:
+            self.check(length)
+            self._used_bytes += length
+
     def release(self, length: int) -> None:
         """Give back ``length`` bytes whose file was removed or shortened."""
         with self._lock:

@@ -101,7 +101,15 @@ class Swarm:
     def add(self, *, up: float, down: float, lie: str = "", config: FetchConfig | None = None) -> Node:
         """A node, linked to all others."""
         config = config or FetchConfig()
-        node = Node(node_id(len(self.nodes) + 1), up, down, Plan(config, self.dice.randrange), Supply(self.dice.randrange), Turns(config), lie)
+        node = Node(
+            node_id(len(self.nodes) + 1),
+            up,
+            down,
+            Plan(config, self.dice.randrange, node_id(len(self.nodes) + 1)),
+            Supply(self.dice.randrange),
+            Turns(config),
+            lie,
+        )
         for other in self.nodes.values():
             self.link(node, other)
         self.nodes[node.id] = node
@@ -247,6 +255,7 @@ class Swarm:
             case Seek():
                 held = tuple(small for small in message.contents if small in node.small)
                 says = node.supply.handle(supply.Sought(sender.id, message.contents, held, message.active), self.now)
+                self.tell(node, ev.Sought(sender.id, message))
             case Have() | HaveMore():
                 self.tell(node, ev.Told(sender.id, message))
                 target = ev.Target(message.content, message.manifest)
@@ -261,6 +270,8 @@ class Swarm:
                     says = node.supply.handle(supply.Has(sender.id, target, chunks), self.now)
             case Hold():
                 self.tell(node, ev.Told(sender.id, message))
+                if message.held:
+                    says = node.supply.handle(supply.Sought(sender.id, message.contents, (), active=False), self.now)
         self._say_all(node, says)
 
     # -- requests

@@ -29,14 +29,20 @@ class Backlog:
     """Wants become jobs here. ``emit`` takes effects, ``peers`` yields who may be asked now, ``drop_requests`` cancels what is under way for a job."""
 
     def __init__(
-        self, config: FetchConfig, *, emit: Callable[[Effect], None], peers: Callable[[], Iterable[NodeId]], drop_requests: Callable[[ContentJob], None]
+        self,
+        config: FetchConfig,
+        own: NodeId,
+        *,
+        emit: Callable[[Effect], None],
+        peers: Callable[[], Iterable[NodeId]],
+        drop_requests: Callable[[ContentJob], None],
     ) -> None:
         self._config = config
         self._emit = emit
         self._peers = peers
         self._drop_requests = drop_requests
         self.jobs: dict[Target, ContentJob] = {}
-        self.pack = PackJob()
+        self.pack = PackJob(own)
         self._large: dict[Target, Wanted] = {}
         self._small: dict[Small, Wanted] = {}
         self._benched: dict[Target | Small, float] = {}
@@ -79,8 +85,8 @@ class Backlog:
             del self._large[target]
 
     def small_here(self, units: int) -> None:
-        """These places of the pack were filled."""
-        self._let_go([small_of(wanted) for wanted in self.pack.wanted_of(units)])
+        """These places of the pack were filled. Nobody is told that they are sought no more: whoever seeks them hears that they are here, and whoever has them will not need to say so again."""
+        self.pack.drop(units)
 
     def _let_go(self, keys: list[Small]) -> None:
         self.pack.drop(self.pack.units_of(keys))
@@ -117,11 +123,19 @@ class Backlog:
         for target in [target for target, nodes in self._rivals.items() if node in nodes]:
             self.rival(node, target, active=False)
 
-    def told(self, node: NodeId, message: Have | HaveMore | Hold) -> bool:
+    def sought(self, node: NodeId, message: Seek, now: float) -> None:
+        """A peer looks for small contents, or does not any more."""
+        if message.active:
+            self.pack.owners.seek(node, ((small, self.pack.places.get(small)) for small in message.contents), now)
+        else:
+            self.pack.owners.found(node, message.contents, self.pack.units_of(message.contents), now)
+
+    def told(self, node: NodeId, message: Have | HaveMore | Hold, now: float) -> bool:
         """A peer says what it has; True if something of it is missing here."""
         if isinstance(message, Hold):
             units = self.pack.units_of(message.contents)
             if message.held:
+                self.pack.owners.found(node, message.contents, units, now)
                 return bool(self.pack.learn(node, units))
             self.pack.unlearn(node, units)
             return False
@@ -188,6 +202,8 @@ class Backlog:
         times = [job.benched_until for job in self.jobs.values() if job.state is State.SEEKING and job.benched_until]
         if self.jobs or self.pack.missing:
             times.append(self._renewed + RENEW_S)
+        if self.pack.missing and (patience := self.pack.owners.next_deadline()) is not None:
+            times.append(patience)
         return min(times, default=None)
 
     # -- windows

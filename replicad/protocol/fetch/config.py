@@ -62,6 +62,9 @@ SEEKING_MAX = 64
 """Large contents whose holders are looked for at once; so many interests of one peer are remembered (twice that)."""
 PACK_MAX = 2048
 """Small contents looked for at once; twice that of one peer are remembered."""
+OWNER_S = 5.0
+OWNER_FACTOR = 3.0
+"""An owner of small contents of whom nothing is heard for max(5 s, 3 x what a batch takes) is passed over (as protocol.md section 7 has it for sites)."""
 STALLED_S = 30.0
 """What nobody has for so long lets others have its place."""
 RENEW_S = 30.0

@@ -71,6 +71,14 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Sought:
+    """A peer looks for small contents, or does not any more."""
+
+    node: NodeId
+    message: Seek
+
+
+@dataclass(frozen=True, slots=True)
 class Rival:
     """A peer fetches the same content (``active``), or does not any more."""
 
@@ -135,7 +143,7 @@ class Tick:
     """Nothing happened, but the deadline has come."""
 
 
-Event = Wants | PeerUp | PeerDown | Told | Rival | Opened | Unopened | Ended | Finished | Here | Halt | Tick
+Event = Wants | PeerUp | PeerDown | Told | Sought | Rival | Opened | Unopened | Ended | Finished | Here | Halt | Tick
 
 
 # -- effects of the plan

@@ -16,6 +16,7 @@ from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, PACK_MAX
 from replicad.protocol.fetch.events import Target
+from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
 
 
@@ -160,8 +161,9 @@ def _run_length(mask: int, longest: int) -> int:
 class PackJob(Units):
     """The small contents looked for now, each in a place of its own that is used again when it is here."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: NodeId) -> None:
         super().__init__()
+        self.owners = Owners(own)
         self.places: dict[Small, int] = {}
         self._wanted: list[Wanted | None] = [None] * PACK_MAX
         self._since: list[float] = [0.0] * PACK_MAX
@@ -186,6 +188,7 @@ class PackJob(Units):
         place = self.places.get(small)
         if place is None:
             place = self.places[small] = self._empty.pop()
+            self.owners.add(small, place, now)
             heappush(self._ages, (wanted.hlc, wanted.content, wanted.size))
             if len(self._ages) > 2 * PACK_MAX:
                 self._ages = sorted((known.hlc, known.content, known.size) for known in self._wanted if known is not None)
@@ -197,6 +200,7 @@ class PackJob(Units):
         self.got(units)
         units &= ~self.flying.counted
         self.rarity.clear(units)
+        self.owners.drop(units)
         for node in self.have:
             self.have[node] &= ~units
         for place in sets.members(units):
@@ -205,6 +209,17 @@ class PackJob(Units):
                 del self.places[small_of(wanted)]
                 self._wanted[place] = None
                 self._empty.append(place)
+
+    def forget(self, node: NodeId) -> None:
+        """The peer is gone."""
+        super().forget(node)
+        self.owners.forget(node)
+
+    def free(self, node: NodeId, *, busy: bool = False) -> int:
+        """As long as only this peer has something that is missing here, nothing else is taken from it, and of that only what this node owns: others own the rest, and have it soon."""
+        free = super().free(node, busy=busy)
+        sole = self.have.get(node, 0) & self.missing & ~self.rarity.several
+        return free & (self.late | sole & ~self.owners.foreign) if sole else free
 
     def units_of(self, contents: Iterable[Small]) -> int:
         """The places of those of them that have one."""
@@ -229,10 +244,12 @@ class PackJob(Units):
             pool = self.best(node, free)
             place = sets.some(pool, randrange)
             later = pool >> place << place
-            for wanted, unit in zip(self.wanted_of(later), sets.members(later), strict=True):
-                if not left or (chosen and budget < wanted.size):
+            for unit in sets.members(later):
+                wanted = self._wanted[unit]
+                size = wanted.size if wanted is not None else 0
+                if not left or (chosen and budget < size):
                     return chosen
-                chosen, budget, left = chosen | 1 << unit, budget - wanted.size, left - 1
+                chosen, budget, left = chosen | 1 << unit, budget - size, left - 1
             free &= ~later
         return chosen
 

@@ -14,7 +14,7 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import OVERDUE_S_MIN, STALLED_S, FetchConfig
+from replicad.protocol.fetch.config import OVERDUE_S_MIN, OWNER_FACTOR, OWNER_S, STALLED_S, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Cancel,
@@ -30,6 +30,7 @@ from replicad.protocol.fetch.events import (
     PeerDown,
     PeerUp,
     Rival,
+    Sought,
     Tick,
     Told,
     Unopened,
@@ -55,13 +56,13 @@ class Statistics:
 
 
 class Plan:
-    """One node's fetching. ``randrange(n)`` is the dice: 0 to n - 1."""
+    """The fetching of the node ``own``. ``randrange(n)`` is the dice: 0 to n - 1."""
 
-    def __init__(self, config: FetchConfig, randrange: sets.RandRange) -> None:
+    def __init__(self, config: FetchConfig, randrange: sets.RandRange, own: NodeId) -> None:
         self._effects: list[Effect] = []
         emit = self._effects.append
         self._flights = Flights(config)
-        self._backlog = Backlog(config, emit=emit, peers=lambda: tuple(self._roster.peers), drop_requests=self._cancel_all)
+        self._backlog = Backlog(config, own, emit=emit, peers=lambda: tuple(self._roster.peers), drop_requests=self._cancel_all)
         self._roster = Roster(config, randrange=randrange, emit=emit, joined=self._backlog.greet, left=self._lost)
         self._dispatch = Dispatch(config, roster=self._roster, backlog=self._backlog, flights=self._flights, randrange=randrange, emit=emit)
         self._now = 0.0
@@ -74,6 +75,7 @@ class Plan:
             PeerDown: self._on_down,
             Told: self._on_told,
             Rival: self._on_rival,
+            Sought: self._on_sought,
             Opened: self._on_opened,
             Unopened: self._on_unopened,
             Ended: self._on_ended,
@@ -92,6 +94,8 @@ class Plan:
             request.job.overdue(request.mask)
             self._roster.wake()
         ready = self._backlog.advance(now)
+        if self._backlog.pack.owners.review(now):
+            self._roster.wake()
         if now >= self._halted_until:
             self._dispatch.hand_out(ready, now)
         effects = list(self._effects)
@@ -148,8 +152,12 @@ class Plan:
         self._backlog.forget(node)
 
     def _on_told(self, event: Told) -> None:
-        if event.node in self._roster.peers and self._backlog.told(event.node, event.message):
+        if event.node in self._roster.peers and self._backlog.told(event.node, event.message, self._now):
             self._roster.idle.add(event.node)
+
+    def _on_sought(self, event: Sought) -> None:
+        if event.node in self._roster.peers:
+            self._backlog.sought(event.node, event.message, self._now)
 
     def _on_rival(self, event: Rival) -> None:
         self._backlog.rival(event.node, event.target, active=event.active)
@@ -208,6 +216,8 @@ class Plan:
         if event.fault is Fault.LOCAL:
             self._halted_until = max(self._halted_until, self._now + OVERDUE_S_MIN)
         self._roster.answered(request, event, received=received, now=self._now)
+        if isinstance(job, PackJob) and good:
+            job.owners.patience_s = max(OWNER_S, OWNER_FACTOR * (self._now - request.started))
         if not (request.units or event.fault or event.bad):
             self._named(job)
         self._clear_up(job, request)

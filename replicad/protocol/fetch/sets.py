@@ -102,6 +102,14 @@ class Tally:
             found |= plane
         return found
 
+    @property
+    def several(self) -> int:
+        """The units whose counter is two or more."""
+        found = 0
+        for plane in self._planes[1:]:
+            found |= plane
+        return found
+
     def least(self, among: int) -> int:
         """Of ``among`` those with the smallest counter."""
         for plane in reversed(self._planes):

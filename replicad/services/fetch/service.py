@@ -20,22 +20,23 @@ from replicad.model.events import ContentHeld, ContentLost, EntriesChanged, Trus
 from replicad.net.client import PeerClient
 from replicad.protocol.fetch import sets, supply
 from replicad.protocol.fetch.config import FetchConfig
-from replicad.protocol.fetch.events import Blame, Event, Here, Opened, PeerDown, PeerUp, Rival, Say, Target, Tick, Told, Wants
+from replicad.protocol.fetch.events import Blame, Event, Halt, Here, Opened, PeerDown, PeerUp, Rival, Say, Sought, Target, Tick, Told, Wants
 from replicad.protocol.fetch.jobs import ContentJob
 from replicad.protocol.fetch.plan import Plan, Statistics
-from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Unsent
+from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Small, Unsent
 from replicad.services.fetch.buffers import Buffers
 from replicad.services.fetch.getting import Getting
 from replicad.services.fetch.giving import Giving
 from replicad.services.fetch.inbox import Inbox
 from replicad.services.fetch.partials import Partials
-from replicad.services.fetch.performing import Performing
+from replicad.services.fetch.performing import FULL_S, Performing
 from replicad.services.fetch.provider import Provider
 from replicad.services.fetch.rights import Rights
+from replicad.services.fetch.smalls import Smalls
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from replicad.catalog import Catalog
     from replicad.model.entries import Wanted
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from replicad.model.ids import Digest, NodeId
     from replicad.net.link import Link
     from replicad.net.links import LinkTable
-    from replicad.services.hub import Hub
+    from replicad.services.hub import Hub, Subscription
     from replicad.store.blobs import BlobStore
 
 log = get(__name__)
@@ -80,22 +81,30 @@ class Fetch:
         self._config = config
         self._clock_ms = clock_ms
         self._dice = random.SystemRandom()
-        self._plan = Plan(config, self._dice.randrange)
+        self._plan = Plan(config, self._dice.randrange, catalog.node)
         self._rights = Rights(catalog, clock_ms=clock_ms)
         self._partials = Partials(catalog, store, shrunk=self._shrunk)
         self._buffers = Buffers(config.bytes_in_flight_max)
         self.inbox = Inbox()
+        self._smalls = Smalls(catalog, store, changed=self._smalls_changed)
         self.provider = Provider(
-            config, catalog=catalog, store=store, partials=self._partials, rights=self._rights, randrange=self._dice.randrange, say=self._say
+            config,
+            catalog=catalog,
+            store=store,
+            partials=self._partials,
+            smalls=self._smalls,
+            rights=self._rights,
+            randrange=self._dice.randrange,
+            say=self._say,
         )
-        self._getting = Getting(client, self.inbox)
+        self._getting = Getting(links, client, self.inbox)
         self._giving = Giving(self.provider, client)
         self._performing = Performing(
             catalog=catalog,
             store=store,
-            links=links,
             getting=self._getting,
             partials=self._partials,
+            smalls=self._smalls,
             buffers=self._buffers,
             report=self._tell,
             progressed=self.provider.progressed,
@@ -145,46 +154,38 @@ class Fetch:
         """Counters for telemetry."""
         return self._plan.statistics()
 
-    async def servable(self, content: Digest, manifest: Digest) -> Have | None:
-        """What this node can serve of a content; None if nothing."""
-        count, chunks = await self.provider.servable(Target(content, manifest))
-        complete = count > 0 and chunks == sets.full(count)
-        return Have(content, manifest, b"" if complete else sets.to_bitmap(chunks, count), complete) if chunks else None
-
     # -- running
 
     async def run(self) -> None:
         """Fetch and serve until cancelled."""
-        self._plan = Plan(self._config, self._dice.randrange)
+        self._plan = Plan(self._config, self._dice.randrange, self._catalog.node)
         await self._partials.clear_out()
         try:
-            async with asyncio.TaskGroup() as group, self._listening():
-                self._group = group
-                group.create_task(self._speak_forever())
-                group.create_task(self._refresh_forever())
-                group.create_task(self._partials.commit_forever())
-                for link in self._links.all():
-                    self._tell(PeerUp(link.node))
-                self._refresh.set()
-                try:
-                    await self._listen()
-                finally:
-                    self._group = None  # a group that ends takes no more tasks, and links still end after it
+            with self._hub.subscribe(EntriesChanged, TrustChanged, ContentHeld, ContentLost) as news:
+                await self._run(news)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            await self._smalls.commit()
             await self._partials.close_all()
 
-    @asynccontextmanager
-    async def _listening(self) -> AsyncIterator[None]:
-        with self._hub.subscribe(EntriesChanged, TrustChanged, ContentHeld, ContentLost) as subscription:
-            self._subscription = subscription
-            yield
+    async def _run(self, news: Subscription) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for work in (self._speak_forever(), self._refresh_forever(), self._partials.commit_forever(), self._smalls.commit_forever()):
+                group.create_task(work)
+            for link in self._links.all():
+                self._tell(PeerUp(link.node))
+            self._refresh.set()
+            try:
+                await self._listen(news)
+            finally:
+                self._group = None  # a group that ends takes no more tasks, and links still end after it
 
-    async def _listen(self) -> None:
+    async def _listen(self, news: Subscription) -> None:
         while True:
-            events = await self._subscription.wait()
-            missed, self._subscription.missed = self._subscription.missed, 0
+            events = await news.wait()
+            missed, news.missed = news.missed, 0
             if missed or any(isinstance(event, TrustChanged) for event in events):
                 self._rights.forget()
             if missed or any(isinstance(event, EntriesChanged | TrustChanged | ContentLost) for event in events):
@@ -211,8 +212,10 @@ class Fetch:
             except TimeoutError:
                 pass
             self._refresh.clear()
+            fresh = self._smalls.contents()
             wanted = await self._catalog.wanted(WANTED_MAX)
             cut = len(wanted) == WANTED_MAX
+            wanted = [one for one in wanted if one.content not in fresh and one.content not in self._smalls]
             pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and wanted == before else CUT_REFRESH_S if cut else None
             before = wanted
             self._tell(Wants(tuple(wanted), cut))
@@ -226,21 +229,11 @@ class Fetch:
             while self._outbox:
                 say = self._outbox.popleft()
                 link = self._links.get(say.node)
-                message = await self._permitted(say) if link is not None else None
+                message = await self._rights.permitted(say) if link is not None else None
                 if link is not None and message is not None:
                     link.send(message)
             self._speak.clear()
             await self._speak.wait()
-
-    async def _permitted(self, say: Say) -> Interest | Have | HaveMore | Seek | Hold | None:
-        message = say.message
-        if isinstance(message, Seek | Hold):
-            granted = await self._rights.granted(say.node, (small.content for small in message.contents))
-            contents = tuple(small for small in message.contents if small.content in granted)
-            if not contents:
-                return None
-            return Seek(contents, message.active) if isinstance(message, Seek) else Hold(contents, message.held)
-        return message if await self._rights.may_have(say.node, message.content) else None
 
     # -- events and effects
 
@@ -289,6 +282,12 @@ class Fetch:
         except ReplicadError as error:
             log.warning("an offence could not be noted", peer=blame.node.short, reason=error.message)
 
+    def _smalls_changed(self, contents: Sequence[Small], *, held: bool) -> None:
+        self.provider.tell(supply.SmallHeld(tuple(contents), held))
+        if not held:
+            self._tell(Halt(FULL_S))
+            self._refresh.set()
+
     def _shrunk(self, target: Target) -> None:
         self._tell(Opened(target, manifest=True, verified=self._partials.verified(target)))
         self.provider.progressed(target)
@@ -322,6 +321,7 @@ class Fetch:
         await self.provider.watch(link.node, target, active=message.active)
 
     async def _on_seek(self, link: Link, message: Seek) -> None:
+        self._tell(Sought(link.node, message))
         await self.provider.seek(link.node, message.contents, active=message.active)
 
     def _on_have(self, link: Link, message: Have | HaveMore) -> None:
@@ -337,6 +337,8 @@ class Fetch:
 
     def _on_hold(self, link: Link, message: Hold) -> None:
         self._tell(Told(link.node, message))
+        if message.held:
+            self.provider.tell(supply.Sought(link.node, message.contents, (), active=False))
 
     def _on_send(self, link: Link, message: Send | SendMany) -> None:
         if self._group is None:
