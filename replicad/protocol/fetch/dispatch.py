@@ -12,7 +12,7 @@ from enum import Enum
 
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import COPIES_MAX, OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.config import COPIES_MAX, OVERDUE_S_MIN, PACK_BYTES_MIN, FetchConfig
 from replicad.protocol.fetch.events import Effect, GetBatch, GetExtent, GetManifest
 from replicad.protocol.fetch.flights import Flights
 from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
@@ -83,9 +83,13 @@ class Dispatch:
 
     def _ask_units(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
         free, under_way = job.free(peer.node, busy=bool(peer.requests)), self._flights.of_job(job)
+        if isinstance(job, PackJob) and peer.requests and not job.enough(free):
+            return _Outcome.NOTHING
         if not free or (shared and sum(request.node == peer.node for request in under_way) >= max(1, self._config.requests_per_peer - 1)):
             return _Outcome.NOTHING
         room, grain = self._flights.room(), peer.grain(self._config)
+        if isinstance(job, PackJob):
+            grain = max(grain, min(PACK_BYTES_MIN, self._config.bytes_in_flight_max))
         if shared and under_way:
             room = min(room, self._config.bytes_in_flight_max * 3 // 4 - sum(request.bytes for request in under_way))
         if room < grain // 2:

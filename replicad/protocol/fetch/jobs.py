@@ -14,7 +14,7 @@ from replicad.model.chunks import EXTENT_CHUNKS_MAX, Extent, chunk_count, chunk_
 from replicad.model.entries import Wanted
 from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, PACK_MAX
+from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, PACK_BYTES_MIN, PACK_MAX
 from replicad.protocol.fetch.events import Target
 from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
@@ -220,6 +220,11 @@ class PackJob(Units):
         free = super().free(node, busy=busy)
         sole = self.have.get(node, 0) & self.missing & ~self.rarity.several
         return free & (self.late | sole & ~self.owners.foreign) if sole else free
+
+    def enough(self, free: int) -> bool:
+        """Whether that is worth a request of its own, or most of what is left; else it waits for more while another one is under way."""
+        count = free.bit_count()
+        return count >= BATCH_CONTENTS_MAX or 4 * count >= self.missing.bit_count() or 2 * self.size_of(free) >= PACK_BYTES_MIN
 
     def units_of(self, contents: Iterable[Small]) -> int:
         """The places of those of them that have one."""

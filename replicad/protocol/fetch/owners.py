@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from replicad.model.ids import NodeId
-from replicad.protocol.fetch.config import OWNER_S, PACK_MAX
+from replicad.protocol.fetch.config import LIKELY_S, OWNER_S, PACK_MAX
 from replicad.protocol.wire import Small
 
 SOUGHT_MAX = 2 * PACK_MAX
@@ -26,6 +26,9 @@ class Owners:
         self._own = own
         self._sought: dict[NodeId, dict[Small, None]] = {}
         self._ahead: dict[NodeId, int] = {}
+        self._likely: dict[NodeId, int] = {}
+        self._expected: dict[NodeId, float] = {}
+        self._spoke: dict[NodeId, float] = {}
         self._heard: dict[NodeId, float] = {}
         self.patience_s = OWNER_S
         self.foreign = 0
@@ -34,6 +37,7 @@ class Owners:
     def seek(self, node: NodeId, contents: Iterable[tuple[Small, int | None]], now: float) -> None:
         """A peer looks for these contents, which stand in these places here, or in none."""
         sought = self._sought.setdefault(node, {})
+        self._spoke[node] = now
         for small, place in contents:
             sought[small] = None
             if place is not None and _weight(small, node) < _weight(small, self._own):
@@ -47,15 +51,21 @@ class Owners:
             if self._ahead.get(node, 0) & units:
                 self._heard[node] = now
                 self._ahead[node] &= ~units
+            self._likely[node] = self._likely.get(node, 0) & ~units
             for small in contents:
                 self._sought[node].pop(small, None)
 
     def add(self, small: Small, place: int, now: float) -> None:
-        """A content got a place."""
+        """A content got a place. Whoever has just looked for others is likely to look for it, too: records do not reach all at the same time."""
         own = _weight(small, self._own)
         for node, sought in self._sought.items():
-            if small in sought and _weight(small, node) < own:
+            if _weight(small, node) >= own:
+                continue
+            if small in sought:
                 self._owns(node, place, now)
+            elif now - self._spoke[node] < OWNER_S:
+                self._likely[node] = self._likely.get(node, 0) | 1 << place
+                self._expected[node] = now + LIKELY_S
 
     def _owns(self, node: NodeId, place: int, now: float) -> None:
         if not self._ahead.get(node):
@@ -64,12 +74,13 @@ class Owners:
 
     def drop(self, units: int) -> None:
         """These places are free."""
-        for node in self._ahead:
-            self._ahead[node] &= ~units
+        for table in (self._ahead, self._likely):
+            for node in table:
+                table[node] &= ~units
 
     def forget(self, node: NodeId) -> None:
         """The peer is gone."""
-        for table in (self._sought, self._ahead, self._heard):
+        for table in (self._sought, self._ahead, self._likely, self._expected, self._spoke, self._heard):
             table.pop(node, None)
 
     def review(self, now: float) -> int:
@@ -78,11 +89,18 @@ class Owners:
         for node, ahead in self._ahead.items():
             if now - self._heard[node] < self.patience_s:
                 self.foreign |= ahead
+        for node, until in self._expected.items():
+            if now < until:
+                self.foreign |= self._likely[node]
+            else:
+                self._likely[node] = 0
         return before & ~self.foreign
 
     def next_deadline(self) -> float | None:
         """When patience with somebody ends."""
-        return min((self._heard[node] + self.patience_s for node, ahead in self._ahead.items() if ahead & self.foreign), default=None)
+        times = [self._heard[node] + self.patience_s for node, ahead in self._ahead.items() if ahead & self.foreign]
+        times += [self._expected[node] for node, likely in self._likely.items() if likely]
+        return min(times, default=None)
 
 
 def _weight(small: Small, node: NodeId) -> bytes:
