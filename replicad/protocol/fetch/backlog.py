@@ -126,16 +126,16 @@ class Backlog:
     def sought(self, node: NodeId, message: Seek, now: float) -> None:
         """A peer looks for small contents, or does not any more."""
         if message.active:
-            self.pack.owners.seek(node, ((small, self.pack.places.get(small)) for small in message.contents), now)
+            self.pack.claims.seek(node, ((small, self.pack.places.get(small)) for small in message.contents), now)
         else:
-            self.pack.owners.found(node, message.contents, self.pack.units_of(message.contents), now)
+            self.pack.claims.found(node, message.contents, self.pack.units_of(message.contents), now)
 
     def told(self, node: NodeId, message: Have | HaveMore | Hold, now: float) -> bool:
         """A peer says what it has; True if something of it is missing here."""
         if isinstance(message, Hold):
             units = self.pack.units_of(message.contents)
             if message.held:
-                self.pack.owners.found(node, message.contents, units, now)
+                self.pack.claims.found(node, message.contents, units, now)
                 return bool(self.pack.learn(node, units))
             self.pack.unlearn(node, units)
             return False
@@ -202,7 +202,7 @@ class Backlog:
         times = [job.benched_until for job in self.jobs.values() if job.state is State.SEEKING and job.benched_until]
         if self.jobs or self.pack.missing:
             times.append(self._renewed + RENEW_S)
-        if self.pack.missing and (patience := self.pack.owners.next_deadline()) is not None:
+        if self.pack.missing and (patience := self.pack.claims.next_deadline()) is not None:
             times.append(patience)
         return min(times, default=None)
 

@@ -14,9 +14,9 @@ from replicad.model.chunks import EXTENT_CHUNKS_MAX, Extent, chunk_count, chunk_
 from replicad.model.entries import Wanted
 from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
+from replicad.protocol.fetch.claims import Claims
 from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, PACK_BYTES_MIN, PACK_MAX
 from replicad.protocol.fetch.events import Target
-from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
 
 
@@ -163,7 +163,7 @@ class PackJob(Units):
 
     def __init__(self, own: NodeId) -> None:
         super().__init__()
-        self.owners = Owners(own)
+        self.claims = Claims(own)
         self.places: dict[Small, int] = {}
         self._wanted: list[Wanted | None] = [None] * PACK_MAX
         self._since: list[float] = [0.0] * PACK_MAX
@@ -188,7 +188,7 @@ class PackJob(Units):
         place = self.places.get(small)
         if place is None:
             place = self.places[small] = self._empty.pop()
-            self.owners.add(small, place, now)
+            self.claims.add(small, place, now)
             heappush(self._ages, (wanted.hlc, wanted.content, wanted.size))
             if len(self._ages) > 2 * PACK_MAX:
                 self._ages = sorted((known.hlc, known.content, known.size) for known in self._wanted if known is not None)
@@ -200,7 +200,7 @@ class PackJob(Units):
         self.got(units)
         units &= ~self.flying.counted
         self.rarity.clear(units)
-        self.owners.drop(units)
+        self.claims.drop(units)
         for node in self.have:
             self.have[node] &= ~units
         for place in sets.members(units):
@@ -213,13 +213,13 @@ class PackJob(Units):
     def forget(self, node: NodeId) -> None:
         """The peer is gone."""
         super().forget(node)
-        self.owners.forget(node)
+        self.claims.forget(node)
 
     def free(self, node: NodeId, *, busy: bool = False) -> int:
         """As long as only this peer has something that is missing here, nothing else is taken from it, and of that only what this node owns: others own the rest, and have it soon."""
         free = super().free(node, busy=busy)
         sole = self.have.get(node, 0) & self.missing & ~self.rarity.several
-        return free & (self.late | sole & ~self.owners.foreign) if sole else free
+        return free & (self.late | sole & ~self.claims.foreign) if sole else free
 
     def enough(self, free: int) -> bool:
         """Whether that is worth a request of its own, or most of what is left; else it waits for more while another one is under way."""

@@ -94,7 +94,7 @@ class Plan:
             request.job.overdue(request.mask)
             self._roster.wake()
         ready = self._backlog.advance(now)
-        if self._backlog.pack.owners.review(now):
+        if self._backlog.pack.claims.review(now):
             self._roster.wake()
         if now >= self._halted_until:
             self._dispatch.hand_out(ready, now)
@@ -217,7 +217,7 @@ class Plan:
             self._halted_until = max(self._halted_until, self._now + OVERDUE_S_MIN)
         self._roster.answered(request, event, received=received, now=self._now)
         if isinstance(job, PackJob) and good:
-            job.owners.patience_s = max(OWNER_S, OWNER_FACTOR * (self._now - request.started))
+            job.claims.patience_s = max(OWNER_S, OWNER_FACTOR * (self._now - request.started))
         if not (request.units or event.fault or event.bad):
             self._named(job)
         self._clear_up(job, request)

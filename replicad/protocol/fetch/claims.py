@@ -19,7 +19,7 @@ SOUGHT_MAX = 2 * PACK_MAX
 """Contents of one peer that are remembered, as at the other side."""
 
 
-class Owners:
+class Claims:
     """For the places of one pack. ``own`` is this node."""
 
     def __init__(self, own: NodeId) -> None:
