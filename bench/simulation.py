@@ -23,7 +23,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--entries", type=int, default=2_000)
     parser.add_argument(
-        "--heads-up-to", type=int, default=100, metavar="NODES", help="in larger networks nobody makes heads: with them 1,000 nodes take a quarter of an hour"
+        "--heads-up-to",
+        type=int,
+        default=100,
+        metavar="NODES",
+        help="in larger networks nobody makes heads: with them 1,000 nodes take a quarter of an hour and 4 GiB",
     )
     options = parser.parse_args(arguments)
     rows = []
@@ -69,13 +73,13 @@ def measure(size: int, *, entries: int, heads: bool) -> dict[str, object]:
 
 
 def spread(grown: Grown, count: int) -> dict[str, object]:
-    """Entries published at once by one node in the middle of nowhere: until all have them, and then five seconds for heads."""
+    """Entries published at once by one node in the middle of nowhere: until all have them, and then 25 seconds for heads."""
     grown.watch.copies.clear()
     before = grown.wires.cost.bytes.copy()
     made = [record for number in range(count) for record in grown.dice.choice(grown.nodes).author("munki", entry(f"new/{grown.wires.now_ms}/{number}"))][:count]
     rounds = grown.rounds_until_agreement(ROUNDS_MAX)
     hops = [grown.hops(record, 0.99) for record in made]
-    grown.wires.run(5_000)
+    grown.wires.run(25_000)
     copies = sum(grown.watch.copies[record.id] for record in made) / len(made) / (len(grown.nodes) - 1)
     return {"rounds": rounds, "hops_99": max(hops), "copies": round(copies, 2), "bytes_per_node": per_node(grown, before)}
 
@@ -92,10 +96,11 @@ def page(rows: list[dict], *, entries: int) -> str:  # type: ignore[type-arg]
     lines = [
         "# Gossip in the simulator",
         "",
-        f"`make bench BENCH=simulation`: the product's core and codec in virtual time. {entries} entries by up to {AUTHORS} authors that all have; {SITES} sites; links as `services.links.neighbours` chooses them (full",
+        f"`make bench BENCH=simulation`: the product's core and codec in virtual time. {entries} entries by up to {AUTHORS} authors that all have; {SITES} sites; links as `protocol.gossip.neighbours` chooses them (full",
         f"mesh up to 32), {LATENCY_MS} ms each. *Hops*: links that a record crossed until 99 % of the nodes had it. *Copies*: how often a record was sent for each node that got it. A *round* is 30 s. Bytes are those sent",
         f"per node. A single entry; then {BURST} entries of as many authors in one moment; then the network is cut in two random halves, {EACH_SIDE} entries are published on each side, and the links come back.",
-        "Bytes of the first two include five seconds of heads that tell of the change (a dash: no heads were made in this run; each node's are about as many bytes more as there are more nodes).",
+        "Bytes of the first two include the 25 seconds of heads that tell of the change (a dash: no heads were made in this run), up to 2.5 kB each with the ends of 20 authors; the first publication is also",
+        "the one from which the nodes learn along which links heads need not come (before that each comes over every link).",
         "",
         "| nodes | links each | | rounds until all agree | hops to 99 % | copies | records | heads | other |",
         "|---|---|---|---|---|---|---|---|---|",

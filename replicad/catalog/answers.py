@@ -68,6 +68,16 @@ class Missing:
     newest: tuple[Digest, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A content whose copy on this disk was found to be wrong or gone. ``detail`` says what was wrong, for people."""
+
+    content: Digest
+    size: int
+    found_ms: int
+    detail: str
+
+
 class PartialRow(NamedTuple):
     """Content half fetched: the chunks set in ``bitmap`` (bit i of byte i // 8) are verified and durable."""
 

@@ -14,6 +14,7 @@ from replicad.catalog.database import opened
 from replicad.catalog.entries import Entries
 from replicad.catalog.history import History
 from replicad.catalog.journal import Journal
+from replicad.catalog.keeping import Keeping
 from replicad.catalog.ledger import Ledger
 from replicad.catalog.memory import HeldSet
 from replicad.catalog.peers import Peers
@@ -22,7 +23,7 @@ from replicad.errors import ConfigurationError, ReplicadError
 from replicad.model.ids import NodeId
 
 
-class Catalog(Journal, Entries, History, Contents, Peers):
+class Catalog(Journal, Entries, History, Contents, Keeping, Peers):
     """Everything this node knows. One per process, made by ``open``; every method is for the event loop's thread.
 
     ``replica`` is the committed state of clock, chains and trust: it never runs ahead of the disk and never falls behind. ``move`` replaces it, so read ``catalog.replica`` and ``catalog.network``

@@ -6,21 +6,22 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
 
-from replicad.catalog import supply
+from replicad.catalog import keeping, supply
 from replicad.catalog.answers import Missing, PartialRow, Usage
 from replicad.catalog.state import State
 from replicad.model.entries import Wanted
-from replicad.model.events import ContentLost
 from replicad.model.ids import Digest, Stamp
 from replicad.model.manifest import Manifest
 
 HELD_PAGE = 1000
 WANTED_MAX = 100_000
-WANTED = "SELECT content, manifest, size_bytes, hlc FROM wanted ORDER BY hlc"
+WANTED = "SELECT content, manifest, size_bytes, hlc FROM wanted WHERE hlc >= ? ORDER BY hlc"
 MISSING = "SELECT content, hlc FROM wanted WHERE share = ? ORDER BY hlc DESC"
+URGENT = "SELECT DISTINCT entry.content FROM entry INDEXED BY entry_urgent JOIN wanted ON wanted.record = entry.record WHERE entry.content > x'' AND entry.urgent = 1 LIMIT ?"
+IS_URGENT = "SELECT 1 FROM entry INDEXED BY entry_urgent WHERE content = ? AND urgent = 1 AND live = 1"
 IS_WANTED = "SELECT 1 FROM entry JOIN wanted ON wanted.record = entry.record WHERE entry.content = ? AND entry.counts = 1 LIMIT 1"
 NAMED = "SELECT share, path FROM entry WHERE content = ? AND counts = 1 AND wins >= ? LIMIT 1"
-HELD_AFTER = "SELECT content, size_bytes FROM held WHERE content > ? ORDER BY content LIMIT ?"
+HELD_AFTER = "SELECT content, size_bytes FROM held WHERE content > ? AND content <= ? ORDER BY content LIMIT ?"
 
 
 class Contents(State):
@@ -45,23 +46,12 @@ class Contents(State):
         """
         await self._write(partial(hold, manifests=manifests), durable=durable, after=self._now_held)
 
-    async def lose(self, content: Digest) -> None:
-        """The content is not on the disk any more: publishes ContentLost if it was held; wanted again if a winner names it."""
-        await self._write(partial(_lose, content=content), after=partial(self._now_lost, content))
-
-    def _now_lost(self, content: Digest, was_held: bool) -> None:
-        self._held.discard(content)
-        self._shown.forget_all()
-        if was_held:
-            self.on_event(ContentLost(content))
-
-    async def held_contents(self) -> AsyncIterator[tuple[Digest, int]]:
-        """(content, size in bytes) of everything held, in order of digest, read in pages: what is held or lost meanwhile may or may not appear."""
-        last = b""
-        while page := await self._database.scan(partial(_held_after, last=last)):
+    async def held_contents(self, *, after: bytes = b"", until: bytes = b"\xff" * 33) -> AsyncIterator[tuple[Digest, int]]:
+        """(content, size in bytes) of everything held whose digest is greater than ``after`` and not greater than ``until``, in order of digest, read in pages: what is held or lost meanwhile may or may not appear."""
+        while page := await self._database.scan(partial(_held_after, after=after, until=until)):
             for content, size in page:
                 yield content, size
-            last = page[-1][0]
+            after = page[-1][0]
 
     async def held_manifest(self, content: Digest) -> Manifest | None:
         """The manifest under which the content is held, None if it is not."""
@@ -79,10 +69,20 @@ class Contents(State):
         """Keep the manifests of contents that are being fetched."""
         await self._write(partial(_keep_manifests, manifests=manifests))
 
-    async def wanted(self, limit: int = 10_000) -> list[Wanted]:
-        """Contents named by winners in the stages this node carries and not held: each (content, manifest, size) once, oldest first, at most ``limit`` (bounded by 100,000)."""
+    async def wanted(self, limit: int = 10_000, *, since: int = 0) -> list[Wanted]:
+        """Contents named by winners in the stages this node carries and not held: each (content, manifest, size) once, oldest first, at most ``limit`` (bounded by 100,000). ``since``: only of entries
+        with that hlc or a later one.
+        """
         await self._refresh_carried()
-        return await self._database.scan(partial(_wanted, limit=min(limit, WANTED_MAX)))
+        return await self._database.scan(partial(_wanted, limit=min(limit, WANTED_MAX), since=since))
+
+    async def urgent(self, limit: int = 10_000) -> frozenset[Digest]:
+        """Of the wanted contents those that some entry calls urgent, at most ``limit``."""
+        return await self._database.read(partial(_urgent, limit=limit))
+
+    async def are_urgent(self, contents: Iterable[Digest]) -> bool:
+        """Whether live entries call all of these contents urgent."""
+        return await self._database.read(partial(_are_urgent, contents=contents))
 
     async def is_wanted(self, content: Digest) -> bool:
         """Whether ``wanted`` names the content."""
@@ -124,6 +124,7 @@ def hold(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> Se
         ).rowcount
     ]
     supply.found(connection, (manifest.content for manifest in new))
+    keeping.is_held(connection, (manifest.content for manifest in manifests))
     connection.executemany("DELETE FROM partial WHERE content = ?", ((manifest.content,) for manifest in new))
     connection.executemany("DELETE FROM manifest WHERE content = ? AND manifest <> ?", ((manifest.content, manifest.id) for manifest in new))
     _keep_manifests(connection, manifests=new)
@@ -135,15 +136,8 @@ def _keep_manifests(connection: sqlite3.Connection, *, manifests: Sequence[Manif
     connection.executemany("INSERT INTO manifest (manifest, content, encoded) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
 
 
-def _lose(connection: sqlite3.Connection, *, content: Digest) -> bool:
-    was_held = bool(connection.execute("DELETE FROM held WHERE content = ?", (content,)).rowcount)
-    if was_held:
-        supply.lost(connection, content)
-    return was_held
-
-
-def _held_after(connection: sqlite3.Connection, *, last: bytes) -> list[tuple[Digest, int]]:
-    return [(Digest(content), size) for content, size in connection.execute(HELD_AFTER, (last, HELD_PAGE))]
+def _held_after(connection: sqlite3.Connection, *, after: bytes, until: bytes) -> list[tuple[Digest, int]]:
+    return [(Digest(content), size) for content, size in connection.execute(HELD_AFTER, (after, until, HELD_PAGE))]
 
 
 def _held_manifest(connection: sqlite3.Connection, *, content: Digest) -> Manifest | None:
@@ -175,13 +169,21 @@ def _manifest(connection: sqlite3.Connection, *, content: Digest, manifest_id: D
     return None
 
 
-def _wanted(connection: sqlite3.Connection, *, limit: int) -> list[Wanted]:
+def _wanted(connection: sqlite3.Connection, *, limit: int, since: int) -> list[Wanted]:
     found: dict[tuple[bytes, bytes, int], int] = {}
-    for content, manifest, size_bytes, hlc in connection.execute(WANTED):
+    for content, manifest, size_bytes, hlc in connection.execute(WANTED, (since,)):
         if len(found) >= limit:
             break
         found.setdefault((content, manifest, size_bytes), hlc)
     return [Wanted(Digest(content), size, Digest(manifest), Stamp(hlc)) for (content, manifest, size), hlc in found.items()]
+
+
+def _urgent(connection: sqlite3.Connection, *, limit: int) -> frozenset[Digest]:
+    return frozenset(Digest(content) for (content,) in connection.execute(URGENT, (limit,)))
+
+
+def _are_urgent(connection: sqlite3.Connection, *, contents: Iterable[Digest]) -> bool:
+    return all(connection.execute(IS_URGENT, (content,)).fetchone() is not None for content in contents)
 
 
 def _is_wanted(connection: sqlite3.Connection, *, content: Digest) -> bool:

@@ -20,8 +20,8 @@ from replicad.protocol.merge import RegisterRow, resolve
 REGISTER_MAKE = "INSERT INTO register (share, key, stage) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING register"
 REGISTER_FIND = "SELECT register FROM register WHERE share = ? AND key = ? AND stage = ?"
 ENTRY_ADD = """
-INSERT INTO entry (record, register, share, stage, path, publisher, content, size_bytes, manifest, modified_s, source, counts)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO entry (record, register, share, stage, path, publisher, content, size_bytes, manifest, modified_s, source, urgent, counts)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 TARGET = """
 SELECT entry.record, entry.register, register.stage FROM record JOIN entry ON entry.record = record.record JOIN register ON register.register = entry.register
@@ -74,7 +74,9 @@ def add(connection: sqlite3.Connection, number: int, record: Record, *, counts: 
         raise TypeError(type(body))
     key = paths.key(body.path)
     register = _register(connection, share, key, body.stage)
-    content = (body.content, body.size, body.manifest, body.modified, body.source or None) if isinstance(body, Entry) else (None,) * 5
+    content = (
+        (body.content, body.size, body.manifest, body.modified, body.source or None, bool(body.urgent)) if isinstance(body, Entry) else (*(None,) * 5, False)
+    )
     connection.execute(ENTRY_ADD, (number, register, share, body.stage, body.path, body.publisher, *content, counts))
     connection.executemany("INSERT INTO supersedes (target, record) VALUES (?, ?) ON CONFLICT DO NOTHING", ((target, number) for target in body.supersedes))
     return Change(number, share, key, body.stage, register, body.supersedes)

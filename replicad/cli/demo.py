@@ -101,7 +101,7 @@ def _generated(home: Path) -> Path:
 
 def _demonstrate(nodes: list[DemoNode], out: Output, file: Path) -> Demonstrated:
     [source] = scan([file], file.name)
-    published = publish_sources(nodes[0].client, out, [source], share=SHARE, stage=None, dry_run=False).published[0]
+    published = publish_sources(nodes[0].client, out, [source], share=SHARE, stage=None, urgent=False, dry_run=False).published[0]
     out.talk(f"published  {SHARE}/{clean(published.path)}  {size(published.size)}  sha256 {published.sha256} at {nodes[0].name}")
     started = time.monotonic()
     _watch(nodes, out, published)

@@ -111,7 +111,7 @@ def show(invocation: Invocation, *, name: tuple[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _opened(client: Client, share: str, path: str, record: str | None) -> Iterator[tuple[http.client.HTTPResponse, str]]:
+def opened(client: Client, share: str, path: str, record: str | None) -> Iterator[tuple[http.client.HTTPResponse, str]]:
     """The content's response and the SHA-256 that the signed entry promises."""
     with client.wrapped(), contextlib.closing(client.connect(DOWNLOAD_TIMEOUT_S)) as connection:
         connection.request("GET", client.target(path_of("shares", share, "files", file=path), {"record": record}), headers=client.headers())
@@ -188,7 +188,7 @@ def get(invocation: Invocation, *, name: tuple[str, str], output_file: str | Non
     """Fetch a file from this node and verify it. A wrong byte ends with exit 7 and leaves no file."""
     share, path = name
     shown = f"{share}/{path}"
-    with _opened(invocation.client(), share, path, record) as (response, promised):
+    with opened(invocation.client(), share, path, record) as (response, promised):
         target = Path(output_file or Path(path).name)
         if target.is_dir():
             target /= Path(path).name

@@ -31,6 +31,9 @@ PLACES = {
     "peer": "replicad.cli.peer:peer",
     "audit": "replicad.cli.audit:audit",
     "share": "replicad.cli.share:share",
+    "url": "replicad.cli.share:url",
+    "jamf": "replicad.cli.jamf:jamf",
+    "munki": "replicad.cli.munki:munki",
     "publish": "replicad.cli.publish:publish",
     "ls": "replicad.cli.files:ls",
     "show": "replicad.cli.files:show",
@@ -42,6 +45,10 @@ PLACES = {
     "undelete": "replicad.cli.curation:undelete",
     "takedown": "replicad.cli.curation:takedown",
     "wait": "replicad.cli.wait:wait",
+    "check": "replicad.cli.check:check",
+    "store": "replicad.cli.store:store",
+    "limits": "replicad.cli.limits:limits",
+    "reload": "replicad.cli.limits:reload",
     "config": "replicad.cli.configuration:config",
 }
 

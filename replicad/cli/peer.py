@@ -17,6 +17,7 @@ from replicad.cli.invocation import Invocation, Verbs, pass_invocation
 from replicad.cli.output import Output, clean, moment, plural, since, size
 from replicad.errors import InputError, UnreachableError
 from replicad.model.ids import NodeId
+from replicad.model.limits import show_rate
 from replicad.model.records import Role
 from replicad.server.admin import bodies, nouns
 
@@ -170,7 +171,7 @@ def render_peers(answer: nouns.Peers) -> str:
             one.role,
             one.site,
             _names(one.shares),
-            "linked" if one.linked else f"OFFLINE {since(one.since) if one.since else ''}".rstrip(),
+            ("linked" if one.linked else f"OFFLINE {since(one.since) if one.since else ''}".rstrip()) + (" PAUSED" if one.paused else ""),
             _lag(one),
         ]
         for one in answer.peers
@@ -205,6 +206,7 @@ def render_detail(answer: nouns.PeerDetail) -> str:
         ("paths", _names(one.paths)),
         ("until", "without end" if one.until is None else moment(one.until)),
         ("state", f"{state} {since(one.since) if one.since else ''}".rstrip()),
+        ("limit", f"{show_rate(one.limit_bytes_s)}{'   PAUSED' if one.paused else ''}"),
         ("delay", "-" if one.rtt_ms is None else f"{one.rtt_ms:.1f} ms"),
         ("holds", "not known" if one.percent is None else f"{one.percent} %"),
         ("lag", _lag(one)),
@@ -302,3 +304,31 @@ def check(invocation: Invocation, *, node: str) -> int:
     words = {True: "ok", False: "FAILED", None: "-"}
     invocation.out.data(answer, "\n".join(f"{words[step.ok]:<8} {clean(step.step)}: {clean(step.detail)}" for step in answer.steps))
     return 0 if answer.ok else UnreachableError.exit_code
+
+
+@peer.command()
+@NODE
+@click.argument("rate", metavar="RATE|none", nargs=-1, required=True)
+@pass_invocation
+def limit(invocation: Invocation, *, node: str, rate: tuple[str, ...]) -> None:
+    """Limit what this node exchanges with a member, in each direction: a RATE like 5 MB/s, or "none". Kept over a restart."""
+    answer = invocation.client().ask("PUT", path_of("members", node, "limit"), answer=nouns.Changed, body=bodies.PeerLimit(" ".join(rate)))
+    invocation.out.data(answer, f"limited {clean(answer.name)} ({answer.id}): {' '.join(rate)}")
+
+
+@peer.command()
+@NODE
+@pass_invocation
+def pause(invocation: Invocation, *, node: str) -> None:
+    """Exchange no content with a member, in neither direction, until "resume"; everything else goes on. Kept over a restart."""
+    answer = invocation.client().ask("POST", path_of("members", node, "pause"), answer=nouns.Changed)
+    invocation.out.data(answer, f"paused {clean(answer.name)} ({answer.id})")
+
+
+@peer.command()
+@NODE
+@pass_invocation
+def resume(invocation: Invocation, *, node: str) -> None:
+    """Exchange content with a paused member again."""
+    answer = invocation.client().ask("POST", path_of("members", node, "resume"), answer=nouns.Changed)
+    invocation.out.data(answer, f"resumed {clean(answer.name)} ({answer.id})")

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from msgspec import Struct
@@ -62,7 +63,7 @@ def hash_locally(sources: Sequence[Source], progress: Progress) -> dict[str, nou
     return found
 
 
-def publish_sources(client: Client, out: Output, sources: Sequence[Source], *, share: str, stage: str | None, dry_run: bool) -> nouns.Publication:
+def publish_sources(client: Client, out: Output, sources: Sequence[Source], *, share: str, stage: str | None, urgent: bool, dry_run: bool) -> nouns.Publication:
     """Upload the contents (or, for a dry run, only hash them), then name them all in one call."""
     with Progress(out, "checking" if dry_run else "uploading", total_bytes=sum(source.size for source in sources)) as progress:
         try:
@@ -71,7 +72,7 @@ def publish_sources(client: Client, out: Output, sources: Sequence[Source], *, s
             out.talk("interrupted; nothing was published")
             raise
     entries = [bodies.NewEntry(path=source.path, sha256=blobs[source.path].sha256, size=blobs[source.path].size) for source in sources]
-    body = bodies.Publish(entries=entries, stage=stage, publisher=publisher_label(), dry_run=dry_run)
+    body = bodies.Publish(entries=entries, stage=stage, publisher=publisher_label(), urgent=urgent, dry_run=dry_run)
     return client.ask("POST", path_of("shares", share, "entries"), answer=nouns.Publication, body=body, timeout_s=PUBLISH_TIMEOUT_S)
 
 
@@ -105,28 +106,30 @@ def render(answer: nouns.Publication, elapsed_s: float, *, dry_run: bool, every_
     "--wait", "wait_nodes", metavar=values.NODES_METAVAR, callback=values.nodes, help="Wait until so many nodes hold everything (all, a number, a percentage)."
 )
 @click.option("--timeout", callback=values.duration, metavar="DURATION", help="Give up waiting after this time (exit 8); replication goes on.")
+@click.option("--urgent", is_flag=True, help="Every node fetches it before other files, and no limit holds it up.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would happen; send nothing.")
 @pass_invocation
 def publish(
     invocation: Invocation,
+    /,
     *,
     given: tuple[Path, ...],
     named_share: str | None,
     target: str,
     stage: str | None,
-    wait_nodes: str | None,
-    timeout: float | None,
+    urgent: bool,
     dry_run: bool,
+    **waiting: Any,
 ) -> int:
     """Publish files and the contents of directories: all of them at once, or none."""
     started = time.monotonic()
-    out = invocation.out
+    out, wait_nodes = invocation.out, waiting["wait_nodes"]
     sources = scan(given, target)
     client = invocation.client()
     share = only_share(client, named_share)
     if wait_nodes is not None:
         check_nodes(client, share=share, stage=stage, nodes=wait_nodes)
-    answer = publish_sources(client, out, sources, share=share, stage=stage, dry_run=dry_run)
+    answer = publish_sources(client, out, sources, share=share, stage=stage, urgent=urgent, dry_run=dry_run)
     elapsed_s = time.monotonic() - started
     text = render(answer, elapsed_s, dry_run=dry_run, every_line=out.verbose)
     if wait_nodes is None or dry_run:
@@ -135,6 +138,6 @@ def publish(
     if not out.as_json:
         click.echo(text)
     entries = [bodies.WaitEntry(path=one.path, stage=one.stage) for one in answer.published]
-    waited, code = wait_for(client, out, share=share, entries=entries, nodes=wait_nodes, timeout_s=timeout)
+    waited, code = wait_for(client, out, share=share, entries=entries, nodes=wait_nodes, timeout_s=waiting["timeout"])
     out.data(Result(share, answer.published, elapsed_s, dry_run, waited), "")
     return code

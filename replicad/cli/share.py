@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
 import click
-import msgspec
+from msgspec import UNSET
 
 from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
-from replicad.cli.output import moment
+from replicad.cli.output import clean, moment
 from replicad.errors import InputError, NotFoundError
 from replicad.server.admin import bodies, nouns
+
+ANYWHERE, NO_KEY = "any", "none"
+FILE_CHARS_MAX = 8192
 
 
 def only_share(client: Client, named: str | None) -> str:
@@ -31,22 +39,40 @@ def share() -> None:
 
 
 def _facts(one: nouns.Share) -> str:
-    access = "public" if one.public else "private"
-    return f"{one.name}: {access}{', immutable' if one.immutable else ''}, stages {' < '.join(one.stages)}, created {moment(one.created)}"
+    kind = "".join([f", {one.layout} repository" if one.layout else "", ", immutable" if one.immutable else ""])
+    lines = [f"{one.name}: {_access(one)}{kind}, stages {' < '.join(one.stages)}, created {moment(one.created)}"]
+    lines += [f"networks  {', '.join(one.networks)}" if one.networks else "", f"users     {', '.join(one.users)}" if one.users else ""]
+    lines += [f"token     {token.name}{f', until {moment(token.expires)}' if token.expires else ''}" for token in one.tokens]
+    lines.append("prestage  tokens signed by a Jamf Pro server" if one.prestage else "")
+    return "\n".join(clean(line) for line in lines if line)
+
+
+def _access(one: nouns.Share) -> str:
+    return "public" if one.public else "private"
+
+
+LAYOUT = click.Choice(["plain", "munki"])
+
+
+def _layout(given: str) -> Literal["", "munki"]:
+    return "munki" if given == "munki" else ""
 
 
 @share.command()
 @click.argument("name", callback=values.named)
-@click.option("--public/--private", default=False, help="Whether anybody may download from it [private: clients get 404].")
+@click.option("--public/--private", default=False, help="Whether anybody may download from it [private: nobody without a password, token or signed URL].")
 @click.option("--immutable", is_flag=True, help="A published file can never be replaced, only deleted. Cannot be changed later.")
 @click.option("--stages", metavar="LIST", help="From lowest to highest, for example dev,test,prod (the default). Publishing means the last one.")
+@click.option("--layout", type=LAYOUT, default="plain", help="munki: a Munki repository; its catalogs are shown when all that they name is here.")
 @pass_invocation
-def create(invocation: Invocation, *, name: str, public: bool, immutable: bool, stages: str | None) -> None:
+def create(invocation: Invocation, *, name: str, public: bool, immutable: bool, stages: str | None, layout: str) -> None:
     """Create a share."""
-    body = bodies.NewShare(name=name, public=public, immutable=immutable, stages=_split(stages) if stages is not None else None)
+    body = bodies.NewShare(name=name, public=public, immutable=immutable, stages=_split(stages) if stages is not None else None, layout=_layout(layout))
     answer = invocation.client().ask("POST", path_of("shares"), answer=nouns.ShareAnswer, body=body)
     if not public:
-        invocation.out.talk(f"It is private: clients get 404. To let everybody download: replicad share set {name} --public")
+        invocation.out.talk(
+            f"It is private: clients get nothing. To let everybody download: replicad share set {name} --public; some: --user, or replicad share token create"
+        )
     invocation.out.data(answer, _facts(answer.share))
 
 
@@ -55,10 +81,7 @@ def create(invocation: Invocation, *, name: str, public: bool, immutable: bool, 
 def list_(invocation: Invocation) -> None:
     """List the shares."""
     answer = invocation.client().ask("GET", path_of("shares"), answer=nouns.Shares)
-    rows = [
-        [one.name, "public" if one.public else "private", "yes" if one.immutable else "no", " < ".join(one.stages), moment(one.created)]
-        for one in answer.shares
-    ]
+    rows = [[one.name, _access(one), "yes" if one.immutable else "no", " < ".join(one.stages), moment(one.created)] for one in answer.shares]
     invocation.out.data(answer, output.table(["NAME", "ACCESS", "IMMUTABLE", "STAGES", "CREATED"], rows))
 
 
@@ -75,17 +98,106 @@ def show(invocation: Invocation, *, name: str) -> None:
 @click.argument("name", callback=values.named)
 @click.option("--public/--private", default=None, help="Whether anybody may download from it.")
 @click.option("--stages", metavar="LIST", help="From lowest to highest. A stage that still has files cannot be left out.")
+@click.option("--layout", type=LAYOUT, help="munki: a Munki repository; its catalogs are shown when all that they name is here.")
+@click.option("--user", metavar="NAME", help="Let a user download with a password (HTTP Basic); changes the password of one that exists.")
+@click.option("--password-file", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE|-", help="The first line is the password of --user.")
+@click.option("--no-user", "gone", multiple=True, metavar="NAME", help="Let that user download no more (repeatable).")
+@click.option("--allow", "networks", multiple=True, metavar="CIDR", help="Serve clients of these networks only, public or not (repeatable; 'any': everywhere).")
+@click.option("--prestage-key", metavar="FILE", help="Let PreStage tokens of a Jamf Pro server in: its public key (PEM; 'none': no more).")
 @pass_invocation
-def set_(invocation: Invocation, *, name: str, public: bool | None, stages: str | None) -> None:
-    """Change a share. What is not named stays."""
-    if public is None and stages is None:
-        raise click.UsageError("nothing to change: give --public, --private or --stages")
-    body = bodies.ShareChange(
-        public=msgspec.UNSET if public is None else public,
-        stages=msgspec.UNSET if stages is None else _split(stages),
-    )
+def set_(invocation: Invocation, /, *, name: str, **wishes: Any) -> None:
+    """Change a share on all nodes. What is not named stays."""
+    body = _change(**wishes)
+    if body == bodies.ShareChange():
+        raise click.UsageError("nothing to change: give --public, --private, --stages, --layout, --user, --no-user, --allow or --prestage-key")
     answer = invocation.client().ask("PATCH", path_of("shares", name), answer=nouns.ShareAnswer, body=body)
     invocation.out.data(answer, _facts(answer.share))
+
+
+def _change(
+    *,
+    public: bool | None,
+    stages: str | None,
+    layout: str | None,
+    user: str | None,
+    password_file: Path | None,
+    gone: Sequence[str],
+    networks: Sequence[str],
+    prestage_key: str | None,
+) -> bodies.ShareChange:
+    if (user is None) != (password_file is None):
+        raise click.UsageError('--user and --password-file belong together; "--password-file -" reads the password from standard input')
+    passwords: dict[str, str | None] = dict.fromkeys(gone)
+    if user is not None and password_file is not None:
+        passwords[user] = _password(password_file)
+    return bodies.ShareChange(
+        public=UNSET if public is None else public,
+        stages=UNSET if stages is None else _split(stages),
+        layout=UNSET if layout is None else _layout(layout),
+        passwords=passwords,
+        networks=[network for network in networks if network != ANYWHERE] if networks else UNSET,
+        prestage_key=UNSET if prestage_key is None else "" if prestage_key == NO_KEY else _read(Path(prestage_key)),
+    )
+
+
+def _password(file: Path) -> str:
+    """The first line. Never an argument: those are in everybody's process list."""
+    text = sys.stdin.readline(2 * bodies.PASSWORD_CHARS_MAX) if str(file) == "-" else _read(file)
+    password = text.partition("\n")[0].rstrip("\r")
+    if not 1 <= len(password) <= bodies.PASSWORD_CHARS_MAX:
+        raise InputError(f"--password-file: a password of 1 to {bodies.PASSWORD_CHARS_MAX} characters expected in the first line")
+    return password
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open() as opened:
+            return opened.read(FILE_CHARS_MAX)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
+
+
+@share.group(cls=Verbs)
+def token() -> None:
+    """Tokens with which programs download from a share."""
+
+
+@token.command(name="create")
+@click.argument("share_name", metavar="SHARE", callback=values.named)
+@click.argument("name", callback=values.named)
+@click.option("--expires", callback=values.duration, metavar="DURATION", help="How long it is good [until it is revoked].")
+@pass_invocation
+def create_token(invocation: Invocation, *, share_name: str, name: str, expires: float | None) -> None:
+    """Make a token for "Authorization: Bearer". It is the output, and kept nowhere."""
+    body = bodies.NewShareToken(name=name, expires_s=None if expires is None else int(expires))
+    answer = invocation.client().ask("POST", path_of("shares", share_name, "tokens"), answer=nouns.NewShareToken, body=body)
+    invocation.out.data(answer, answer.token)
+
+
+@token.command(name="revoke")
+@click.argument("share_name", metavar="SHARE", callback=values.named)
+@click.argument("name", callback=values.named)
+@pass_invocation
+def revoke_token(invocation: Invocation, *, share_name: str, name: str) -> None:
+    """Let nobody in any more who has that token."""
+    answer = invocation.client().ask("DELETE", path_of("shares", share_name, "tokens", name), answer=nouns.ShareAnswer)
+    invocation.out.data(answer, _facts(answer.share))
+
+
+@click.group(cls=Verbs)
+def url() -> None:
+    """Addresses that let whoever has them download one file."""
+
+
+@url.command()
+@click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
+@click.option("--expires", callback=values.duration, default="24h", show_default=True, metavar="DURATION", help="How long it is good.")
+@pass_invocation
+def sign(invocation: Invocation, *, name: tuple[str, str], expires: float) -> None:
+    """Print a URL that every node honours until it expires, or until this node leaves the network."""
+    body = bodies.SignUrl(path=name[1], expires_s=int(expires))
+    answer = invocation.client().ask("POST", path_of("shares", name[0], "urls"), answer=nouns.SignedUrl, body=body)
+    invocation.out.data(answer, answer.url)
 
 
 def _split(stages: str) -> list[str]:

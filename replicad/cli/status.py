@@ -18,6 +18,7 @@ STATE_COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 def _store_line(store: nouns.StoreUse) -> str:
     line = f"store   {plural(store.files, 'file')}   {size(store.used_bytes)} used   {size(store.free_bytes)} free of {size(store.total_bytes)}"
+    line += f"   quota {size(store.quota_bytes)}" if store.quota_bytes else ""
     line += f"   fetching {plural(store.wanted, 'file')}, {size(store.wanted_bytes)}" if store.wanted else ""
     return line + (f"   {plural(store.taken_down, 'content')} taken down" if store.taken_down else "")
 
@@ -25,13 +26,14 @@ def _store_line(store: nouns.StoreUse) -> str:
 def _peer_line(peer: nouns.Peer, width: int) -> str:
     name = clean(peer.name).ljust(width)
     behind = f"{plural(peer.lag.files, 'file')} behind" if peer.lag and peer.lag.files else ""
+    paused = "   PAUSED" if peer.paused else ""
     if not peer.linked:
         when = since(peer.since) if peer.since else ""
-        return f"  {name}  " + ", ".join(part for part in (f"OFFLINE {when}".rstrip(), behind) if part)
+        return f"  {name}  " + ", ".join(part for part in (f"OFFLINE {when}".rstrip(), behind) if part) + paused
     delay = "-" if peer.rtt_ms is None else f"{peer.rtt_ms:.0f} ms"
     percent = "?" if peer.percent is None else f"{peer.percent} %"
     left = f"   {size(peer.lag.bytes)} left, {behind}" if peer.lag and peer.lag.files else ""
-    return f"  {name}  {delay:>7}   {percent:>5}{left}"
+    return f"  {name}  {delay:>7}   {percent:>5}{left}{paused}"
 
 
 def render_status(answer: nouns.Status, out: Output) -> str:

@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
 from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
-from replicad.config.values import suggestion
+from replicad.config.values import OFF, Address, suggestion
 from replicad.errors import ConfigurationError
+from replicad.model.limits import DOWNLOAD, SITE, UPLOAD, Limits
 from replicad.protocol.fetch.config import FetchConfig
+from replicad.store.care import CollectConfig, ScrubConfig
 from replicad.store.space import StoreConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import tzinfo
 
 PREFIX = "REPLICAD__"
 DEFAULT = "default"
 ENVIRONMENT = "environment"
+EVERY_INTERFACE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 _BY_PATH = {key.path: key for key in KEYS}
 _NAMES = {section: [key.name for key in KEYS if key.section == section] for section in SECTIONS}
 
@@ -49,6 +53,10 @@ class Config:
     peers: Peers
     admin: Admin
     storage: StoreConfig
+    limits: Limits
+    zone: tzinfo | None
+    collect: CollectConfig
+    scrub: ScrubConfig
     fetch: FetchConfig
     log: Log
     values: Mapping[str, object]
@@ -100,11 +108,17 @@ class Config:
     @property
     def peers_url(self) -> str:
         """How other nodes reach the peer door: as configured, else from where it listens (this machine's name if that is every interface)."""
-        if self.peers.url is not None:
-            return self.peers.url
-        scheme = "http" if self.peers.tls == "off" else "https"
-        listen = self.peers.listen
-        return f"{scheme}://{socket.gethostname()}:{listen.port}" if listen.host in {"", "0.0.0.0", "::"} else f"{scheme}://{listen}"  # noqa: S104 - recognised, not bound
+        return self.peers.url or _url("http" if self.peers.tls == "off" else "https", self.peers.listen)
+
+    @property
+    def downloads_url(self) -> str:
+        """The same for clients and the downloads door."""
+        return self.downloads.url or _url("https" if self.downloads.tls else "http", self.downloads.listen)
+
+    @property
+    def is_downloads_url_known(self) -> bool:
+        """Whether that is more than a guess from this machine's name, so that clients of other nodes may be sent there."""
+        return self.downloads.url is not None or self.downloads.listen.host not in EVERY_INTERFACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +136,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     problems: list[str] = []
     given = _from_file(document, problems) | _from_environment(environ, problems)
     values = {key.path: _value(key, given.get(key.path), document.name, problems) for key in KEYS}
+    problems += _halves(values, given)
     if problems:
         raise ConfigurationError("\n".join(problems), hint="every key is explained by: replicad config example")
     origins = {key.path: given[key.path].origin if key.path in given else DEFAULT for key in KEYS}
@@ -181,6 +196,16 @@ def _value(key: Key, given: _Given | None, document: str, problems: list[str]) -
         return key.default
 
 
+def _halves(values: dict[str, Any], given: dict[str, _Given]) -> list[str]:
+    """A certificate without its key, or a key without its certificate."""
+    halves = ("downloads.tls_certificate", "downloads.tls_key")
+    lonely = [path for path in halves if values[path]]
+    if len(lonely) != 1 or lonely[0] not in given:
+        return []
+    missing = next(path for path in halves if path not in lonely).partition(".")[2]
+    return [f"{given[lonely[0]].problem_at}: needs {missing} beside it"]
+
+
 def _unknown_section(section: str, table: object) -> str:
     if isinstance(table, dict):
         return f"unknown section [{section}]{suggestion(section, list(SECTIONS)) or '; there are ' + ', '.join(SECTIONS)}"
@@ -196,8 +221,17 @@ def _unknown_key(section: str, name: str) -> str:
     return f'unknown key "{name}" in [{section}]{close or "; it knows " + ", ".join(_NAMES[section])}'
 
 
+def _url(scheme: str, listen: Address) -> str:
+    return f"{scheme}://{socket.gethostname()}:{listen.port}" if listen.host in EVERY_INTERFACE else f"{scheme}://{listen}"
+
+
 def _tls(value: Any, base: Path) -> Literal["auto", "off"] | tuple[Path, Path]:
     return (base / value[0], base / value[1]) if isinstance(value, tuple) else value
+
+
+def _both(values: dict[str, Any], base: Path) -> tuple[Path, Path] | None:
+    certificate, key = values["downloads.tls_certificate"], values["downloads.tls_key"]
+    return (base / certificate, base / key) if certificate and key else None
 
 
 def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Config:
@@ -206,7 +240,16 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
     return Config(
         path=path,
         node=Node(name=values["node.name"], data=data, site=values["node.site"]),
-        downloads=Downloads(listen=values["downloads.listen"], on_missing=values["downloads.on_missing"]),
+        downloads=Downloads(
+            listen=values["downloads.listen"],
+            tls=_both(values, base),
+            on_missing=values["downloads.on_missing"],
+            listing=values["downloads.listing"],
+            access_log=None if values["downloads.access_log"] is OFF else base / (values["downloads.access_log"] or data / "access.log"),
+            url=values["downloads.url"],
+            networks=values["downloads.networks"],
+            trusted_proxies=values["downloads.trusted_proxies"],
+        ),
         peers=Peers(
             listen=values["peers.listen"],
             url=values["peers.url"],
@@ -217,6 +260,17 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
         storage=StoreConfig(
             reserve_fraction=values["storage.reserve"].fraction, reserve_bytes=values["storage.reserve"].size_bytes, quota_bytes=values["storage.quota"]
         ),
+        limits=Limits(
+            {
+                DOWNLOAD: values["limits.download"],
+                UPLOAD: values["limits.upload"],
+                **{f"{SITE}{name}": rate for name, rate in values["limits.sites"]},
+            },
+            values["limits.windows"],
+        ),
+        zone=values["limits.zone"],
+        collect=CollectConfig(grace_s=values["storage.retention_time"], versions=values["storage.retention_versions"]),
+        scrub=ScrubConfig(enabled=values["scrub.enabled"], interval_s=values["scrub.interval"], rate=values["scrub.rate"]),
         fetch=FetchConfig(
             contents_max=values["fetch.files_at_once"],
             requests_per_peer=values["fetch.requests_per_peer"],

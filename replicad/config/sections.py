@@ -10,20 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from replicad.config.networks import Cidr
+from replicad.config.quantities import Duration, Rate, Switch
+from replicad.config.rates import RATE, SITE_RATE, WINDOW, ZONE
 from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
+from replicad.model.access import Network
 from replicad.model.records import NAME_MAX
 from replicad.protocol.fetch.config import FetchConfig
+from replicad.store.care import CollectConfig, ScrubConfig
 from replicad.store.space import StoreConfig
 
 MIB = 1 << 20
 GIB = 1 << 30
+DAY_S = 86_400.0
 _STORE = StoreConfig()
 _FETCH = FetchConfig()
+_COLLECT = CollectConfig()
+_SCRUB = ScrubConfig()
 REQUIRED = object()
 """As a default: the key must be given."""
-STREAM_LATER = (
-    'on_missing = "stream" (serve a file while this node still fetches it) is not part of this version; write "404", which lets clients try another node'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +42,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Downloads:
-    """The door for clients."""
+    """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``access_log`` is None when none is kept; ``url`` is None to derive it from ``listen``."""
 
     listen: Address
-    on_missing: Literal["404"]
+    tls: tuple[Path, Path] | None
+    on_missing: Literal["stream", "404"]
+    access_log: Path | None
+    listing: tuple[str, ...]
+    url: str | None
+    networks: tuple[Network, ...]
+    trusted_proxies: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +99,12 @@ class Key:
 
 SECTIONS: dict[str, str] = {
     "node": "This node.",
-    "downloads": "The door for clients: files over plain HTTP, read only.",
+    "downloads": "The door for clients: files over HTTP or HTTPS, read only.",
     "peers": "The door for the other nodes of the network.",
     "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with a bearer token (admin.token in the data directory).",
     "storage": "The disk.",
+    "scrub": "Every file is read again now and then; what the disk lost is fetched again from other nodes.",
+    "limits": 'How fast bytes may flow between this node and others, in bytes per second. What "replicad limits set" says goes before this. Urgent files have no limits.',
     "fetch": "Bounds on transfers between nodes.",
     "log": "What the daemon writes to stderr.",
 }
@@ -109,10 +122,58 @@ KEYS: tuple[Key, ...] = (
     Key("downloads", "listen", Listen(), Address("", 8480), "HOST:PORT; without a host: every interface."),
     Key(
         "downloads",
+        "tls_certificate",
+        File(),
+        None,
+        "The door's certificate with its chain, PEM: then it speaks HTTPS only. New files are taken up within seconds, without a restart.",
+        sample='"/etc/replicad/tls/fullchain.pem"',
+    ),
+    Key("downloads", "tls_key", File(), None, "The certificate's private key, PEM. Both keys, or neither.", sample='"/etc/replicad/tls/privkey.pem"'),
+    Key(
+        "downloads",
         "on_missing",
-        Choice(("404",), later=(("stream", STREAM_LATER),)),
-        "404",
-        'What a client gets for a file that this node does not hold yet. "404" lets it try another node.',
+        Choice(("stream", "404")),
+        "stream",
+        'What a client gets for a file that this node still fetches. "stream": the file as it arrives, what it asks for first; 503 when nobody brings it. "404" lets it try another node.',
+    ),
+    Key(
+        "downloads",
+        "access_log",
+        File(may_be_off=True),
+        None,
+        'Who took what: JSON Lines, renamed to NAME.1 at 64 MiB. Empty: access.log in the data directory. "off": none.',
+    ),
+    Key(
+        "downloads",
+        "url",
+        Url(),
+        None,
+        "How clients reach this door: what signed URLs, metalinks and MDM manifests are made of. Empty: the listening address, of which clients of other nodes hear only if it is not every interface.",
+        sample='"https://ams1.example.org"',
+    ),
+    Key(
+        "downloads",
+        "networks",
+        ListOf(Cidr()),
+        (),
+        "Networks whose clients are nearest to this node. All nodes know it, and name this one first when such a client asks where a file is.",
+        sample='["10.4.0.0/16"]',
+    ),
+    Key(
+        "downloads",
+        "trusted_proxies",
+        ListOf(Cidr()),
+        (),
+        "Networks of proxies in front of this door: only their X-Forwarded-For is believed.",
+        sample='["127.0.0.0/8"]',
+    ),
+    Key(
+        "downloads",
+        "listing",
+        ListOf(Text(63, may_be_empty=False)),
+        (),
+        "Shares whose directories anybody who may download from them can list.",
+        sample='["munki"]',
     ),
     Key("peers", "listen", Listen(), Address("", 8440), "HOST:PORT; without a host: every interface."),
     Key(
@@ -130,6 +191,29 @@ KEYS: tuple[Key, ...] = (
     Key("admin", "listen", Listen(may_be_off=True), Address("127.0.0.1", 8441), 'HOST:PORT, or "off" for the socket alone.'),
     Key("storage", "reserve", Room(), Reserve(fraction=_STORE.reserve_fraction), "Room on the file system that is never used: a percentage or a size."),
     Key("storage", "quota", Size(), _STORE.quota_bytes, "The most that files may take; 0 B: no such bound."),
+    Key(
+        "storage",
+        "retention_time",
+        Duration(0.0, 3650 * DAY_S),
+        _COLLECT.grace_s,
+        "How long content stays after the last file that names it was removed or replaced.",
+    ),
+    Key("storage", "retention_versions", Integer(0, 1000), _COLLECT.versions, "How many older versions of a living file stay for rollback, however old."),
+    Key("scrub", "enabled", Switch(), _SCRUB.enabled, "Whether that happens by itself; replicad store scrub now does it in any case."),
+    Key("scrub", "interval", Duration(3600.0, 3650 * DAY_S), _SCRUB.interval_s, "Every file is read once in that time."),
+    Key("scrub", "rate", Rate(), _SCRUB.rate, "The most that is read a second for it."),
+    Key("limits", "download", RATE, None, 'From all other nodes together, such as "5 MB/s"; "0 B/s": nothing but what is urgent.'),
+    Key("limits", "upload", RATE, None, "To all other nodes together. Clients are not limited."),
+    Key("limits", "sites", ListOf(SITE_RATE), (), "With all nodes of a site together, in each direction.", sample='["syd1 2 MB/s"]'),
+    Key(
+        "limits",
+        "windows",
+        ListOf(WINDOW),
+        (),
+        "Other rates at certain hours of the week, for download, upload or site:NAME; where windows overlap, the first one counts.",
+        sample='["mon-fri 08:00-18:00 download 1 MB/s", "sat 22:00-06:00 upload none"]',
+    ),
+    Key("limits", "zone", ZONE, None, "The time zone of the windows. Empty: the system's.", sample='"Europe/Berlin"'),
     Key("fetch", "files_at_once", Integer(1, 64), _FETCH.contents_max, "Large files fetched at the same time."),
     Key("fetch", "requests_per_peer", Integer(1, 64), _FETCH.requests_per_peer, "Requests under way with one node."),
     Key(

@@ -18,6 +18,8 @@ SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 1 <
 _NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(\S*)")
 _HOST = re.compile(r"[A-Za-z0-9._-]{0,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 _LIST_MAX = 64
+OFF = Path("off")
+"""What ``File`` gives for the word "off"."""
 
 
 class Kind(Protocol):
@@ -95,10 +97,9 @@ class Text(_Strings):
 
 @dataclass(frozen=True)
 class Choice(_Strings):
-    """One of a few words. ``later`` are words that a later version will honour, with the sentence that refuses them now."""
+    """One of a few words."""
 
     words: tuple[str, ...]
-    later: tuple[tuple[str, str], ...] = ()
 
     @property
     def expects(self) -> str:  # type: ignore[override]
@@ -110,9 +111,6 @@ class Choice(_Strings):
         if type(value) is int and str(value) in self.words:
             raise ValueError(f"write it in quotes: {quoted(str(value))}")
         text = self._text(value)
-        for word, sentence in self.later:
-            if text == word:
-                raise ValueError(sentence)
         if text not in self.words:
             raise ValueError(f"{self.expects} expected, got {quoted(text)}{suggestion(text, self.words)}")
         return text
@@ -212,7 +210,7 @@ class Listen(_Strings):
 
 
 class Url(_Strings):
-    """The base URL of a peer door; empty gives None."""
+    """The base URL of a door; empty gives None."""
 
     expects = 'a URL such as "https://ams1.example.org:8440"'
 
@@ -231,16 +229,24 @@ class Url(_Strings):
         return text.rstrip("/")
 
 
+@dataclass(frozen=True)
 class File(_Strings):
-    """A path; empty gives None. ``~`` is the home directory; ``config.load`` makes it absolute."""
+    """A path; empty gives None. ``~`` is the home directory; ``config.load`` makes it absolute. ``may_be_off``: the word "off" is no path, and gives ``OFF``."""
 
-    expects = "a path"
+    may_be_off: bool = False
+
+    @property
+    def expects(self) -> str:  # type: ignore[override]
+        """What it may be."""
+        return 'a path or "off"' if self.may_be_off else "a path"
 
     def parse(self, value: object) -> Path | None:
         """Not checked against the disk."""
         text = self._text(value)
         if "\0" in text:
             raise ValueError("a path cannot contain a zero byte")
+        if self.may_be_off and text == "off":
+            return OFF
         return Path(text).expanduser() if text else None
 
 

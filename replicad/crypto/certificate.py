@@ -72,6 +72,14 @@ def load(certificate: Path) -> Digest:
         raise ConfigurationError(f"cannot read the TLS certificate {certificate}: {error}") from None
 
 
+def ends(certificate: Path) -> dt.datetime:
+    """When the first certificate of a PEM file ceases to be valid; ConfigurationError if there is none."""
+    try:
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"cannot read the TLS certificate {certificate}: {error}") from None
+
+
 def _write(path: Path, content: bytes) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

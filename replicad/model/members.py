@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from replicad.errors import InputError
+from replicad.model.access import OPEN, Access
 from replicad.model.ids import NodeId, Stamp
 from replicad.model.records import Role
+
+MUNKI = "munki"
+"""The layout of a Munki repository: what its catalogs name is here before they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share as the counting policies define it. ``stages`` from lowest to highest; the last is the default for publishing."""
+    """A share as the counting policies define it. ``stages`` from lowest to highest; the last is the default for publishing. ``layout`` is MUNKI or empty."""
 
     name: str
     public: bool
     immutable: bool
     stages: tuple[str, ...]
     created: Stamp
+    access: Access = OPEN
+    layout: str = ""
 
     def stage(self, named: str | None) -> str:
         """That stage, None: the last. InputError lists those that there are."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from replicad.model.access import Access
 from replicad.model.ids import STAMP_MAX, Digest, NodeId, RecordId, Stamp
 
 PAYLOAD_BYTES_MAX = 64 * 1024
@@ -102,18 +103,22 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What a share is. The newest that counts wins, except that ``immutable`` is fixed by the oldest. ``stages`` from lowest to highest. ``removed`` ends the share."""
+    """What a share is. The newest that counts wins, except that ``immutable`` is fixed by the oldest. ``stages`` from lowest to highest. ``removed`` ends the share. ``access`` says who may
+    download beside or, for ``networks``, of everybody; ``layout`` which product's tree it is. Both are absent, never ``null``, when there is nothing to say.
+    """
 
     name: _Share
     public: bool
     immutable: bool = False
     stages: _Stages = DEFAULT_STAGES
     removed: bool = False
+    access: Access | msgspec.UnsetType = msgspec.UNSET
+    layout: Annotated[str, msgspec.Meta(min_length=1, max_length=32)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Entry(msgspec.Struct, frozen=True):
     """The path of a share names this content at this stage. ``modified`` (seconds since 1970) becomes Last-Modified; ``publisher`` is a label for people, never a right.
-    ``source`` makes it a promotion: the stage it takes the content from and whose records it supersedes, too.
+    ``source`` makes it a promotion: the stage it takes the content from and whose records it supersedes, too. ``urgent``: its content goes before others and no limit holds it up.
     """
 
     path: _Path
@@ -125,6 +130,7 @@ class Entry(msgspec.Struct, frozen=True):
     publisher: Annotated[str, msgspec.Meta(max_length=LABEL_MAX)] = ""
     supersedes: _Supersedes = ()
     source: _Stage | msgspec.UnsetType = msgspec.UNSET
+    urgent: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId
 from replicad.model.manifest import MANIFEST_BYTES_MAX, Manifest
 from replicad.net.exchange import Answer, Connection, Head, LostError
-from replicad.net.sendfile import send_file
+from replicad.net.pace import Pace, paced
+from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import TLS_HANDSHAKE_TIMEOUT_S, check_pin, client_context
 from replicad.protocol.fetch import batch
 from replicad.protocol.wire import Small
@@ -74,6 +75,7 @@ class _Request:
     range_field: str = "Range"
     body: bytes = b""
     parts: tuple[Part, ...] = ()
+    pace: Pace | None = None
 
     @property
     def body_bytes(self) -> int:
@@ -110,10 +112,12 @@ class PeerClient:
 
     # -- what can be asked
 
-    async def chunks(self, link: DataLink, manifest: Manifest, extent: Extent, into: memoryview) -> tuple[int, ReplicadError | None]:
+    async def chunks(
+        self, link: DataLink, manifest: Manifest, extent: Extent, into: memoryview, *, pace: Pace | None = None
+    ) -> tuple[int, ReplicadError | None]:
         """Fill ``into`` (exactly the extent's bytes) with chunks, unverified. Returns how many bytes arrived, and why not all of them."""
         start, stop = manifest.byte_range(extent)
-        request = _Request("GET", f"{BLOBS_PATH}{manifest.content}?manifest={manifest.id}", f"bytes={start}-{stop - 1}")
+        request = _Request("GET", f"{BLOBS_PATH}{manifest.content}?manifest={manifest.id}", f"bytes={start}-{stop - 1}", pace=pace)
         answer = await self._exchange(link, request, lambda head: _ranged(head, into, f"bytes {start}-{stop - 1}/{manifest.size}"), expect_bytes=stop - start)
         return answer.received if answer.head is not None and answer.head.status == 206 else 0, answer.error
 
@@ -126,10 +130,10 @@ class PeerClient:
             raise answer.error
         return check_manifest(bytes(buffer[: answer.received]), wanted)
 
-    async def batch(self, link: DataLink, contents: Sequence[Small], into: memoryview) -> list[memoryview | None]:
+    async def batch(self, link: DataLink, contents: Sequence[Small], into: memoryview, *, pace: Pace | None = None) -> list[memoryview | None]:
         """Small contents, unverified, as parts of ``into`` (``batch.answer_bytes_max`` bytes); None for what the peer lacks."""
         question = batch.ask(contents)
-        request = _Request("POST", f"{BATCH_PATH}?sha256={hashlib.sha256(question).hexdigest()}", body=question)
+        request = _Request("POST", f"{BATCH_PATH}?sha256={hashlib.sha256(question).hexdigest()}", body=question, pace=pace)
         answer = await self._exchange(link, request, lambda head: _whole(head, into), expect_bytes=len(into))
         if answer.error is not None:
             raise answer.error
@@ -137,7 +141,7 @@ class PeerClient:
 
     # -- what can be sent
 
-    async def put_chunks(self, link: DataLink, manifest: Manifest, extent: Extent, *, transfer: int, fd: int) -> None:
+    async def put_chunks(self, link: DataLink, manifest: Manifest, extent: Extent, *, transfer: int, fd: int, pace: Pace | None = None) -> None:
         """Send chunks that the peer asked for over the link, from an open file."""
         start, stop = manifest.byte_range(extent)
         request = _Request(
@@ -146,6 +150,7 @@ class PeerClient:
             f"bytes {start}-{stop - 1}/{manifest.size}",
             "Content-Range",
             parts=(Part(fd, start, stop - start),),
+            pace=pace,
         )
         await self._put(link, request)
 
@@ -153,9 +158,9 @@ class PeerClient:
         """Send a manifest that the peer asked for."""
         await self._put(link, _Request("PUT", f"{MANIFESTS_PATH}{manifest.id}?transfer={transfer}", body=manifest.encoded))
 
-    async def put_batch(self, link: DataLink, answer: bytes, *, transfer: int) -> None:
+    async def put_batch(self, link: DataLink, answer: bytes, *, transfer: int, pace: Pace | None = None) -> None:
         """Send a batch answer that the peer asked for."""
-        await self._put(link, _Request("PUT", f"{BATCH_PATH}?transfer={transfer}", body=answer))
+        await self._put(link, _Request("PUT", f"{BATCH_PATH}?transfer={transfer}", body=answer, pace=pace))
 
     async def _put(self, link: DataLink, request: _Request) -> None:
         answer = await self._exchange(link, request, lambda head: _whole(head, memoryview(b"")))
@@ -193,7 +198,7 @@ class PeerClient:
             await _send(connection, link, request)
 
         limit_s = self._config.grace_s + (request.body_bytes + expect_bytes) / self._config.rate_min
-        answer = await connection.exchange(send, accept_or_refuse, stall_s=self._config.stall_s, limit_s=limit_s)
+        answer = await connection.exchange(send, accept_or_refuse, stall_s=self._config.stall_s, limit_s=limit_s, pace=request.pace)
         if answer.error is None and answer.head is not None and answer.head.status >= 300:
             return Answer(answer.head, 0, _refused(answer.head.status))
         return answer
@@ -306,10 +311,11 @@ async def _send(connection: Connection, link: DataLink, request: _Request) -> No
         fields.append(f"{request.range_field}: {request.range}")
     if request.method != "GET":
         fields.append(f"Content-Length: {request.body_bytes}")
-    head = "\r\n".join((*fields, "", "")).encode("ascii") + request.body
+    head = "\r\n".join((*fields, "", "")).encode("ascii")
     if not request.parts:
-        connection.transport.write(head)
-        await connection.drain()
+        async for piece in paced(head + request.body, request.pace if request.method == "PUT" else None):
+            connection.transport.write(piece)
+            await connection.drain()
     for part in request.parts:
-        await send_file(connection.transport, part.fd, offset=part.offset, count=part.count, head=head, drain=connection.drain)
+        await send_file(connection.transport, part.fd, offset=part.offset, count=part.count, head=head, drain=connection.drain, terms=Terms(pace=request.pace))
         head = b""

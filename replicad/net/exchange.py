@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from replicad.errors import PeerError, ReplicadError, UnreachableError
+from replicad.net.pace import Pace
 from replicad.net.tls import abort
 
 HEAD_BYTES_MAX = 16 << 10
@@ -87,6 +88,10 @@ class Connection(asyncio.BufferedProtocol):
         self._accept: Callable[[Head], memoryview] | None = None
         self._body = memoryview(b"")
         self._received = 0
+        self._pace: Pace | None = None
+        self._allowed: int | None = None
+        self._held_since_s: float | None = None
+        self._deadline_s = 0.0
         self._done: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle
         self._heard_s = 0.0
@@ -104,15 +109,18 @@ class Connection(asyncio.BufferedProtocol):
         """Wait until the transport's buffer has room."""
         await self._writable.wait()
 
-    async def exchange(self, send: Callable[[], Awaitable[None]], accept: Callable[[Head], memoryview], *, stall_s: float, limit_s: float) -> Answer:
+    async def exchange(
+        self, send: Callable[[], Awaitable[None]], accept: Callable[[Head], memoryview], *, stall_s: float, limit_s: float, pace: Pace | None = None
+    ) -> Answer:
         """Send one request and receive its answer. ``accept`` is told the head and returns a buffer of exactly ``head.length`` bytes, or raises PeerError: then the connection is closed.
 
-        Ends with UnreachableError when nothing arrives for ``stall_s`` or the whole takes more than ``limit_s``. Errors are in the ``Answer``; after any of them the connection is closed.
+        Ends with UnreachableError when nothing arrives for ``stall_s`` or the whole takes more than ``limit_s``, not counting what ``pace`` holds up: it is asked before bytes of the body are read
+        that are under a limit of ours. Errors are in the ``Answer``; after any of them the connection is closed.
         Cancelled: it is closed as well, and nothing is written into the buffer any more.
         """
-        self._done = self._begin(accept)
-        deadline_s = self._heard_s + limit_s
-        self._timer = self._loop.call_later(stall_s, self._watch, stall_s, deadline_s)
+        self._done = self._begin(accept, pace)
+        self._deadline_s = self._heard_s + limit_s
+        self._timer = self._loop.call_later(stall_s, self._watch, stall_s)
         error: ReplicadError | None = None
         complete = False
         try:
@@ -124,7 +132,7 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             if self._done.done() and not self._done.cancelled():
                 self._done.exception()  # it is known already, or sending failed first
-            self._done = None
+            self._done = self._pace = None
             self._body = memoryview(b"")
             self._timer.cancel()
             if not complete or (self._head is not None and not self._head.keeps):
@@ -133,9 +141,10 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since_s = self._loop.time()
         return Answer(self._head, self._received, error)
 
-    def _begin(self, accept: Callable[[Head], memoryview]) -> asyncio.Future[None]:
+    def _begin(self, accept: Callable[[Head], memoryview], pace: Pace | None) -> asyncio.Future[None]:
         self._accept, self._head, self._head_bytes, self._received = accept, None, 0, 0
         self._body = memoryview(b"")
+        self._pace, self._allowed, self._held_since_s = pace, None, None
         self._heard_s = self._loop.time()
         return self._loop.create_future()
 
@@ -147,14 +156,16 @@ class Connection(asyncio.BufferedProtocol):
             if self._head is None:
                 raise UnreachableError(f"connection lost while sending ({error})") from None
 
-    def _watch(self, stall_s: float, deadline_s: float) -> None:
+    def _watch(self, stall_s: float) -> None:
         done, now = self._done, self._loop.time()
         if done is None or done.done():
             return
-        if now >= min(self._heard_s + stall_s, deadline_s):
-            self._fail(UnreachableError("the peer is too slow" if now >= deadline_s else f"nothing received for {stall_s:.0f} s", code="stalled"))
+        if self._held_since_s is not None:
+            self._timer = self._loop.call_later(stall_s, self._watch, stall_s)
+        elif now >= min(self._heard_s + stall_s, self._deadline_s):
+            self._fail(UnreachableError("the peer is too slow" if now >= self._deadline_s else f"nothing received for {stall_s:.0f} s", code="stalled"))
         else:
-            self._timer = self._loop.call_at(min(self._heard_s + stall_s, deadline_s), self._watch, stall_s, deadline_s)
+            self._timer = self._loop.call_at(min(self._heard_s + stall_s, self._deadline_s), self._watch, stall_s)
 
     def close(self) -> None:
         """Close at once; harmless when repeated."""
@@ -171,7 +182,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Where the next bytes go: the rest of the body, else the head's buffer."""
         if self._received < len(self._body):
-            return self._body[self._received :]
+            return self._body[self._received : self._allowed if self._allowed is None else max(self._allowed, self._received + 1)]
         return memoryview(self._head_buffer)[self._head_bytes :]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -183,6 +194,8 @@ class Connection(asyncio.BufferedProtocol):
         elif self._head is not None:
             self._received += nbytes
             self._finish_if_whole(surplus=False)
+            if self._allowed is not None or (self._pace is not None and self._pace.limited):
+                self._ask()
         else:
             self._head_bytes += nbytes
             self._look_for_head()
@@ -225,6 +238,30 @@ class Connection(asyncio.BufferedProtocol):
             body[:taken] = early[:taken]
         self._head, self._body, self._received, self._head_bytes = head, body, taken, 0
         self._finish_if_whole(surplus=len(early) > taken)
+        if self._pace is not None and self._pace.limited:
+            self._allowed = 0
+            self._ask()
+
+    def _ask(self) -> None:
+        """Read no further than is allowed: rest until more is. A limit that was set in the middle counts from here."""
+        if self._allowed is None:
+            self._allowed = self._received
+        if self._pace is None or self._transport is None or not self._allowed <= self._received < len(self._body) or self._held_since_s is not None:
+            return
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._held_since_s = self._loop.time()
+        self._pace.ask(len(self._body) - self._allowed, self._go_on)
+
+    def _go_on(self, granted: int) -> None:
+        now = self._loop.time()
+        self._allowed = (self._allowed or 0) + granted
+        self._deadline_s += now - (self._held_since_s or now)
+        self._heard_s, self._held_since_s = now, None
+        if self._allowed <= self._received:
+            self._ask()
+        elif self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _finish_if_whole(self, *, surplus: bool) -> None:
         if surplus:

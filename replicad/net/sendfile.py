@@ -17,12 +17,15 @@ import socket
 import struct
 import termios
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from replicad.errors import StorageError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Transport
+
+    from replicad.net.pace import Pace
 
 SMALL_BYTES = 64 << 10
 """Up to here a copy through user space is cheaper than a second system call and a duplicate socket (measured with bench/serve.py)."""
@@ -39,33 +42,57 @@ T = TypeVar("T")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-async def send_file(
-    transport: Transport, fd: int, *, offset: int, count: int, head: bytes = b"", drain: Callable[[], Awaitable[None]], stall_s: float = STALL_S
-) -> None:
-    """Send ``head`` and then exactly ``count`` bytes of ``fd`` from ``offset``. ``drain`` waits until the transport's own buffer has room (``aiohttp``: ``request.writer.drain``).
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Of one transfer. ``stall_s`` without an acknowledged byte and the client is gone; ``on_sent`` hears of every number of bytes that was handed on, the head's included; ``pace`` is asked before
+    bytes of the file are sent that are under a limit.
+    """
 
-    Returns when everything is handed to the kernel (plain) or to the transport (TLS). Raises ConnectionError when the client is gone or acknowledged nothing for ``stall_s`` (up to twice that),
+    stall_s: float = STALL_S
+    on_sent: Callable[[int], object] = lambda _: None
+    pace: Pace | None = None
+
+
+ANY = Terms()
+
+
+async def send_file(
+    transport: Transport,
+    fd: int,
+    *,
+    offset: int,
+    count: int,
+    head: bytes = b"",
+    drain: Callable[[], Awaitable[None]],
+    terms: Terms = ANY,
+) -> None:
+    """Send ``head`` and then exactly ``count`` bytes of ``fd`` from ``offset``. ``drain`` waits until the transport's own buffer has room, and raises ConnectionError when the client is gone.
+
+    Returns when everything is handed to the kernel (plain) or to the transport (TLS). Raises ConnectionError when the client is gone or acknowledged nothing for ``terms.stall_s`` (up to twice that),
     StorageError when the file is shorter than ``offset + count`` or cannot be read: then a part may be out already, and only cutting the connection tells the client. Cancel it at any point.
     """
     if transport.is_closing():
         raise ConnectionResetError("the client is gone")
     if transport.get_extra_info("sslcontext") is not None or transport.get_write_buffer_size():
-        await _Copying(transport, fd, drain=drain, stall_s=stall_s).send(head, offset=offset, count=count)
+        await _Copying(transport, fd, drain=drain, terms=terms).send(head, offset=offset, count=count)
         return
-    if count <= SMALL_BYTES:
+    if terms.pace is not None and terms.pace.limited:
+        sent = 0
+    elif count <= SMALL_BYTES:
         body = await _read(fd, offset, count)
         sent = _write_now(_open_socket(transport), head, body)
     else:
         first = min(count, BURST_BYTES)
         await _warm(fd, offset, first)
         sent = _send_now(_open_socket(transport), fd, head, offset=offset, count=first)
+    terms.on_sent(sent)
     if sent == len(head) + count:
         return
     sent_body = max(0, sent - len(head))
     plain = _open_socket(transport)
     with socket.fromfd(plain.fileno(), plain.family, plain.type, plain.proto) as duplicate:
         duplicate.setblocking(False)
-        await _ZeroCopy(duplicate, fd, stall_s=stall_s).send(head[sent:], offset=offset + sent_body, count=count - sent_body)
+        await _ZeroCopy(duplicate, fd, terms).send(head[sent:], offset=offset + sent_body, count=count - sent_body)
 
 
 class _Watch:
@@ -96,26 +123,30 @@ class _Watch:
 class _ZeroCopy:
     """sendfile on a socket of our own; nobody else writes to that connection meanwhile."""
 
-    def __init__(self, out: socket.socket, fd: int, *, stall_s: float) -> None:
+    def __init__(self, out: socket.socket, fd: int, terms: Terms) -> None:
         self._out = out
         self._fd = fd
+        self._pace = terms.pace
         self._loop = asyncio.get_running_loop()
-        self._watch = _Watch(loop=self._loop, stall_s=stall_s, acknowledged=self._acknowledged, give_up=self._cut)
+        self._watch = _Watch(loop=self._loop, stall_s=terms.stall_s, acknowledged=self._acknowledged, give_up=self._cut)
+        self._on_sent = terms.on_sent
         self._sent = 0
 
     async def send(self, head: bytes, *, offset: int, count: int) -> None:
         with self._watch:
             await self._send_head(head, flags=socket.MSG_MORE if count else 0)
             while count:
-                asked = min(count, BURST_BYTES)
+                asked = await _allowed(self._pace, min(count, BURST_BYTES))
                 await _warm(self._fd, offset, asked)
-                sent = _sendfile(self._out.fileno(), self._fd, offset, asked)
-                offset += sent
-                count -= sent
-                self._sent += sent
-                if sent < asked:
-                    await self._writable()
-                elif count:
+                while asked:
+                    sent = _sendfile(self._out.fileno(), self._fd, offset, asked)
+                    offset += sent
+                    count -= sent
+                    asked -= sent
+                    self._count(sent)
+                    if asked:
+                        await self._writable()
+                if count:
                     await asyncio.sleep(0)
 
     async def _send_head(self, head: bytes, *, flags: int) -> None:
@@ -126,7 +157,11 @@ class _ZeroCopy:
                 await self._writable()
                 continue
             head = head[sent:]
-            self._sent += sent
+            self._count(sent)
+
+    def _count(self, sent: int) -> None:
+        self._sent += sent
+        self._on_sent(sent)
 
     async def _writable(self) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
@@ -149,35 +184,44 @@ class _ZeroCopy:
 class _Copying:
     """Through the transport: for TLS, and when the transport still has bytes of its own to send."""
 
-    def __init__(self, transport: Transport, fd: int, *, drain: Callable[[], Awaitable[None]], stall_s: float) -> None:
+    def __init__(self, transport: Transport, fd: int, *, drain: Callable[[], Awaitable[None]], terms: Terms) -> None:
         self._transport = transport
         self._fd = fd
         self._drain = drain
+        self._on_sent = terms.on_sent
+        self._pace = terms.pace
         self._written = 0
-        self._watch = _Watch(loop=asyncio.get_running_loop(), stall_s=stall_s, acknowledged=self._acknowledged, give_up=transport.abort)
+        self._watch = _Watch(loop=asyncio.get_running_loop(), stall_s=terms.stall_s, acknowledged=self._acknowledged, give_up=transport.abort)
 
     async def send(self, head: bytes, *, offset: int, count: int) -> None:
         self._transport.set_write_buffer_limits(high=TLS_BUFFER_BYTES)
         with self._watch:
-            first = min(count, SMALL_BYTES)
+            first = await _allowed(self._pace, min(count, SMALL_BYTES))
             await self._write(head + await _read(self._fd, offset, first))
             offset += first
             count -= first
             while count:
-                piece = await _read(self._fd, offset, min(count, TLS_READ_BYTES))
+                piece = await _read(self._fd, offset, await _allowed(self._pace, min(count, TLS_READ_BYTES)))
                 await self._write(piece)
                 offset += len(piece)
                 count -= len(piece)
+                await asyncio.sleep(0)  # a client as fast as this loop leaves others their turn, and one that is gone is noticed
 
     async def _write(self, piece: bytes | bytearray) -> None:
         if self._transport.is_closing():
             raise ConnectionResetError("the client is gone")
         self._transport.write(piece)
         self._written += len(piece)
+        self._on_sent(len(piece))
         await self._drain()
 
     def _acknowledged(self) -> int:
         return self._written - self._transport.get_write_buffer_size() - _unacknowledged(self._transport.get_extra_info("socket"))
+
+
+async def _allowed(pace: Pace | None, most: int) -> int:
+    """How many of these bytes may be sent now."""
+    return most if pace is None or not most or not pace.limited else await pace.take(most)
 
 
 def _open_socket(transport: Transport) -> Any:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from replicad.model import paths
+from replicad.model.access import OPEN
 from replicad.model.ids import NETWORK_SHARE, STAMP_MAX, NodeId, Stamp
 from replicad.model.members import Member, Share
 from replicad.model.records import Cut, Entry, Grant, Policy, Record, Role, Takedown, Tombstone, Unknown
@@ -238,5 +239,5 @@ def _share(policies: list[Held]) -> Share | None:
             share = None
             continue
         created, immutable = (share.created, share.immutable) if share else (held.record.header.hlc, policy.immutable)
-        share = Share(policy.name, policy.public, immutable, policy.stages, created)
+        share = Share(policy.name, policy.public, immutable, policy.stages, created, policy.access or OPEN, policy.layout or "")
     return share

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
+from replicad.crypto import certificate as certificates
 from replicad.errors import ConfigurationError, ReplicadError
+from replicad.net.tls import server_context
 from replicad.server.admin.application import RUNNER as ADMIN_RUNNER
 from replicad.server.peers.application import RUNNER as PEERS_RUNNER
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
+    from replicad.model.ids import Digest
     from replicad.server.downloads.connections import DownloadServer
 
 log = get(__name__)
@@ -26,6 +31,9 @@ log = get(__name__)
 BACKLOG = 1024
 SHUTDOWN_S = 3.0
 """How long answers under way may take to end when the door closes; the whole stop has 10 s."""
+TLS_HANDSHAKE_S = 10.0
+CONNECTIONS_MAX = 1024
+"""Of the doors for nodes and for people, each, counted from the end of the TLS handshake: a node of a full mesh of 32 with four requests under way with each has 160."""
 SOCKET_PATH_BYTES_MAX = 107
 """Linux: sun_path has 108 bytes, the last one zero."""
 
@@ -45,12 +53,19 @@ def admin_runner(application: web.Application) -> web.BaseRunner:
     return web.AppRunner(application, **ADMIN_RUNNER)
 
 
-async def open_tcp(stack: AsyncExitStack, runner: web.BaseRunner, *, host: str, port: int, key: str, tls: ssl.SSLContext | None = None) -> None:
-    """Listen on a TCP address (an empty host: every interface) until the stack unwinds. ``key`` is the configuration key, for people. Raises ReplicadError("listen")."""
+async def open_tcp(
+    stack: AsyncExitStack, runner: web.BaseRunner, *, host: str, port: int, key: str, tls: ssl.SSLContext | None = None, connections_max: int = CONNECTIONS_MAX
+) -> None:
+    """Listen on a TCP address (an empty host: every interface) until the stack unwinds. ``key`` is the configuration key, for people. When there are ``connections_max``, the oldest that has not asked
+    anything yet makes room for a new one; if all have, the new one is cut off. The downloads door counts for itself, and answers. Raises ReplicadError("listen").
+    """
     await _setup(stack, runner)
     address = f"{host}:{port}"
     with _explained(f"{key} = {address}"):
-        await web.TCPSite(runner, host or None, port, backlog=BACKLOG, ssl_context=tls).start()
+        listener = await asyncio.get_running_loop().create_server(
+            _bounded(runner, connections_max), host or None, port, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=TLS_HANDSHAKE_S if tls else None
+        )
+    stack.callback(listener.close)
     log.info("listening", door=key.partition(".")[0], address=address)
 
 
@@ -71,6 +86,30 @@ async def open_socket(stack: AsyncExitStack, runner: web.BaseRunner, path: Path)
     stack.callback(_remove, path)
 
 
+def _bounded(runner: web.BaseRunner, connections_max: int) -> Callable[[], asyncio.Protocol]:
+    """What makes the protocol of each new connection."""
+    if (server := runner.server) is None:
+        raise RuntimeError("a runner that is not set up has no server")
+    if isinstance(runner, web.ServerRunner):
+        return server
+
+    def accept() -> asyncio.Protocol:
+        connections = [one for one in server.connections if one.transport is not None]
+        if len(connections) >= connections_max:
+            log.seldom("connections", "more connections than the door has room for", connections=len(connections))
+            if (silent := next((one for one in connections if not one._request_count), None)) is None:  # noqa: SLF001 - aiohttp does not tell otherwise
+                return _CutOff()
+            silent.force_close()
+        return server()
+
+    return accept
+
+
+class _CutOff(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
+
+
 def _remove(path: Path) -> None:
     """Only ever a socket: a misspelt admin.socket must not cost a file. For anything else binding says "Address already in use"."""
     if path.is_socket():
@@ -89,3 +128,23 @@ def _explained(what: str) -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise ReplicadError(f"cannot listen on {what}: {reason}", code="listen", hint="is another daemon running there?") from None
+
+
+def read_token(path: Path) -> str:
+    """The bearer token of the admin door. ConfigurationError if it cannot be read or is empty."""
+    try:
+        token = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read the admin door's token {path}: {getattr(error, 'strerror', None) or error}") from None
+    if not token:
+        raise ConfigurationError(f"the admin door's token {path} is empty", hint="put a long random word into it, mode 0600")
+    return token
+
+
+def peer_tls(tls: str | tuple[Path, Path], *, own: tuple[Path, Path]) -> tuple[Digest | None, ssl.SSLContext | None]:
+    """Fingerprint and context of the peer door's certificate: the self-made one at ``own`` ("auto"), the operator's, or none ("off"). Both are (certificate file, key file)."""
+    if tls == "off":
+        return None, None
+    if isinstance(tls, str):
+        return certificates.ensure(*own), server_context(*own)
+    return certificates.load(tls[0]), server_context(*tls)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from msgspec import UNSET
+
 from replicad.catalog.answers import Standing
 from replicad.catalog.catalog import Catalog
-from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError, ReplicadError
+from replicad.errors import BusyError, ConflictError, InputError, NotAllowedError, NotFoundError, ReplicadError
 from replicad.model import paths
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, RecordId, Stamp
@@ -67,6 +70,14 @@ class Ingest:
         """Whoever changes names of an existing share holds this meanwhile, so that what is signed here is about what stands."""
         return self._turns.setdefault(share, asyncio.Lock())
 
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Every turn at once: nobody decides and signs meanwhile."""
+        async with AsyncExitStack() as stack:
+            for share in sorted(self._catalog.replica.trust.shares()):
+                await stack.enter_async_context(self.turn(share))
+            yield
+
     async def receive(self, source: AsyncIterator[bytes], *, size: int | None, expect: Digest | None = None) -> Manifest:
         """Store and hold one content; durable on return, without a name yet. Raises what ``BlobStore.receive`` raises; then nothing is left of it."""
         return await self._hold_one(await self._store.receive(source, size=size, expect=expect))
@@ -78,17 +89,27 @@ class Ingest:
     async def receive_small(self, bodies: Sequence[bytes]) -> list[Manifest]:
         """Many contents of at most 1 MiB each, in the same order, sharing hops, syncs and the transaction."""
         manifests = await self._store.put_bodies(bodies)
-        await self._catalog.hold(manifests, durable=True)
+        await self._hold(manifests)
         return manifests
 
     async def _hold_one(self, manifest: Manifest) -> Manifest:
-        await self._catalog.hold([manifest], durable=True)
+        await self._hold([manifest])
         return manifest
 
-    async def publish(self, share: str, items: Sequence[Item], *, stage: str | None = None, publisher: str = "", dry_run: bool = False) -> list[Published]:
+    async def _hold(self, manifests: Sequence[Manifest]) -> None:
+        """Whoever removes a blob that nothing needs does so only while it is not held: one that went before it was is missed here, before the upload is acknowledged."""
+        await self._catalog.hold(manifests, durable=True)
+        for manifest in manifests:
+            if not self._store.has(manifest.content):
+                await self._catalog.lose(manifest.content)
+                raise BusyError(f"content {manifest.content} was collected while it came in", hint="send it again")
+
+    async def publish(
+        self, share: str, items: Sequence[Item], *, stage: str | None = None, publisher: str = "", urgent: bool = False, dry_run: bool = False
+    ) -> list[Published]:
         """Name contents in a share at one stage (None: its last), all of them or none; the answers are in the order of ``items``.
 
-        The same content under the same path is "unchanged" and makes no record. A dry run checks everything except that the contents are here - instead, that there is room for them (NoSpaceError) - and signs nothing. Raises InputError (paths, doubles, stage,
+        The same content under the same path is "unchanged" and makes no record. ``urgent``: no node's limits hold the contents up. A dry run checks everything except that the contents are here - instead, that there is room for them (NoSpaceError) - and signs nothing. Raises InputError (paths, doubles, stage,
         bounds), NotFoundError (share; content that was not received), NotAllowedError (this node's grants), ConflictError (immutable share; a file where a directory would have to be, or the reverse).
         """
         where = self._where(share, stage)
@@ -105,7 +126,7 @@ class Ingest:
             self._check_standings(where, plans)
             changed = [plan for plan in plans if plan.state != "unchanged"]
             now_s = self._clock_ms() // 1000
-            entries = [_entry(where, plan, publisher=publisher, now_s=now_s) for plan in changed]
+            entries = [_entry(where, plan, publisher=publisher, urgent=urgent, now_s=now_s) for plan in changed]
             records = await self._catalog.author(share, entries) if entries and not dry_run else ()
         signed = {id(plan): record.id for plan, record in zip(changed, records, strict=not dry_run)}
         return [Published(plan.item.path, where.stage, plan.size, plan.item.content, signed.get(id(plan), plan.unchanged_record), plan.state) for plan in plans]
@@ -228,7 +249,7 @@ def _state(where: _Where, item: Item, listed: Listed | None) -> State:
     return "unchanged" if same else "replaced"
 
 
-def _entry(where: _Where, plan: _Plan, *, publisher: str, now_s: int) -> Entry:
+def _entry(where: _Where, plan: _Plan, *, publisher: str, urgent: bool, now_s: int) -> Entry:
     """``modified`` of a replacement is always later than what it replaces, so that Last-Modified is a strong validator (RFC 9110, section 8.8.2.2)."""
     previous = plan.standing.listed
     return Entry(
@@ -240,6 +261,7 @@ def _entry(where: _Where, plan: _Plan, *, publisher: str, now_s: int) -> Entry:
         modified=now_s if previous is None else max(now_s, previous.modified + 1),
         publisher=publisher,
         supersedes=plan.standing.live,
+        urgent=True if urgent else UNSET,
     )
 
 

@@ -1,6 +1,7 @@
 """Keeps links to the other members: dials whoever should be linked and is not, finds out whose peer door answers, closes links of nodes that are members no more.
 
-Up to ``FULL_MESH_MAX`` members everybody links with everybody; beyond, ``LINKS_NEAR`` at the site and ``LINKS_FAR`` outside (``neighbours``), and others instead of those that cannot be reached. Addresses
+Up to ``FULL_MESH_MAX`` members everybody links with everybody; beyond, ``LINKS_NEAR`` at the site and ``LINKS_FAR`` outside (``protocol.gossip.neighbours``), besides two among the members of each share that not
+everybody has (its records pass only among those), and others instead of those that cannot be reached. Addresses
 come from the members' own heads and from the configuration (``connect``). Whoever cannot be reached is tried again after a pause that doubles up to ``RetryConfig.pause_max_s``; a new address, a
 link from the other side or a change of members forgets the pause.
 
@@ -10,13 +11,13 @@ A linked member's door is asked now and then whether it answers us (``ping``, un
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from replicad.errors import ReplicadError
 from replicad.model.events import HeadsChanged, LinkDown, LinkUp, TrustChanged
+from replicad.protocol.gossip.neighbours import FULL_MESH_MAX, Circle, circles
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
 log = get(__name__)
 
-FULL_MESH_MAX = 32
-LINKS_NEAR = 4
-LINKS_FAR = 2
-"""Protocol.md section 5: at most 32 nodes: full mesh; more: 6 links, 4 in the site and 2 outside."""
 DIALS_MAX = 16
 PATIENCE_S = 0.25
 """The node with the larger id waits this long before it dials: mostly the other one is there already, and no second link is opened in vain."""
@@ -97,7 +94,7 @@ class Links:
     _probes: dict[NodeId, _Probe] = field(default_factory=dict)
     _seeds: dict[str, _Attempt] = field(default_factory=dict)
     _skews: dict[NodeId, int] = field(default_factory=dict)
-    _chosen: tuple[Mapping[NodeId, Member], frozenset[NodeId]] = field(default_factory=lambda: ({}, frozenset()))
+    _chosen: tuple[Mapping[NodeId, Member], tuple[Circle, ...]] = ({}, ())
     _group: asyncio.TaskGroup | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -165,10 +162,12 @@ class Links:
         others = members.keys() - {own}
         if len(others) >= FULL_MESH_MAX and own in members:
             if self._chosen[0] is not members:
-                self._chosen = members, frozenset(neighbours(own, members))
-            others = set(self._chosen[1])
-            if len(self.table.all()) < LINKS_NEAR + LINKS_FAR:
-                others |= set(neighbours(own, {node: member for node, member in members.items() if node == own or self._may_answer(node)}))
+                self._chosen = members, circles(own, members)
+            others = set()
+            for circle in self._chosen[1]:
+                others.update(circle.neighbours)
+                if sum(link.node in circle.members for link in self.table.all()) < len(circle.neighbours):
+                    others |= circle.of(own, {node: member for node, member in circle.members.items() if node == own or self._may_answer(node)})
         return {node for node in others if self.table.get(node) is None}
 
     def _may_answer(self, node: NodeId) -> bool:
@@ -308,20 +307,3 @@ class Links:
             if probe.urls == urls:
                 probe.next_s = time.monotonic() + self.config.ping_again_s * (0.5 + 0.5 * self.dice())
             self._wake.set()
-
-
-def neighbours(own: NodeId, members: Mapping[NodeId, Member]) -> list[NodeId]:
-    """Whom a node of a large network dials: of its site and of the others whoever follows it in the order of ids, and then those with whom it has the greatest rendezvous weight (the same from
-    both sides). The first makes a ring through all members, so that the links connect the network whatever the weights are; the second make it wide.
-    """
-    others = members.keys() - {own}
-    following = min((node for node in others if node > own), default=min(others, default=own))
-
-    def weight(node: NodeId) -> tuple[bool, bytes]:
-        return node == following, hashlib.sha256(bytes(min(own, node)) + bytes(max(own, node))).digest()
-
-    ranked = sorted(others, key=weight, reverse=True)
-    near = [node for node in ranked if members[node].site == members[own].site][:LINKS_NEAR]
-    far = [node for node in ranked if members[node].site != members[own].site][:LINKS_FAR]
-    rest = [node for node in ranked if node not in near and node not in far]
-    return near + far + rest[: LINKS_NEAR + LINKS_FAR - len(near) - len(far)]

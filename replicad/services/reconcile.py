@@ -1,12 +1,13 @@
-"""Reconcile: at start the catalog and the disk are brought to agree, whatever a crash left between them.
+"""Reconcile: the catalog and the disk are brought to agree, whatever a crash left between them.
 
-    held, but no blob, or one of another size     lost: wanted again and fetched
-    blob that is not held, but wanted             verified and adopted; a corrupt one is removed
+    held, but no blob, or one of another size     damaged: set aside, wanted again and fetched
+    blob that is not held, but wanted             verified and adopted; a corrupt one is set aside
     blob that nothing wants                       kept and counted: collecting garbage decides later
     partial file without a row                    removed
     row of a partial without a file, or of content that is held     dropped, the file with it
+    what was set aside of content that is held    removed
 
-Cheap for what is as it should be: one stat per blob, no reading.
+Cheap for what is as it should be: one stat per blob, no reading. At start, and again when a person asks for it (``replicad store repair``) while everything runs: what is under way is left alone.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Reconciled:
 
 
 async def reconcile(catalog: Catalog, store: BlobStore) -> Reconciled:
-    """Run once after opening both, before any service uses them. Idempotent."""
+    """Compare, and do what is needed. Idempotent."""
     on_disk = await store.contents()
     lost = await _lose(catalog, store, on_disk)
     adopted: list[Digest] = []
@@ -49,6 +50,8 @@ async def reconcile(catalog: Catalog, store: BlobStore) -> Reconciled:
             adopted.append(content)
         else:
             corrupt.append(content)
+    for content in [content for content in store.aside if catalog.is_held(content)]:
+        store.drop_aside(content)
     found = Reconciled(tuple(lost), tuple(adopted), tuple(corrupt), tuple(unclaimed), await _partials(catalog, store))
     if lost or corrupt:
         log.warning("contents were not on the disk as they should be and will be fetched again", lost=len(lost), corrupt=len(corrupt))
@@ -56,21 +59,29 @@ async def reconcile(catalog: Catalog, store: BlobStore) -> Reconciled:
 
 
 async def _lose(catalog: Catalog, store: BlobStore, on_disk: dict[Digest, int]) -> list[Digest]:
-    """Held contents that are not there, or not in full."""
-    lost = [content async for content, size in catalog.held_contents() if on_disk.get(content) != size]
-    for content in lost:
-        await store.remove(content)
-        await catalog.lose(content)
+    """Held contents that are not there, or not in full. Asked again one by one: what came after the listing is there."""
+    suspects = [(content, size) async for content, size in catalog.held_contents() if on_disk.get(content) != size]
+    lost = []
+    for content, size in suspects:
+        there = store.size_of(content)
+        fault = "it is not on the disk any more" if there is None else f"it has {there} bytes instead of {size}"
+        if there != size and await catalog.damage(content, fault) is not None:
+            store.set_aside(content)
+            lost.append(content)
     return lost
 
 
 async def _partials(catalog: Catalog, store: BlobStore) -> int:
     """Files without rows and rows without files; returns the number of files removed."""
+    under_way = store.open_partials
     files = set(await store.partial_files())
     rows = {(row.content, row.manifest) for row in await catalog.partials()}
-    useful = {pair for pair in files & rows if not catalog.is_held(pair[0])}
-    for content, manifest in rows - useful:
+    useful = {pair for pair in files & rows if not catalog.is_held(pair[0])} | under_way
+    for content, manifest in rows - useful - store.open_partials:
         await catalog.drop_partial(content, manifest)
-    for content, manifest in files - useful:
-        await store.discard_partial(content, manifest)
-    return len(files - useful)
+    removed = 0
+    for pair in files - useful:
+        if pair not in store.open_partials:
+            await store.discard_partial(*pair)
+            removed += 1
+    return removed

@@ -3,6 +3,7 @@
     partials/<sha256>.<manifest id>    a content being fetched, preallocated; which chunks count is in the catalog
     partials/upload.<number>           a content being received; worthless after a crash, removed at the next start
     blobs/ab/<sha256>                  verified and durable; made by rename only, never written again
+    aside/<sha256>                     what is left of a blob that was found damaged (see ``aside``)
 
 A name under ``blobs/`` is the promise that the bytes match it. One daemon at a time: the directory is locked.
 """
@@ -10,33 +11,30 @@ A name under ``blobs/`` is the promise that the bytes match it. One daemon at a 
 from __future__ import annotations
 
 import fcntl
-import hashlib
+import itertools
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from replicad.errors import BusyError, ConfigurationError, InputError, IntegrityError, NotFoundError
-from replicad.model.chunks import chunk_size_for
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
+from replicad.store.aside import Aside
 from replicad.store.commits import Committer
 from replicad.store.disk import Disk, storage_errors
 from replicad.store.hops import hop
-from replicad.store.partials import Partial
-from replicad.store.pipeline import ChunkHasher
+from replicad.store.partials import Partial, every_chunk
+from replicad.store.reading import Pace, find_rotten, measured, unpaced
 from replicad.store.sources import Descriptor, Pieces
 from replicad.store.space import Space, StoreConfig
 from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Fresh, Uploads, small_manifest
 
-if TYPE_CHECKING:
-    from _hashlib import HASH
-
+SHARDS = 256
+"""Directories of blobs: one for each first byte."""
 SMALL_GROUP_MAX = 256
 SMALL_GROUP_BYTES_MAX = 16 << 20
-_MEASURE_BYTES = 16 << 20
 
 
 class BlobStore:
@@ -52,7 +50,9 @@ class BlobStore:
         self._space = Space(root, config=config, disk=disk, used_bytes=used_bytes)
         self._committer = Committer(executor=executor, disk=disk, space=self._space)
         self._uploads = Uploads(self._partials, target=self._name_of, config=config, space=self._space, committer=self._committer, disk=disk, executor=executor)
+        self._aside = Aside(root / "aside", space=self._space)
         self._open: dict[Path, Partial] = {}
+        self._removed = itertools.count(1)
 
     @classmethod
     @asynccontextmanager
@@ -142,7 +142,9 @@ class BlobStore:
         return manifests
 
     async def open_partial(self, manifest: Manifest, bitmap: bytes = b"") -> Partial:
-        """The partial of that content under that manifest. ``bitmap`` tells which chunks of an existing file should be there, as ``Partial.sync`` once returned it: they are verified again. A new file is preallocated: NoSpaceError. BusyError if it is open already."""
+        """The partial of that content under that manifest. ``bitmap`` tells which chunks of an existing file should be there, as ``Partial.sync`` once returned it: they are verified again. A new file begins with the good chunks of
+        a damaged copy that was set aside, or is preallocated: NoSpaceError. BusyError if it is open already.
+        """
         path = self._partials / f"{manifest.content}.{manifest.id}"
         if path in self._open:
             raise BusyError(f"content {manifest.content} is being fetched already")
@@ -152,7 +154,8 @@ class BlobStore:
         self._open[path] = partial
         partial.on_closed = lambda: self._open.pop(path)
         try:
-            await partial.open(bitmap)
+            lent = self._aside.lend(manifest.content, manifest.size, path)
+            await partial.open(every_chunk(manifest.count) if lent else bitmap)
         except BaseException:
             await partial.close()
             raise
@@ -166,8 +169,15 @@ class BlobStore:
         await hop(self._executor, self._remove, path)
 
     async def remove(self, content: Digest) -> None:
-        """Remove a blob; harmless if it is not there. Who still reads it through an open descriptor keeps it."""
-        await hop(self._executor, self._remove, self.path_of(content))
+        """Remove a blob, and what was set aside of it; harmless if it is not there. Gone under its name when this first waits; who still reads it through an open descriptor keeps it."""
+        self._aside.drop(content)
+        gone = self._partials / f"{UPLOAD_PREFIX}removed.{next(self._removed)}"
+        with storage_errors(f"removing {content}"):
+            try:
+                self.path_of(content).rename(gone)
+            except FileNotFoundError:
+                return
+        await hop(self._executor, self._remove, gone)
 
     def _remove(self, path: Path) -> None:
         with storage_errors(f"removing {path.name}"):
@@ -179,37 +189,67 @@ class BlobStore:
             self._disk.sync_directory(path.parent)
         self._space.release(size)
 
+    @property
+    def aside(self) -> Mapping[Digest, int]:
+        """Contents whose damaged copy was set aside, and its size in bytes."""
+        return self._aside.sizes
+
+    def set_aside(self, content: Digest) -> None:
+        """Move a damaged blob out of the way: at once nobody opens it any more. Harmless if it is not there. StorageError."""
+        self._aside.take(content, self.path_of(content))
+
+    def drop_aside(self, content: Digest) -> None:
+        """Remove what was set aside: the content is whole again, or nobody needs it. StorageError."""
+        self._aside.drop(content)
+
     async def contents(self) -> dict[Digest, int]:
         """Every blob on the disk and its size in bytes."""
-        return await hop(self._executor, self._contents)
-
-    def _contents(self) -> dict[Digest, int]:
-        found = {}
-        with storage_errors("listing blobs"):
-            for path in self._blobs.glob("??/*"):
-                content = _digest(path.name)
-                if content is not None and path == self.path_of(content):
-                    found[content] = path.stat().st_size
+        found: dict[Digest, int] = {}
+        for number in range(SHARDS):
+            found |= await self.shard(number)
         return found
+
+    async def shard(self, number: int) -> dict[Digest, int]:
+        """The same for the blobs whose digest begins with that byte."""
+        return await hop(self._executor, self._shard, number)
+
+    def _shard(self, number: int) -> dict[Digest, int]:
+        found = {}
+        with storage_errors("listing blobs"), os.scandir(self._blobs / f"{number:02x}") as entries:
+            for entry in entries:
+                content = _digest(entry.name)
+                if content is not None and content[0] == number:
+                    with suppress(FileNotFoundError):
+                        found[content] = entry.stat().st_size
+        return found
+
+    @property
+    def open_partials(self) -> set[tuple[Digest, Digest]]:
+        """(content, manifest id) of every partial that is open."""
+        return {(partial.manifest.content, partial.manifest.id) for partial in self._open.values()}
 
     async def partial_files(self) -> list[tuple[Digest, Digest]]:
         """(content, manifest id) of every partial on the disk, open or not."""
-        return await hop(self._executor, self._partial_files)
-
-    def _partial_files(self) -> list[tuple[Digest, Digest]]:
-        with storage_errors("listing partials"):
-            names = [path.name.partition(".") for path in self._partials.iterdir()]
+        names = [path.name.partition(".") for path in await hop(self._executor, self._partial_paths)]
         pairs = [(_digest(content), _digest(manifest)) for content, _, manifest in names]
         return [(content, manifest) for content, manifest in pairs if content is not None and manifest is not None]
 
+    async def partial_sizes(self) -> list[int]:
+        """What each content that is half fetched takes on the disk: all it will take, because it is preallocated."""
+        return await hop(self._executor, lambda: [path.stat().st_size for path in self._partial_paths() if not path.name.startswith(UPLOAD_PREFIX)])
+
+    def _partial_paths(self) -> list[Path]:
+        with storage_errors("listing partials"):
+            return list(self._partials.iterdir())
+
     async def adopt(self, content: Digest) -> Manifest | None:
-        """The manifest of a blob that is on the disk, after reading and verifying all of it; None if there is none. One that holds other bytes is removed. StorageError if it cannot be read."""
+        """The manifest of a blob that is on the disk, after reading and verifying all of it; None if there is none. One that holds other bytes is set aside. StorageError if it cannot be read."""
         if not self.has(content):
             return None
         try:
             return await self.measure(content)
         except IntegrityError:
-            await self.remove(content)
+            self.set_aside(content)
             return None
 
     async def measure(self, content: Digest) -> Manifest:
@@ -218,24 +258,24 @@ class BlobStore:
         """
         fd = self.open_blob(content)
         try:
-            size = os.fstat(fd).st_size
-            whole, chunks = hashlib.sha256(), ChunkHasher(chunk_size_for(size))
-            for start in range(0, size, _MEASURE_BYTES):
-                await hop(self._executor, self._measure_step, fd, whole, chunks, start, min(start + _MEASURE_BYTES, size))
+            return await measured(fd, content, disk=self._disk, executor=self._executor)
         finally:
             os.close(fd)
-        if whole.digest() != content:
-            raise IntegrityError(f"blob {content} holds other bytes")
-        return Manifest(content, size, chunks.chunk_size, chunks.packed())
 
-    def _measure_step(self, fd: int, whole: HASH, chunks: ChunkHasher, start: int, stop: int) -> None:
-        def update(content: memoryview) -> None:
-            whole.update(content)
-            chunks.update(content)
-
-        with storage_errors("reading a blob"):
-            self._disk.feed(fd, update, start=start, stop=stop)
-            os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
+    async def examine(self, manifest: Manifest, *, pace: Pace = unpaced) -> str:
+        """Read the blob of that manifest again; what is wrong with it in words, nothing if all is well. Chunks that cannot be read are wrong, too."""
+        try:
+            fd = self.open_blob(manifest.content)
+        except NotFoundError:
+            return "it is not on the disk any more"
+        try:
+            size = os.fstat(fd).st_size
+            if size != manifest.size:
+                return f"it has {size} bytes instead of {manifest.size}"
+            rotten = await find_rotten(fd, manifest, disk=self._disk, executor=self._executor, pace=pace)
+        finally:
+            os.close(fd)
+        return f"{len(rotten)} of {manifest.count} chunks are wrong" if rotten else ""
 
     @property
     def used_bytes(self) -> int:
@@ -245,6 +285,15 @@ class BlobStore:
     def free_bytes(self) -> int:
         """What may still be stored: reserve and quota respected. One statvfs."""
         return self._space.free_bytes()
+
+    def reserve_bytes(self) -> int:
+        """What stays free on the file system. One statvfs."""
+        return self._space.reserve_bytes()
+
+    @property
+    def quota_bytes(self) -> int:
+        """The most that the store may hold; 0 for no such bound."""
+        return self._config.quota_bytes
 
     def check_room(self, size: int) -> None:
         """NoSpaceError unless that many bytes may be stored now."""
@@ -257,9 +306,9 @@ class BlobStore:
 
 def _prepare(root: Path, disk: Disk) -> tuple[int, int]:
     """Lock and complete the layout; returns the lock's descriptor and the bytes in use."""
-    blobs, partials = root / "blobs", root / "partials"
+    blobs, partials, aside = root / "blobs", root / "partials", root / "aside"
     try:
-        for directory in (blobs, partials, *(blobs / f"{number:02x}" for number in range(256))):
+        for directory in (blobs, partials, aside, *(blobs / f"{number:02x}" for number in range(SHARDS))):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         disk.sync_directory(blobs)
         disk.sync_directory(root)
@@ -270,7 +319,7 @@ def _prepare(root: Path, disk: Disk) -> tuple[int, int]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for path in partials.glob(f"{UPLOAD_PREFIX}*"):
             path.unlink()
-        used_bytes = sum(path.stat().st_size for directory in (blobs, partials) for path in directory.rglob("*") if path.is_file())
+        used_bytes = sum(path.stat().st_size for directory in (blobs, partials, aside) for path in directory.rglob("*") if path.is_file())
     except OSError as error:
         os.close(lock)
         if isinstance(error, BlockingIOError):

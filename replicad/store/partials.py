@@ -308,3 +308,8 @@ def _without(bitmap: bytes | bytearray, chunks: Sequence[int]) -> bytes:
 def bits_set(bitmap: bytes | bytearray) -> int:
     """Number of chunks that a bitmap has."""
     return int.from_bytes(bitmap, "little").bit_count()
+
+
+def every_chunk(count: int) -> bytes:
+    """The bitmap of all of ``count`` chunks."""
+    return ((1 << count) - 1).to_bytes(-(-count // 8), "little")

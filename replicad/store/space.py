@@ -6,6 +6,7 @@ room. The reserve is measured against what the file system says; the quota again
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,20 +45,35 @@ class Space:
 
     def free_bytes(self) -> int:
         """What may still be stored: the smaller of the disk's free bytes above the reserve and what is left of the quota; never negative."""
+        return max(0, min(self._room()))
+
+    def reserve_bytes(self) -> int:
+        """What stays free on the file system. One statvfs."""
+        with storage_errors(f"looking for free space in {self._root}"):
+            return self._reserve(self._disk.room(self._root)[0])
+
+    def _reserve(self, total: int) -> int:
+        return max(self._config.reserve_bytes, int(total * self._config.reserve_fraction))
+
+    def _room(self) -> tuple[int, int]:
+        """What the reserve and what the quota leave; negative beyond them."""
         with storage_errors(f"looking for free space in {self._root}"):
             total, free = self._disk.room(self._root)
-        free -= max(self._config.reserve_bytes, int(total * self._config.reserve_fraction))
-        if self._config.quota_bytes:
-            free = min(free, self._config.quota_bytes - self._used_bytes)
-        return max(free, 0)
+        left = self._config.quota_bytes - self._used_bytes if self._config.quota_bytes else sys.maxsize
+        return free - self._reserve(total), left
 
     def check(self, length: int) -> None:
-        """NoSpaceError when ``length`` more bytes would touch the reserve or the quota."""
-        free = self.free_bytes()
-        if length > free:
+        """NoSpaceError, naming the bound, when ``length`` more bytes would touch the reserve or the quota."""
+        within_reserve, within_quota = self._room()
+        if length > within_quota:
             raise NoSpaceError(
-                f"no room for {length} bytes: {free} bytes may be used (reserve and quota respected)",
-                hint="free space, or change reserve and quota in [storage]",
+                f"no room for {length} bytes: storage.quota is {self._config.quota_bytes} bytes, {self._used_bytes} of them are used",
+                hint="raise quota in [storage], or: replicad store gc",
+            )
+        if length > within_reserve:
+            raise NoSpaceError(
+                f"no room for {length} bytes: {max(within_reserve, 0)} bytes of the disk are free above storage.reserve",
+                hint="make room on the disk, lower reserve in [storage], or: replicad store gc",
             )
 
     def allocate(self, fd: int, offset: int, length: int) -> None:
@@ -74,6 +90,11 @@ class Space:
         """The same for files that are small enough to be written at once, without preallocating."""
         with self._lock:
             self.check(length)
+            self._used_bytes += length
+
+    def count(self, length: int) -> None:
+        """Count ``length`` bytes that are on the disk already."""
+        with self._lock:
             self._used_bytes += length
 
     def release(self, length: int) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from replicad.crypto import certificate as certificates
 from replicad.model.ids import Digest, Stamp
+from replicad.net.tls import LiveCertificate
 from replicad.protocol.gossip.heads import HeadEnd
 from replicad.server import bad_requests
-from replicad.server.admin import application
+from replicad.server.admin import application, diagnosis
 from support.admin_door import TOKEN, Door, opened
 
 pytestmark = pytest.mark.sockets
@@ -100,7 +104,8 @@ async def test_over_tcp_with_the_token(door: Door) -> None:
 
 async def test_shares(door: Door) -> None:
     reply = await door.ask("POST", "/shares", {"name": "fonts", "stages": ["test", "prod"]})
-    assert reply.json["share"] | {"created": ""} == {"name": "fonts", "public": False, "immutable": False, "stages": ["test", "prod"], "created": ""}
+    shown = reply.json["share"]
+    assert [shown[name] for name in ("name", "public", "immutable", "stages", "layout", "users")] == ["fonts", False, False, ["test", "prod"], "", []]
     assert (await door.ask("POST", "/shares", {"name": "fonts"})).json["code"] == "share-exists"
     reply = await door.ask("PATCH", "/shares/fonts", {"public": True})
     assert (reply.json["share"]["public"], reply.json["share"]["stages"]) == (True, ["test", "prod"])
@@ -217,6 +222,8 @@ async def test_status_tells_how_it_is(door: Door) -> None:
         "rtt_ms": None,
         "percent": None,
         "lag": None,
+        "limit_bytes_s": None,
+        "paused": False,
     }
     assert status["problems"] == [
         {
@@ -268,6 +275,21 @@ async def test_the_doctor_warns_of_the_network_key(door: Door) -> None:
     findings = {one["check"]: one for one in (await door.ask("GET", "/doctor")).json["findings"]}
     assert findings["network key"]["state"] == "warning"
     assert "replicad key export" in findings["network key"]["hint"]
+
+
+async def test_a_certificate_that_cannot_be_used_or_will_soon_end_is_a_problem(door: Door, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    certificates.ensure(certificate, key)
+    live = LiveCertificate(certificate, key)
+    services = dataclasses.replace(door.services, certificate=live)
+    assert await diagnosis.troubles(services) == []
+    certificate.write_text("garbage")
+    live.refresh()
+    (trouble,) = await diagnosis.troubles(services)
+    assert (trouble.code, str(certificate) in trouble.message) == ("certificate", True)
+    live.problem, live.ends = "", datetime.fromtimestamp(door.services.clock_ms() / 1000, UTC) + timedelta(days=13)
+    (trouble,) = await diagnosis.troubles(services)
+    assert f"{certificate} ends at 20" in trouble.message
 
 
 async def test_a_member_is_named_by_name_or_by_the_beginning_of_its_id(door: Door) -> None:

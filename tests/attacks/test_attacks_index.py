@@ -111,9 +111,19 @@ ATTACKS = {
     ),
     "interests without end": ("peers_data/test_peers_data_bounds.py::test_memory_stays_bounded_when_a_peer_watches_and_seeks_without_end",),
     "requests to join without end": (
+        f"{MEMORY}::test_connections_that_say_nothing_make_room_and_more_than_the_bound_are_cut_off",
         f"{MEMORY}::test_requests_to_join_by_nodes_without_number_fill_one_page",
         f"{MEMORY}::test_strangers_who_wait_for_approval_leave_room_for_tokens",
     ),
+    "guessed passwords": ("downloads/test_downloads_access.py::test_guessing_is_slowed_and_whoever_knows_is_not",),
+    "forged, borrowed and expired credentials": ("downloads/test_downloads_access.py::test_every_credential_at_every_kind_of_share",),
+    "forged client address": ("downloads/test_downloads_access.py::test_a_header_of_a_stranger_is_not_believed",),
+    "existence of private names by status or work": ("downloads/test_downloads_access.py::test_what_is_forbidden_costs_what_is_absent_costs",),
+    "hostile package archives": (
+        "downloads/test_downloads_mdm.py::test_a_hostile_archive_is_refused_with_a_reason",
+        "downloads/test_downloads_mdm.py::test_any_damage_is_an_answer_or_a_refusal",
+    ),
+    "hostile property lists": ("munki/test_munki_visibility.py::test_garbage_is_refused_and_nothing_else_happens",),
     "handshakes without end": (
         f"{LINKS}::test_handshakes_under_way_are_bounded",
         "links/test_links_table.py::test_a_peer_that_says_nothing_is_dropped_in_time",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 
 from replicad.crypto.keys import SigningKey
 from replicad.crypto.session import nonce
@@ -22,6 +23,7 @@ from replicad.protocol.gossip import heads
 from replicad.protocol.gossip.heads import Head, Presence
 from replicad.protocol.joining import Asked, Door, make_request
 from replicad.protocol.wire import Eager, End, Frontier, Heads, Pull, Records, encode
+from replicad.server.listening import open_tcp, peers_runner
 from replicad.server.peers.join import JOINS_AT_ONCE
 from replicad.services import gossip as gossip_service
 from replicad.services.membership.admitting import APPROVALS_AWAITED_MAX
@@ -207,3 +209,45 @@ async def test_requests_to_join_by_nodes_without_number_fill_one_page(tmp_path: 
             async with client.post(ann.url + JOIN_PATH, data=bad, ssl=False) as answer:
                 assert (answer.status, (await answer.json())["code"]) == (400, "bad-join")
         assert ann.members() == {"ann"}
+
+
+async def test_connections_that_say_nothing_make_room_and_more_than_the_bound_are_cut_off(unused_tcp_port: int) -> None:
+    """Strangers may knock as often as they like: who has asked something keeps its connection, and the door never has more than its bound."""
+
+    async def here(_: web.Request) -> web.Response:
+        return web.Response(text="here")
+
+    application = web.Application()
+    application.add_routes([web.get("/", here)])
+    runner = peers_runner(application)
+
+    async def knock() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", unused_tcp_port)
+        stack.callback(writer.close)
+        return reader, writer
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        answer = await reader.readuntil(b"\r\n\r\n")
+        return answer + await reader.readexactly(4)
+
+    async with AsyncExitStack() as stack:
+        await open_tcp(stack, runner, host="127.0.0.1", port=unused_tcp_port, key="peers.listen", connections_max=4)
+        server = runner.server
+        assert server is not None
+        busy = [await knock() for _ in range(2)]
+        for one in busy:
+            assert (await ask(*one)).endswith(b"here")
+        silent = [await knock() for _ in range(20)]
+        for reader, _ in silent[:-2]:
+            assert await reader.read() == b""
+        await until(lambda: len(server.connections) <= 4, what="the end of those that were closed")
+        late = [await knock(), await knock()]
+        for one in (*busy, *late):
+            assert (await ask(*one)).endswith(b"here")
+        reader, _ = await knock()
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+        await until(lambda: len(server.connections) == 4, what="the end of the one cut off")
+        for one in (*busy, *late):
+            assert (await ask(*one)).endswith(b"here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ def test_a_name_is_enough(load: Load, tmp_path: Path) -> None:
     found = load(NAMED)
     assert (found.node.name, found.node.site, found.node.data) == ("ams1", "", Path("/var/lib/replicad"))
     assert found.downloads.listen == Address("", 8480)
+    assert found.downloads.on_missing == "stream"
+    assert (found.downloads.tls, found.downloads.access_log) == (None, Path("/var/lib/replicad/access.log"))
     assert found.peers.listen == Address("", 8440)
     assert found.admin.listen == Address("127.0.0.1", 8441)
     assert found.admin_socket == Path("/var/lib/replicad/admin.sock")
@@ -55,7 +58,14 @@ data = "state"
 site = "Berlin"
 [downloads]
 listen = "[::1]:8001"
+tls_certificate = "tls/chain.pem"
+tls_key = "/etc/door.pem"
+access_log = "off"
+listing = ["munki"]
 on_missing = "404"
+url = "https://ber1.example.org/"
+networks = ["10.4.0.0/16"]
+trusted_proxies = ["127.0.0.0/8", "::1"]
 [peers]
 listen = "10.0.0.1:8002"
 url = "https://ber1.example.org:8440/"
@@ -67,6 +77,18 @@ listen = "off"
 [storage]
 reserve = "20 GiB"
 quota = "1.5 TB"
+retention_time = "36 h"
+retention_versions = 0
+[scrub]
+enabled = false
+interval = "60 d"
+rate = "500 kB/s"
+[limits]
+download = "5 MB/s"
+upload = "none"
+sites = ["syd1 2 MB/s"]
+windows = ["mon-fri 08:00-18:00 download 1 MB/s", "sat 22:00-06:00 site:syd1 none"]
+zone = ""
 [fetch]
 files_at_once = 2
 requests_per_peer = 3
@@ -78,7 +100,11 @@ format = "json"
 level = "debug"
 """)
     assert found.node.data == tmp_path / "state"
-    assert found.downloads.listen == Address("::1", 8001)
+    assert (found.downloads.access_log, found.downloads.on_missing, found.downloads.listing) == (None, "404", ("munki",))
+    assert found.downloads.tls == (tmp_path / "tls/chain.pem", Path("/etc/door.pem"))
+    assert (found.downloads.listen, found.downloads_url) == (Address("::1", 8001), "https://ber1.example.org")
+    assert found.downloads.networks == (ip_network("10.4.0.0/16"),)
+    assert found.downloads.trusted_proxies == (ip_network("127.0.0.0/8"), ip_network("::1"))
     assert found.peers == type(found.peers)(
         listen=Address("10.0.0.1", 8002),
         url="https://ber1.example.org:8440",
@@ -87,7 +113,12 @@ level = "debug"
     )
     assert (found.admin_socket, found.admin.listen) == (tmp_path / "run/admin.sock", None)
     assert (found.storage.reserve_fraction, found.storage.reserve_bytes, found.storage.quota_bytes) == (0.0, 20 << 30, 1_500_000_000_000)
+    assert found.limits.rates == {"download": 5_000_000, "upload": None, "site:syd1": 2_000_000}
+    assert [str(window) for window in found.limits.windows] == ["mon-fri 08:00-18:00 download 1 MB/s", "sat 22:00-06:00 site:syd1 none"]
+    assert found.zone is None
     assert (found.fetch.contents_max, found.fetch.requests_per_peer, found.fetch.bytes_in_flight_max) == (2, 3, 64 << 20)
+    assert (found.collect.grace_s, found.collect.versions) == (36 * 3600, 0)
+    assert (found.scrub.enabled, found.scrub.interval_s, found.scrub.rate) == (False, 60 * 86_400, 500_000)
     assert (found.fetch.uploads_max, found.fetch.uploads_per_peer) == (5, 1)
     assert (found.log.format, found.log.level) == ("json", "debug")
     assert "default" not in found.origins.values()
@@ -122,6 +153,17 @@ def test_files_for_tls_from_the_environment(load: Load, tmp_path: Path) -> None:
         pytest.param('[storage]\nqota = "5 GiB"', 'replicad.toml:4: unknown key "qota" in [storage]; did you mean "quota"?', id="unknown key"),
         pytest.param('[storag]\nquota = "5 GiB"', 'replicad.toml:3: unknown section [storag]; did you mean "storage"?', id="unknown section"),
         pytest.param('[log]\nquota = "5 GiB"', 'replicad.toml:4: unknown key "quota" in [log]; it belongs in [storage]', id="key of another section"),
+        pytest.param(
+            '[limits]\nupload = "5 Mbit/s"',
+            'replicad.toml:4: [limits] upload: a rate such as "5 MB/s" or "500 KiB/s", "0 B/s" (nothing but what is urgent) or "none" (no limit) expected, got "5 Mbit/s" '
+            "(units: B/s, kB/s, MB/s, GB/s, TB/s, KiB/s, MiB/s, GiB/s, TiB/s)",
+            id="rate in bits",
+        ),
+        pytest.param(
+            '[limits]\nzone = "Mars/Olympus"',
+            'replicad.toml:4: [limits] zone: a time zone such as "Europe/Berlin" expected, got "Mars/Olympus", which this system does not know',
+            id="unknown time zone",
+        ),
         pytest.param("[log]\nqqqq = 1", 'replicad.toml:4: unknown key "qqqq" in [log]; it knows format, level', id="key like no other"),
         pytest.param("[qqqq]\nx = 1", "replicad.toml:3: unknown section [qqqq]; there are node, downloads,", id="section like no other"),
         pytest.param('[storage]\nquota = "5 Gib"', None, id="unit in the wrong case"),
@@ -148,7 +190,10 @@ def test_files_for_tls_from_the_environment(load: Load, tmp_path: Path) -> None:
         pytest.param('[downloads]\nlisten = "off"', None, id="downloads cannot be off"),
         pytest.param('[downloads]\nlisten = "::1:8480"', None, id="IPv6 without brackets"),
         pytest.param("[downloads]\non_missing = 404", 'replicad.toml:4: [downloads] on_missing: write it in quotes: "404"', id="a word as number"),
-        pytest.param('[downloads]\non_missing = "500"', 'replicad.toml:4: [downloads] on_missing: "404" expected, got "500"', id="wrong word"),
+        pytest.param('[downloads]\non_missing = "500"', 'replicad.toml:4: [downloads] on_missing: "stream" or "404" expected, got "500"', id="wrong word"),
+        pytest.param(
+            '[downloads]\ntls_certificate = "chain.pem"', "replicad.toml:4: [downloads] tls_certificate: needs tls_key beside it", id="certificate alone"
+        ),
         pytest.param('[log]\nformat = "jsn"', 'replicad.toml:4: [log] format: "text" or "json" expected, got "jsn"; did you mean "json"?', id="misspelt word"),
         pytest.param('[peers]\nurl = "ams1:8440"', None, id="address instead of URL"),
         pytest.param('[peers]\nurl = "https://user:pw@ams1:8440"', None, id="URL with a password"),
@@ -164,12 +209,6 @@ def test_what_is_refused(load: Load, text: str, expected: str | None) -> None:
     in_front = not text.startswith("[")
     (problem,) = problems(load, f"{text}\n{NAMED}" if in_front else f"{NAMED}{text}\n")
     assert problem.startswith(expected or "replicad.toml:4: ["), problem
-
-
-def test_streaming_is_refused_with_a_sentence(load: Load) -> None:
-    (problem,) = problems(load, NAMED + '[downloads]\non_missing = "stream"\n')
-    assert "not part of this version" in problem
-    assert '"404"' in problem
 
 
 def test_all_problems_at_once_with_their_lines(load: Load) -> None:
@@ -253,6 +292,20 @@ def test_dotted_keys_and_inline_tables_have_lines_too(load: Load) -> None:
 )
 def test_the_url_of_the_peer_door(load: Load, text: str, url: str) -> None:
     assert load(NAMED + text).peers_url == url
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "known"),
+    [
+        ("", f"http://{socket.gethostname()}:8480", False),
+        ('[downloads]\nlisten = "10.4.0.9:80"', "http://10.4.0.9:80", True),
+        ('[downloads]\nlisten = "[::]:80"\ntls_certificate = "c"\ntls_key = "k"', f"https://{socket.gethostname()}:80", False),
+        ('[downloads]\nurl = "https://ams1.example.org/"', "https://ams1.example.org", True),
+    ],
+)
+def test_the_url_of_the_clients_door(load: Load, text: str, url: str, known: bool) -> None:
+    found = load(f'[node]\nname = "x"\n{text}')
+    assert (found.downloads_url, found.is_downloads_url_known) == (url, known)
 
 
 def test_what_changed_between_two_readings(load: Load) -> None:

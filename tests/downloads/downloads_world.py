@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,16 @@ from aiohttp import web
 
 from replicad.crypto import certificate
 from replicad.errors import NotFoundError
+from replicad.integrations.mirrors import Mirror
 from replicad.model import paths
+from replicad.model.access import OPEN, Access
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
-from replicad.model.members import Share
+from replicad.model.manifest import Manifest
+from replicad.model.members import Member, Share
 from replicad.server.downloads import application
 from replicad.server.downloads.config import DownloadsConfig
+from replicad.telemetry.access_log import Answered
 
 MODIFIED = 1_700_000_000
 MODIFIED_DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
@@ -41,13 +45,20 @@ class World:
         self.names: dict[tuple[str, str], Listed] = {}
         self.held: set[Digest] = set()
         self.lost: list[Digest] = []
+        self.read = 0
+        """Pages of names that were asked for."""
+        self.noted: list[Answered] = []
         self.waiting_for: list[str] = []
         self.open_error: OSError | None = None
-        self.replica = SimpleNamespace(trust=SimpleNamespace(shares=lambda: self.shares))
+        self.manifests: dict[Digest, Manifest] = {}
+        self.mirrors: list[Mirror] = []
+        self.members: dict[NodeId, Member] = {}
+        self.network = NodeId(bytes(32))
+        self.replica = SimpleNamespace(network=self.network, trust=SimpleNamespace(shares=lambda: self.shares, members=lambda _now_ms: self.members))
 
-    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",)) -> None:
+    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Access = OPEN, layout: str = "") -> None:
         """Everything is put at stage prod; a share of other stages is one whose prod is not carried here."""
-        self.shares[name] = Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0))
+        self.shares = {**self.shares, name: Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0), access=access, layout=layout)}
 
     def put(self, share: str, path: str, body: bytes, *, modified: int = MODIFIED, held: bool = True) -> Digest:
         """Publish ``body``; without ``held`` the name is known and the content is not here."""
@@ -86,6 +97,12 @@ class World:
         listed = self.names.get((share, key))
         return listed and dataclasses.replace(listed, available=listed.content in self.held)
 
+    async def entries(self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000) -> list[Listed]:
+        start = after[1] if after else ""
+        keys = sorted(key for owner, key in self.names if owner == share and key > start and (not prefix or key == prefix or key.startswith(f"{prefix}/")))
+        self.read += 1
+        return [dataclasses.replace(one, available=one.content in self.held) for one in (self.names[share or "", key] for key in keys[:limit])]
+
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         return [(listed.share, listed.stage, True) for listed in self.names.values() if listed.content == content]
 
@@ -94,6 +111,20 @@ class World:
 
     def serves(self, content: Digest) -> bool:
         return content in self.held
+
+    async def manifest(self, content: Digest, _manifest_id: Digest) -> Manifest | None:
+        return self.manifests.get(content)
+
+    # the mirrors
+
+    def everywhere(self) -> list[Mirror]:
+        return list(self.mirrors)
+
+    def holding(self, _listed: Listed) -> list[Mirror]:
+        return list(self.mirrors)
+
+    def nearest(self, mirrors: Sequence[Mirror], _address: object) -> list[Mirror]:
+        return list(mirrors)
 
     async def lose(self, content: Digest) -> None:
         self.held.discard(content)
@@ -112,7 +143,15 @@ class World:
     @asynccontextmanager
     async def serve(self, *, tls: bool = False, config: DownloadsConfig | None = None) -> AsyncIterator[Client]:
         """The door on a loopback port, and somebody to talk to it."""
-        server = application.make(self, self, waiting_for=lambda: self.waiting_for, on_lost=self.lose, config=config)
+        server = application.make(
+            self,
+            self,
+            view=application.View(self.visible, self),
+            waiting_for=lambda: self.waiting_for,
+            on_lost=self.lose,
+            config=config,
+            note=self.noted.append,
+        )
         runner = web.ServerRunner(server, shutdown_timeout=2)
         await runner.setup()
         try:

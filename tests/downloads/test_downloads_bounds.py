@@ -293,7 +293,7 @@ async def test_a_blob_that_shrinks_while_it_is_sent(world: World, tls: bool) -> 
 
 
 async def test_stopping_cuts_downloads_within_twice_the_drain(world: World, tls: bool) -> None:
-    server = application.make(world, world, waiting_for=list, on_lost=world.lose)
+    server = application.make(world, world, view=application.View(world.visible, world), waiting_for=list, on_lost=world.lose)
     runner = web.ServerRunner(server, shutdown_timeout=0.3)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=world._server_context() if tls else None).start()
@@ -319,7 +319,7 @@ async def test_stopping_cuts_downloads_within_twice_the_drain(world: World, tls:
 
 
 async def test_a_download_under_way_is_finished_when_stopping(world: World) -> None:
-    server = application.make(world, world, waiting_for=list, on_lost=world.lose)
+    server = application.make(world, world, view=application.View(world.visible, world), waiting_for=list, on_lost=world.lose)
     runner = web.ServerRunner(server, shutdown_timeout=20)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

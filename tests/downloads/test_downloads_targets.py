@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from replicad.errors import InputError
 from replicad.model.ids import Digest
 from replicad.server.downloads.content_type import OCTETS, content_type
-from replicad.server.downloads.targets import BlobTarget, FileTarget, Page, Target, parse
+from replicad.server.downloads.targets import BlobTarget, DirectoryTarget, FileTarget, Page, Target, parse
 
 HASH = "0123456789abcdef" * 4
 FOUND: dict[str, tuple[str, Target]] = {
@@ -27,6 +27,8 @@ FOUND: dict[str, tuple[str, Target]] = {
     "escaped share": ("/%6aamf/a", FileTarget("jamf", "a")),
     "absolute form": ("http://example.org:8480/jamf/a", FileTarget("jamf", "a")),
     "absolute form, https": ("HTTPS://example.org/jamf/a?x", FileTarget("jamf", "a")),
+    "a share's root": ("/jamf/", DirectoryTarget("jamf", "")),
+    "a directory": ("/jamf/A/b%20c/?after=x", DirectoryTarget("jamf", "a/b c")),
     "blob": (f"/-/blob/{HASH}", BlobTarget(Digest.parse(HASH))),
     "health": ("/-/health", Page.HEALTH),
     "ready": ("/-/ready?verbose", Page.READY),
@@ -34,8 +36,8 @@ FOUND: dict[str, tuple[str, Target]] = {
 NOWHERE = {
     "root": "/",
     "only a share": "/jamf",
-    "a share's root": "/jamf/",
-    "a directory": "/jamf/a/",
+    "two slashes at the end": "/jamf/a//",
+    "only slashes": "/jamf//",
     "two slashes": "/jamf//a",
     "leading slashes": "//jamf/a",
     "dot": "/jamf/./a",
@@ -98,7 +100,7 @@ def test_any_target_is_an_answer_or_an_input_error(text: str) -> None:
             found = parse(target)
         except InputError:
             continue
-        assert found is None or isinstance(found, FileTarget | BlobTarget | Page)
+        assert found is None or isinstance(found, FileTarget | DirectoryTarget | BlobTarget | Page)
 
 
 TYPES = {

@@ -17,14 +17,19 @@ from replicad.model.chunks import CHUNK_SIZE_MIN, Extent, chunk_count, chunk_siz
 from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId, Stamp
 from replicad.model.manifest import Manifest
+from replicad.model.members import Member
+from replicad.model.records import Role
 from replicad.protocol.fetch import events as ev
 from replicad.protocol.fetch import sets, supply
 from replicad.protocol.fetch.config import FetchConfig
+from replicad.protocol.fetch.jobs import chunks_of
 from replicad.protocol.fetch.plan import Plan
 from replicad.protocol.fetch.supply import Supply
 from replicad.protocol.fetch.turns import Turn, Turns
+from replicad.protocol.gossip.neighbours import FULL_MESH_MAX, neighbours
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Small
 
+LOSSY_BREAKS = 0.05
 Request = ev.GetExtent | ev.GetBatch | ev.GetManifest
 
 
@@ -54,7 +59,7 @@ class Flow:
 
 @dataclass(eq=False)
 class Node:
-    """One simulated daemon. ``lie`` names what it does to those who ask it: "" nothing, "flip", "short", "absent", "busy", "hang", "manifest"."""
+    """One simulated daemon. ``lie`` names what it does to those who ask it: "" nothing, "flip", "short", "absent", "busy", "hang", "manifest"; or its trouble (``Swarm.afflict``)."""
 
     id: NodeId
     up: float
@@ -64,6 +69,7 @@ class Node:
     turns: Turns
     lie: str = ""
     alive: bool = True
+    site: str = ""
     held: dict[ev.Target, int] = field(default_factory=dict)
     small: set[Small] = field(default_factory=set)
     counts: dict[ev.Target, int] = field(default_factory=dict)
@@ -95,33 +101,60 @@ class Swarm:
         self._sequence = 0
         self._serving: dict[int, tuple[Node, Node, int, Request]] = {}
         self._flows: dict[int, Flow] = {}
+        self.break_off: Callable[[], bool] = lambda: False
+        """Whether the answer that is there now broke off instead."""
+        self.abroad: Counter[str] = Counter()
+        """Bytes that came to each site from others."""
+        self._links: dict[frozenset[NodeId], None] = {}
 
     # -- building
 
-    def add(self, *, up: float, down: float, lie: str = "", config: FetchConfig | None = None) -> Node:
-        """A node, linked to all others."""
+    def add(self, *, up: float, down: float, lie: str = "", config: FetchConfig | None = None, site: str = "", linked: bool = True) -> Node:
+        """A node, linked to all others unless ``linked`` is False."""
         config = config or FetchConfig()
-        node = Node(
-            node_id(len(self.nodes) + 1),
-            up,
-            down,
-            Plan(config, self.dice.randrange, node_id(len(self.nodes) + 1)),
-            Supply(self.dice.randrange),
-            Turns(config),
-            lie,
-        )
-        for other in self.nodes.values():
+        own = node_id(len(self.nodes) + 1)
+        node = Node(own, up, down, Plan(own, config, self.dice.randrange), Supply(self.dice.randrange), Turns(config), lie, site=site)
+        for other in self.nodes.values() if linked else ():
             self.link(node, other)
         self.nodes[node.id] = node
         return node
 
+    def link_like_the_product(self) -> None:
+        """Links as ``protocol.gossip.neighbours`` chooses them: everybody with everybody, or in a large network with a few."""
+        members = {node.id: _member(node) for node in self.nodes.values()}
+        chosen = {node: neighbours(node, members) if len(members) > FULL_MESH_MAX else list(members) for node in members}
+        for one, other in sorted({(min(node, other), max(node, other)) for node, others in chosen.items() for other in others if other != node}):
+            self.link(self.nodes[one], self.nodes[other])
+
+    def crash(self, node: Node) -> None:
+        """It dies in the middle of everything; all its links break."""
+        for other in [self.nodes[other] for pair in self._links if node.id in pair for other in pair - {node.id}]:
+            self.unlink(node, other)
+        node.alive = False
+
+    def afflict(self, node: Node, trouble: str) -> None:
+        """From now on the node is "slow" (1 % of the rate), "frozen" (nothing it was told or asked is answered, its links stay), "resets" (every answer breaks off in the middle), or "lossy" (a
+        twentieth of what passes is lost: TCP is left with a tenth of the rate, and answers break off now and then).
+        """
+        if trouble in {"slow", "lossy"}:
+            share = {"slow": 0.01, "lossy": 0.1}[trouble]
+            node.up, node.down = node.up * share, node.down * share
+        node.lie = trouble if trouble != "slow" else ""
+        for flow in [*node.outs, *node.ins] if trouble == "frozen" else ():
+            self._progress(flow)
+            flow.version += 1
+            del flow.source.outs[flow], flow.sink.ins[flow]
+            self._share(flow.source, flow.sink)
+
     def link(self, one: Node, other: Node) -> None:
         """A link begins to work."""
+        self._links[frozenset((one.id, other.id))] = None
         self.tell(one, ev.PeerUp(other.id))
         self.tell(other, ev.PeerUp(one.id))
 
     def unlink(self, one: Node, other: Node) -> None:
         """A link breaks: requests in either direction fail."""
+        self._links.pop(frozenset((one.id, other.id)), None)
         for number, (source, sink, request_number, _) in list(self._serving.items()):
             if {source, sink} == {one, other}:
                 self._finish_serving(number)
@@ -168,7 +201,7 @@ class Swarm:
 
     def tell(self, node: Node, event: ev.Event) -> None:
         """Give the node's plan an event and do what it says."""
-        if not node.alive:
+        if not node.alive or node.lie == "frozen":
             return
         self.events += 1
         for effect in node.plan.handle(event, self.now):
@@ -185,6 +218,8 @@ class Swarm:
 
     def _schedule(self, node: Node) -> None:
         due = node.wakeup
+        if node.lie == "frozen":
+            return
         for time in (node.plan.next_deadline(), node.supply.next_deadline(), node.turns.next_deadline()):
             if time is not None and time < due:
                 due = max(time, self.now + 1e-6)
@@ -193,7 +228,7 @@ class Swarm:
             self.later(due - self.now, lambda: self._wake(node, due))
 
     def _wake(self, node: Node, due: float) -> None:
-        if node.wakeup != due or not node.alive:
+        if node.wakeup != due or not node.alive or node.lie == "frozen":
             return
         node.wakeup = float("inf")
         self._say_all(node, node.supply.handle(supply.Due(), self.now))
@@ -208,7 +243,7 @@ class Swarm:
                 self._say(node, effect)
             case ev.Open():
                 target = effect.target
-                self.later(0, lambda: self.tell(node, ev.Opened(target, target in node.manifests, node.held.get(target, 0))))
+                self.later(0, lambda: self._open(node, target))
             case ev.GetManifest() | ev.GetExtent() | ev.GetBatch():
                 self._ask(node, effect)
             case ev.Cancel():
@@ -220,6 +255,11 @@ class Swarm:
                     node.held.pop(effect.target, None)
             case ev.Blame():
                 node.blamed[effect.node, effect.offence] += 1
+
+    def _open(self, node: Node, target: ev.Target) -> None:
+        if node.site:
+            self.tell(node, ev.Crew(target, frozenset(other.id for other in self.nodes.values() if other.site == node.site and other.alive)))
+        self.tell(node, ev.Opened(target, target in node.manifests, node.held.get(target, 0)))
 
     def _finish(self, node: Node, target: ev.Target) -> None:
         sound = self.wanted[target.content].manifest == target.manifest
@@ -240,7 +280,7 @@ class Swarm:
         self.later(self.latency_s, lambda: self._hear(other, node, say.message))
 
     def _hear(self, node: Node, sender: Node, message: Interest | Have | HaveMore | Seek | Hold) -> None:
-        if not node.alive or not sender.alive:
+        if not node.alive or not sender.alive or "frozen" in {node.lie, sender.lie}:
             return
         says: list[ev.Say] = []
         match message:
@@ -248,7 +288,7 @@ class Swarm:
                 target = ev.Target(message.content, message.manifest)
                 if message.active:
                     servable = node.held.get(target, 0) or (sets.full(node.counts.get(target, 0)) if node.lie == "absent" else 0)
-                    says = node.supply.handle(supply.Watch(sender.id, target, node.counts.get(target, 0), servable), self.now)
+                    says = node.supply.handle(supply.Watch(sender.id, target, node.counts.get(target, 0), servable, near=sender.site == node.site), self.now)
                 else:
                     says = node.supply.handle(supply.Unwatch(sender.id, target), self.now)
                 self.tell(node, ev.Rival(sender.id, target, message.active))
@@ -260,14 +300,7 @@ class Swarm:
                 self.tell(node, ev.Told(sender.id, message))
                 target = ev.Target(message.content, message.manifest)
                 if (count := node.counts.get(target)) is not None:
-                    chunks = (
-                        sets.of(message.chunks)
-                        if isinstance(message, HaveMore)
-                        else sets.full(count)
-                        if message.complete
-                        else sets.from_bitmap(message.bitmap, count)
-                    )
-                    says = node.supply.handle(supply.Has(sender.id, target, chunks), self.now)
+                    says = node.supply.handle(supply.Has(sender.id, target, chunks_of(message, count), whole=isinstance(message, Have)), self.now)
             case Hold():
                 self.tell(node, ev.Told(sender.id, message))
                 if message.held:
@@ -288,7 +321,7 @@ class Swarm:
         if number not in self._serving:
             return
         source, sink, _, _ = self._serving[number]
-        if not source.alive or source.lie == "hang":
+        if not source.alive or "frozen" in {source.lie, sink.lie} or source.lie == "hang":
             return
         turn = Turn.BUSY if source.lie == "busy" else source.turns.ask(number, sink.id, self.now)
         if turn is Turn.BUSY:
@@ -330,7 +363,10 @@ class Swarm:
 
     def _flowed(self, number: int) -> None:
         source, sink, _, request = self._serving[number]
-        if source.lie == "short":
+        if "resets" in {source.lie, sink.lie} or ("lossy" in {source.lie, sink.lie} and self.dice.random() < LOSSY_BREAKS):
+            self._answer(number, fault=ev.Fault.BROKEN)
+            return
+        if source.lie == "short" or self.break_off():
             self._answer(number, fault=ev.Fault.CUT)
             return
         match request:
@@ -363,7 +399,8 @@ class Swarm:
         flow = self._flows.pop(number, None)
         if flow is not None:
             self._progress(flow)
-            del source.outs[flow], sink.ins[flow]
+            source.outs.pop(flow, None)
+            sink.ins.pop(flow, None)
             flow.version += 1
             self._share(source, sink)
         source.turns.done(number)
@@ -404,6 +441,8 @@ class Swarm:
         moved = flow.rate * (self.now - flow.since)
         flow.remaining -= moved
         flow.source.sent_bytes += moved
+        if flow.source.site != flow.sink.site:
+            self.abroad[flow.sink.site] += moved
         flow.since = self.now
 
     def _share(self, source: Node, sink: Node) -> None:
@@ -434,6 +473,10 @@ def _divide(capacity: float, bounds: dict[Flow, float]) -> dict[Flow, float]:
         shares[flow] = min(bounds[flow], left / (len(flows) - place))
         left -= shares[flow]
     return shares
+
+
+def _member(node: Node) -> Member:
+    return Member(node.id, "", Role.MIRROR, node.site, None, None, Stamp(0), node.id)
 
 
 def extent(first: int, count: int) -> Extent:

@@ -21,7 +21,7 @@ ONE, OTHER = node_id(1), node_id(2)
 
 def nameless(dice: random.Random, *holders: NodeId) -> tuple[Plan, list[ev.GetManifest]]:
     """A plan that wants the content, knows these holders and lacks the manifest; and what it asked."""
-    plan = Plan(FetchConfig(), dice.randrange, NodeId(bytes(32)))
+    plan = Plan(node_id(9), FetchConfig(), dice.randrange)
     for holder in holders:
         plan.handle(ev.PeerUp(holder), 0.0)
     plan.handle(ev.Wants((CONTENT,), cut=False), 0.0)

@@ -16,7 +16,7 @@ import pytest
 from replicad.crypto import certificate
 from replicad.errors import StorageError
 from replicad.net import sendfile
-from replicad.net.sendfile import BURST_BYTES, SMALL_BYTES, send_file
+from replicad.net.sendfile import BURST_BYTES, SMALL_BYTES, Terms, send_file
 from support.waiting import until
 
 pytestmark = pytest.mark.sockets
@@ -236,7 +236,7 @@ async def test_a_receiver_that_takes_nothing(connected: Callable, file: Path, he
     async with connected() as (sender, receiver), opened(file) as fd:
         receiver.transport.pause_reading()
         with pytest.raises(ConnectionError):
-            await send_forever(sender, fd, head=head, stall_s=0.1)
+            await send_forever(sender, fd, head=head, terms=Terms(stall_s=0.1))
 
 
 async def test_cancelled_anywhere(connected: Callable, file: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from replicad.catalog import PartialRow
 from replicad.model.chunks import Extent
 from replicad.model.manifest import Manifest
 from replicad.model.records import Cut, Role
@@ -17,7 +18,7 @@ from replicad.services.fetch import performing
 from replicad.store.space import StoreConfig
 from support.data_node import DataNode, data_network
 from support.storing import FailingDisk, manifest_of, random_bytes
-from support.waiting import until
+from support.waiting import eventually, until
 
 pytestmark = pytest.mark.sockets
 MIB = 1 << 20
@@ -235,7 +236,7 @@ async def test_a_full_disk_pauses_and_goes_on_by_itself(
 ) -> None:
     performing.log._seldom.clear()
     monkeypatch.setattr("replicad.services.fetch.performing.FULL_S", 0.1)
-    monkeypatch.setattr("replicad.protocol.fetch.plan.STALLED_S", 0.1)
+    monkeypatch.setattr("replicad.services.fetch.performing.ROOM_S", 0.1)
     async with data_network(tmp_path) as network:
         source = await network.node("source")
         disk = FailingDisk(fails, error=errno.ENOSPC, armed=3)
@@ -265,6 +266,33 @@ async def test_a_failed_sync_never_makes_a_file_visible_before_its_bytes_are_saf
         assert disk.armed == 0
         assert _read(sink, manifest) == content
         assert not sink.blamed
+
+
+async def test_no_bit_is_kept_of_what_could_not_be_made_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bitmap after fdatasync, never before: while every sync fails, nothing of what arrived is remembered, held or visible."""
+    monkeypatch.setattr("replicad.services.fetch.partials.GROUP_BYTES", MIB)
+    monkeypatch.setattr("replicad.services.fetch.performing.FULL_S", 0.05)
+    async with data_network(tmp_path) as network:
+        source = await network.node("source")
+        disk = FailingDisk("sync")
+        sink = await network.node("sink", disk=disk)
+        await network.share("files")
+        await network.link(source, sink)
+        manifest = await source.add(random_bytes(5 * MIB))
+        before = disk.armed
+        await network.publish(source, "files", big=manifest)
+        kept: list[PartialRow] = []
+
+        async def failed_often() -> bool:
+            kept.extend(await sink.catalog.partials())
+            return before - disk.armed >= 3 or bool(kept)
+
+        await eventually(failed_often, what="syncs to fail")
+        assert [row for row in kept if any(row.bitmap)] == []
+        assert not sink.holds(manifest)
+        assert not sink.store.has(manifest.content)
+        disk.armed = 0
+        await sink.wait_for(manifest)
 
 
 async def test_what_does_not_fit_does_not_keep_out_what_does(tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture) -> None:

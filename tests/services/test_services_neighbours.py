@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ from replicad.model.ids import NodeId, Stamp
 from replicad.model.members import Member
 from replicad.model.records import Role
 from replicad.net.links import LinkTable
+from replicad.protocol.gossip.neighbours import FULL_MESH_MAX, LINKS_FAR, LINKS_NEAR, SHARE_LINKS_FAR, SHARE_LINKS_NEAR, circles, neighbours
 from replicad.services.hub import Hub
-from replicad.services.links import FULL_MESH_MAX, LINKS_FAR, LINKS_NEAR, Links, _Attempt, neighbours
+from replicad.services.links import Links, _Attempt
 
 LINKS = LINKS_NEAR + LINKS_FAR
 
@@ -63,9 +64,35 @@ def test_they_connect_whatever_the_weights_are(dice: random.Random, monkeypatch:
         def digest(self) -> bytes:
             return bytes([self.together])
 
-    monkeypatch.setattr("replicad.services.links.hashlib.sha256", Weight)
+    monkeypatch.setattr("replicad.protocol.gossip.neighbours.hashlib.sha256", Weight)
     dialled = {node: neighbours(node, members) for node in members}
     assert reached(members, dialled) == members.keys()
+
+
+def test_the_members_of_each_share_are_connected_among_themselves(dice: random.Random) -> None:
+    """What passes only among nine of two hundred members passes among all nine, and costs each of them two links."""
+    members = network(dice, 200, 8)
+    some = dice.sample(sorted(members), 9)
+    members = {node: replace(member, shares=frozenset({"few", "most"} if node in some else {"most"})) for node, member in members.items()}
+    dialled = {node: sorted(set().union(*(circle.neighbours for circle in circles(node, members)))) for node in members}
+    inside = {node: [other for other in dialled[node] if other in some] for node in some}
+    assert reached({node: members[node] for node in some}, inside) == set(some)
+    assert reached(members, dialled) == members.keys()
+    for node, others in dialled.items():
+        assert len(others) <= LINKS + (SHARE_LINKS_NEAR + SHARE_LINKS_FAR) * (node in some)
+
+
+def test_another_member_of_a_share_takes_the_place_of_one_that_cannot_be_reached(dice: random.Random) -> None:
+    members = network(dice, 100, 5)
+    own, *others = sorted(members)
+    some = {own, *dice.sample(others, 5)}
+    members = {node: replace(member, shares=frozenset({"few"} if node in some else {"other"})) for node, member in members.items()}
+    links = made(members, own, set(members))
+    failed: set[NodeId] = set()
+    while news := (links._targets() & some) - failed:
+        failed |= news
+        links._attempts |= {node: _Attempt(("https://somewhere:8440",), error="refused") for node in news}
+    assert failed == some - {own}
 
 
 def test_a_member_more_or_less_changes_little(dice: random.Random) -> None:

@@ -1,4 +1,4 @@
-"""A large network that shares one base catalog: up to a thousand nodes, each with its own replica and core over the same immutable records; links as ``services.links`` chooses them. For how fast and how dear, not for liars.
+"""A large network that shares one base catalog: up to a thousand nodes, each with its own replica and core over the same immutable records; links as ``protocol.gossip.neighbours`` chooses them. For how fast and how dear, not for liars.
 
 grown = Grown(1000); grown.steady(); grown.partition(); ...; grown.heal()
 """
@@ -17,9 +17,9 @@ from replicad.model.manifest import Manifest
 from replicad.model.records import Entry, Grant, Policy, Role
 from replicad.protocol.clock import HybridClock
 from replicad.protocol.gossip.core import ROUND_MS
+from replicad.protocol.gossip.neighbours import FULL_MESH_MAX, neighbours
 from replicad.protocol.replica import Replica
 from replicad.protocol.wire import Heads, Records
-from replicad.services.links import FULL_MESH_MAX, neighbours
 from simulation.catalog import Catalog
 from simulation.node import Node
 from simulation.watch import Watch
@@ -191,7 +191,7 @@ class Grown(AbstractContextManager["Grown"]):
             for own in node.core._announce._own.values():
                 if not heads:
                     own.said_ms = self.wires.now_ms + HEADLESS_MS
-                own.changed, own.next_ms = False, self.wires.now_ms + self.dice.randrange(ROUND_MS * len(self.nodes))
+                own.change_ms, own.next_ms = None, self.wires.now_ms + self.dice.randrange(ROUND_MS * len(self.nodes))
         self.connect()
         self.wires.run(5_000)
 
@@ -223,7 +223,7 @@ class Grown(AbstractContextManager["Grown"]):
 
 
 def _chosen(own: NodeId, members: object) -> list[NodeId]:
-    """As ``services.links`` decides: everybody in a small network."""
+    """As the product decides: everybody in a small network."""
     return neighbours(own, members) if len(members) > FULL_MESH_MAX else [node for node in members if node != own]
 
 

@@ -25,6 +25,7 @@ from support.storing import (
     RecordingDisk,
     corrupted,
     files_in,
+    flip,
     manifest_of,
     opened_store,
     pieces,
@@ -179,8 +180,46 @@ async def test_a_rotten_blob_is_never_adopted(tmp_path: Path) -> None:
         assert await store.adopt(MANIFEST.content) == MANIFEST
         os.truncate(store.path_of(MANIFEST.content), MIB)
         assert await store.adopt(MANIFEST.content) is None
-        assert files_in(tmp_path) == []
+        assert files_in(tmp_path) == [f"aside/{MANIFEST.content}"]
         assert await store.adopt(NOBODY) is None
+
+
+async def test_what_is_set_aside_is_counted_lent_and_dropped(tmp_path: Path) -> None:
+    """A damaged copy stays until the content is whole: the next partial begins with its good chunks and writes over the bad ones, across a restart, too."""
+    async with opened_store(tmp_path) as store:
+        await store.receive(pieces(CONTENT), size=None)
+        flip(store.path_of(MANIFEST.content), at=MIB + 3)
+        assert await store.examine(MANIFEST) == f"1 of {MANIFEST.count} chunks are wrong"
+        store.set_aside(MANIFEST.content)
+        store.set_aside(MANIFEST.content)
+        assert await store.examine(MANIFEST) == "it is not on the disk any more"
+    async with opened_store(tmp_path) as store:
+        assert (store.aside, store.used_bytes) == ({MANIFEST.content: MANIFEST.size}, MANIFEST.size)
+        partial = await store.open_partial(MANIFEST)
+        assert [index for index in range(MANIFEST.count) if not partial.has(index)] == [1]
+        await partial.discard()
+        assert (store.used_bytes, files_in(tmp_path)) == (MANIFEST.size, [f"aside/{MANIFEST.content}"])
+        partial = await store.open_partial(MANIFEST)
+        await partial.write(1, CONTENT[MIB : 2 * MIB])
+        await partial.finish()
+        await partial.close()
+        assert store.aside[MANIFEST.content] == MANIFEST.size
+        store.drop_aside(MANIFEST.content)
+        assert store.path_of(MANIFEST.content).read_bytes() == CONTENT
+        assert (store.used_bytes, store.aside) == (MANIFEST.size, {})
+        await store.remove(MANIFEST.content)
+        assert (store.used_bytes, files_in(tmp_path)) == (0, [])
+
+
+async def test_a_copy_of_another_length_is_not_lent(tmp_path: Path) -> None:
+    async with opened_store(tmp_path) as store:
+        await store.receive(pieces(CONTENT), size=None)
+        os.truncate(store.path_of(MANIFEST.content), MIB)
+        assert await store.examine(MANIFEST) == f"it has {MIB} bytes instead of {MANIFEST.size}"
+        store.set_aside(MANIFEST.content)
+        async with await store.open_partial(MANIFEST) as partial:
+            assert partial.count == 0
+        assert store.aside == {MANIFEST.content: MIB}
 
 
 async def test_a_blob_that_cannot_be_read_is_the_disks_fault_and_stays(tmp_path: Path) -> None:
@@ -260,7 +299,7 @@ def test_the_interpreter_ends_when_opening_fails(tmp_path: Path) -> None:
     (tmp_path / "blobs").write_text("")
     program = f"""
 import asyncio, pathlib
-from support.storing import opened_store
+from support.storing import flip, opened_store
 async def main():
     async with opened_store(pathlib.Path({str(tmp_path)!r})):
         pass

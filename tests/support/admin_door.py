@@ -18,19 +18,27 @@ from aiohttp import web
 
 from replicad.catalog import Catalog
 from replicad.crypto.keys import SigningKey
+from replicad.integrations.repositories import Repositories
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, Stamp
+from replicad.model.limits import Limits
 from replicad.model.records import Grant, Policy, Role
 from replicad.net.links import LinkTable
+from replicad.net.pace import Paces
 from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.heads import Head, Missing, sign
 from replicad.protocol.gossip.standing import Kept, Standing
+from replicad.protocol.signed_urls import sign as sign_url
 from replicad.server.admin import application
-from replicad.server.admin.services import Facts, Services
+from replicad.server.admin.services import Facts, Reloaded, Services
+from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.hub import Hub
 from replicad.services.ingest import Ingest
+from replicad.services.limits import LimitsService
+from replicad.services.scrub import Scrub
 from replicad.store.blobs import BlobStore
+from replicad.store.care import CollectConfig, ScrubConfig
 from replicad.store.space import StoreConfig
 
 TOKEN = "a-token-for-tests"
@@ -185,12 +193,15 @@ async def opened(data: Path) -> AsyncIterator[Door]:
         await catalog.author("", [Policy("munki", public=True), Policy("jamf", public=True, immutable=True)])
         ingest = Ingest(catalog, store)
         services = Services(
-            facts=Facts("ams1", "", data, data / "network.key", clock_ms(), ""),
+            facts=Facts("ams1", "", data, data / "network.key", clock_ms(), "", "http://ams1:8480"),
             catalog=catalog,
             store=store,
             ingest=ingest,
             curation=Curation(catalog, turn=ingest.turn),
             fetch=idle,  # type: ignore[arg-type]
+            scrub=Scrub(catalog, store, hub=hub, config=ScrubConfig(), clock_ms=clock_ms),
+            collect=Collect(catalog, store, config=CollectConfig(), quiet=ingest.quiet, clock_ms=clock_ms),
+            limits=LimitsService(catalog, Paces(), configured=Limits(), zone=None, clock_ms=clock_ms, changed=lambda: None),
             membership=idle,  # type: ignore[arg-type]
             links=LinkTable(node.id),
             dialing=idle,  # type: ignore[arg-type]
@@ -198,6 +209,9 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             hub=hub,
             clock_ms=clock_ms,
             renewal=asyncio.Event(),
+            repositories=Repositories(catalog, store.open_blob, now_ms=lambda: time.monotonic_ns() // 1_000_000),
+            sign_url=lambda share, path_key, until_s: sign_url(node, network.id, share=share, path_key=path_key, until_s=until_s),
+            reload=lambda: Reloaded([], []),
             monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
         )
         unix = web.AppRunner(application.make(services, token=None), **application.RUNNER)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from replicad.catalog import Catalog
 from replicad.crypto import certificate as certificates
@@ -30,6 +31,7 @@ from replicad.net.establish import accept_link, open_link
 from replicad.net.link import Link
 from replicad.net.links import LinkTable
 from replicad.net.memory import pipe
+from replicad.net.pace import Paces
 from replicad.net.tls import server_context
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.protocol.handshake import Identity
@@ -60,6 +62,7 @@ class DataNode:
     hub: Hub
     table: LinkTable
     fetch: Fetch
+    paces: Paces
     url: str
     certificate: Digest | None
     stack: AsyncExitStack
@@ -127,10 +130,11 @@ class DataNetwork:
         executor = stack.enter_context(ThreadPoolExecutor(4))
         blobs = await stack.enter_async_context(BlobStore.open(home, config=store, executor=executor, disk=disk))
         table = LinkTable(key.id, may_link=lambda node: node in catalog.replica.trust.members(clock_ms()))
-        fetch = await stack.enter_async_context(Fetch.open(catalog, blobs, table, hub=hub, config=config, clock_ms=clock_ms))
+        paces = Paces()
+        fetch = await stack.enter_async_context(Fetch.open(catalog, blobs, table, hub=hub, config=config, paces=paces, clock_ms=clock_ms))
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         url = f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}"
-        node = DataNode(name, key, catalog, blobs, hub, table, fetch, url, certificate, stack)
+        node = DataNode(name, key, catalog, blobs, hub, table, fetch, paces, url, certificate, stack)
         context = server_context(home / "peer.crt", home / "peer.key") if tls else None
         if door is None:
             identity = Identity(key, self._network.id, certificate)
@@ -167,11 +171,9 @@ class DataNetwork:
     async def share(self, name: str) -> None:
         await self.author(self.nodes[0], "", Policy(name, public=True))
 
-    async def publish(self, node: DataNode, share: str, **contents: Manifest) -> None:
+    async def publish(self, node: DataNode, share: str, *, urgent: bool | UnsetType = UNSET, **contents: Manifest) -> None:
         """Name contents; everybody hears of it."""
-        await self.author(
-            node, share, *(Entry(path, "prod", manifest.content, manifest.size, manifest.id, 1_700_000_000) for path, manifest in contents.items())
-        )
+        await self.author(node, share, *(Entry(path, "prod", one.content, one.size, one.id, 1_700_000_000, urgent=urgent) for path, one in contents.items()))
 
     async def spread(self, *, extra: tuple[DataNode, ...] = ()) -> None:
         """Copy all records everywhere they may go."""

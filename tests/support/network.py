@@ -178,12 +178,12 @@ class Node:
 
 
 class Network:
-    """The nodes of one test. ``python`` runs the daemons: by default with Python's development mode, which is slow; measurements give the plain one."""
+    """The nodes of one test. Their doors say 404 for what is not here yet, unless ``environ`` says otherwise: so a test can ask a door whether a file has come. ``python`` runs the daemons: by default with Python's development mode, which is slow; measurements give the plain one."""
 
     def __init__(self, root: Path, *, environ: Mapping[str, str] | None = None, python: Sequence[str] = PYTHON) -> None:
         self._root = root
         self._python = python
-        self._environ = dict(environ or {})
+        self._environ = {"REPLICAD__DOWNLOADS__ON_MISSING": "404", **(environ or {})}
         self.nodes: dict[str, Node] = {}
 
     def node(self, name: str, *options: str, environ: Mapping[str, str] | None = None) -> Node:

@@ -107,15 +107,18 @@ class RecordingDisk(Disk):
         return call
 
 
-@contextlib.contextmanager
-def corrupted(path: Path, *, at: int) -> Iterator[None]:
-    """One byte of the file is wrong meanwhile."""
+def flip(path: Path, *, at: int) -> None:
+    """One bit of the file's byte ``at`` turns over."""
     with path.open("r+b") as file:
         file.seek(at)
         right = file.read(1)
         file.seek(at)
         file.write(bytes([right[0] ^ 1]))
+
+
+@contextlib.contextmanager
+def corrupted(path: Path, *, at: int) -> Iterator[None]:
+    """One byte of the file is wrong meanwhile."""
+    flip(path, at=at)
     yield
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(right)
+    flip(path, at=at)

@@ -1,7 +1,7 @@
-"""What is wanted, in order of age, and which of it is looked for, opened and fetched now.
+"""What is wanted, by class and age, and which of it is looked for, opened and fetched now.
 
-Large contents: the oldest ``SEEKING_MAX`` are looked for; as soon as somebody has one, and fewer than ``contents_max`` are being fetched, it is opened. Small contents fill the window of one
-pack. What nobody has for ``STALLED_S`` gives its place to others that wait, so that names of contents which exist nowhere never block those which do.
+Large contents: the first ``SEEKING_MAX`` are looked for; as soon as somebody has one, and fewer than ``contents_max`` of its class or a better one are being fetched, it is opened. Small contents
+fill the window of one pack. What comes later and is of a better class takes the place of what is only looked for. What nobody has for ``STALLED_S`` gives its place to others that wait, so that names of contents which exist nowhere never block those which do.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId
 from replicad.model.manifest import Manifest
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import RENEW_S, SEEKING_MAX, STALLED_S, FetchConfig
-from replicad.protocol.fetch.events import Close, Effect, Open, Say, Target
+from replicad.protocol.fetch.config import AWAITED_MAX, PACK_MAX, RENEW_S, SEEKING_MAX, STALLED_S, FetchConfig
+from replicad.protocol.fetch.events import Awaits, Close, Effect, Open, Priority, Say, Target, Wants
 from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State, small_of
 from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, Have, HaveMore, Hold, Interest, Seek, Small
 
@@ -25,52 +25,80 @@ RIVALRIES_MAX = 1024
 """Contents of which it is remembered who else fetches them."""
 
 
+DropRequests = Callable[[ContentJob], None]
+
+
 class Backlog:
     """Wants become jobs here. ``emit`` takes effects, ``peers`` yields who may be asked now, ``drop_requests`` cancels what is under way for a job."""
 
     def __init__(
-        self,
-        config: FetchConfig,
-        own: NodeId,
-        *,
-        emit: Callable[[Effect], None],
-        peers: Callable[[], Iterable[NodeId]],
-        drop_requests: Callable[[ContentJob], None],
+        self, config: FetchConfig, pack: PackJob, *, emit: Callable[[Effect], None], peers: Callable[[], Iterable[NodeId]], drop_requests: DropRequests
     ) -> None:
         self._config = config
         self._emit = emit
         self._peers = peers
         self._drop_requests = drop_requests
         self.jobs: dict[Target, ContentJob] = {}
-        self.pack = PackJob(own)
+        self.pack = pack
         self._large: dict[Target, Wanted] = {}
         self._small: dict[Small, Wanted] = {}
         self._benched: dict[Target | Small, float] = {}
         self._rivals: dict[Target, set[NodeId]] = {}
+        self._wants = Wants(())
+        self._awaits: dict[Target | Small, Awaits] = {}
         self._unsought: list[Small] = []
+        self._changed = True
         self._renewed = 0.0
         self._rotated = 0.0
 
     # -- what is wanted
 
-    def want(self, wanted: Iterable[Wanted], now: float, *, cut: bool) -> None:
-        """Replace the list; ``cut``: it only holds the oldest, so nothing is dropped for being absent."""
+    def want(self, event: Wants, now: float) -> None:
+        """Replace the list; if it is cut it only holds the first, so nothing is dropped for being absent."""
+        self._wants = event
         large: dict[Target, Wanted] = {}
         small: dict[Small, Wanted] = {}
-        for one in wanted:
+        awaited = [awaits.wanted for awaits in self._awaits.values()] if event.cut else []
+        for one in sorted((*event.wanted, *awaited), key=self._priority):
             if one.size > CHUNK_SIZE_MIN:
                 large[Target(one.content, one.manifest)] = one
             else:
                 small[small_of(one)] = one
-        if not cut:
+        if not event.cut:
             self._drop_unwanted(large, small)
         self._benched = {key: until for key, until in self._benched.items() if until > now}
+        for target in self.jobs.keys() & large.keys():
+            self.jobs[target].priority = event.priority(large[target])
         self._large = {target: one for target, one in large.items() if target not in self.jobs}
         self._small = {key: one for key, one in small.items() if not self._in_pack(key)}
+        self._changed = True
+
+    def await_(self, event: Awaits) -> None:
+        """Clients wait for it, or do not any more. Beyond ``AWAITED_MAX`` contents they wait in the content's usual class."""
+        wanted = event.wanted
+        key = small_of(wanted) if wanted.size <= CHUNK_SIZE_MIN else Target(wanted.content, wanted.manifest)
+        if not event.chunks:
+            self._awaits.pop(key, None)
+        elif key in self._awaits or len(self._awaits) < AWAITED_MAX:
+            self._awaits[key] = event
+        chunks = self._awaits[key].chunks if key in self._awaits else ()
+        if isinstance(key, Small):
+            if self._in_pack(key):
+                self.pack.rank(self.pack.units_of([key]), self._priority(wanted))
+            elif chunks:
+                self._small = {key: wanted, **self._small}
+        elif key in self.jobs:
+            self.jobs[key].awaited = chunks
+        elif chunks:
+            self._large = {key: wanted, **self._large}
+        self._changed = True
+
+    def _priority(self, wanted: Wanted) -> Priority:
+        key = small_of(wanted) if wanted.size <= CHUNK_SIZE_MIN else Target(wanted.content, wanted.manifest)
+        return Priority.AWAITED if key in self._awaits else self._wants.priority(wanted)
 
     def _in_pack(self, key: Small) -> bool:
-        place = self.pack.places.get(key)
-        return place is not None and bool(self.pack.missing >> place & 1)
+        return bool(self.pack.missing & self.pack.units_of([key]))
 
     def _drop_unwanted(self, large: dict[Target, Wanted], small: dict[Small, Wanted]) -> None:
         for job in [job for target, job in self.jobs.items() if target not in large and job.state is not State.FINISHING]:
@@ -95,8 +123,8 @@ class Backlog:
     # -- peers
 
     def greet(self, node: NodeId) -> None:
-        """Tell a peer that may be asked from now on what is looked for."""
-        for job in self.jobs.values():
+        """Tell a peer that may be asked from now on what is looked for, what goes first before the rest: the answers come in that order."""
+        for job in sorted(self.jobs.values(), key=lambda job: job.order):
             self._emit(Say(node, Interest(*job.target)))
         self._seek(node, [small_of(wanted) for wanted in self.pack.wanted_of(self.pack.missing)])
 
@@ -123,24 +151,16 @@ class Backlog:
         for target in [target for target, nodes in self._rivals.items() if node in nodes]:
             self.rival(node, target, active=False)
 
-    def sought(self, node: NodeId, message: Seek, now: float) -> None:
-        """A peer looks for small contents, or does not any more."""
-        if message.active:
-            self.pack.claims.seek(node, ((small, self.pack.places.get(small)) for small in message.contents), now)
-        else:
-            self.pack.claims.found(node, message.contents, self.pack.units_of(message.contents), now)
-
-    def told(self, node: NodeId, message: Have | HaveMore | Hold, now: float) -> bool:
+    def told(self, node: NodeId, message: Have | HaveMore | Hold) -> bool:
         """A peer says what it has; True if something of it is missing here."""
         if isinstance(message, Hold):
             units = self.pack.units_of(message.contents)
             if message.held:
-                self.pack.claims.found(node, message.contents, units, now)
                 return bool(self.pack.learn(node, units))
             self.pack.unlearn(node, units)
             return False
         job = self.jobs.get(Target(message.content, message.manifest))
-        return job is not None and _told(job, node, message)
+        return job is not None and job.told(node, message)
 
     # -- what is done about it
 
@@ -151,15 +171,23 @@ class Backlog:
         self._fill_pack(now)
         self._renew(now)
         self._flush_unsought(force=not self.pack.missing)
+        self._changed = False
         underway = [job for job in self.jobs.values() if job.state is not State.SEEKING]
-        if len(underway) < self._config.contents_max:
-            ready = sorted(
-                (job for job in self.jobs.values() if job.state is State.SEEKING and job.benched_until <= now and job.reachable), key=lambda job: job.order
-            )
-            for job in ready[: self._config.contents_max - len(underway)]:
-                job.state = State.OPENING
-                self._emit(Open(job.target))
+        if len(underway) < len(self.jobs):
+            self._open(underway, now)
         return sorted((job for job in underway if job.state in {State.NAMELESS, State.ACTIVE}), key=lambda job: job.order)
+
+    def _open(self, underway: list[ContentJob], now: float) -> None:
+        """Begin with what somebody has, as long as fewer than ``contents_max`` of its class or a better one are under way."""
+        classes = [job.order[0] for job in underway]
+        worst = max(classes) if len(classes) >= self._config.contents_max else Priority.HEAL + 1
+        seeking = (job for job in self.jobs.values() if job.state is State.SEEKING and job.order[0] < worst)
+        for job in sorted((job for job in seeking if job.benched_until <= now and job.reachable), key=lambda job: job.order):
+            if sum(other <= job.order[0] for other in classes) >= self._config.contents_max:
+                return
+            classes.append(job.order[0])
+            job.state = State.OPENING
+            self._emit(Open(job.target))
 
     def in_order(self, ready: list[ContentJob]) -> list[Job]:
         """The same with the pack in its place."""
@@ -199,45 +227,69 @@ class Backlog:
 
     def next_deadline(self) -> float | None:
         """When windows must be looked at again although nothing happened."""
-        times = [job.benched_until for job in self.jobs.values() if job.state is State.SEEKING and job.benched_until]
+        times = [job.due for job in self.jobs.values() if job.due]
         if self.jobs or self.pack.missing:
             times.append(self._renewed + RENEW_S)
-        if self.pack.missing and (patience := self.pack.claims.next_deadline()) is not None:
-            times.append(patience)
         return min(times, default=None)
 
     # -- windows
 
     def _fill(self, now: float) -> None:
-        if len(self.jobs) >= SEEKING_MAX or not self._large:
+        if len(self.jobs) >= SEEKING_MAX and not self._changed:
             return
-        ready = (target for target in self._large if self._benched.get(target, 0.0) <= now)
-        for target in list(islice(ready, SEEKING_MAX - len(self.jobs))):
-            job = self.jobs[target] = ContentJob(self._large.pop(target))
+        for target in list(islice((target for target in self._large if self._benched.get(target, 0.0) <= now), SEEKING_MAX)):
+            wanted = self._large[target]
+            if len(self.jobs) >= SEEKING_MAX and not self._make_room(self._priority(wanted)):
+                return
+            del self._large[target]
+            job = self.jobs[target] = ContentJob(wanted)
             job.since = now
+            job.priority = self._wants.priority(wanted)
+            job.awaited = self._awaits[target].chunks if target in self._awaits else ()
             job.rivals = self._rivals.get(target, set())
             self._tell_all(Interest(*target))
 
+    def _make_room(self, priority: Priority) -> bool:
+        """Whether something of a worse class that is only looked for gave up its place."""
+        last = max((job for job in self.jobs.values() if job.state is State.SEEKING), key=lambda job: job.order, default=None)
+        if last is None or last.order[0] <= priority:
+            return False
+        self.abandon(last, discard=False)
+        self._large[last.target] = last.wanted
+        return True
+
     def _fill_pack(self, now: float) -> None:
-        if not self._small or self.pack.room < min(len(self._small), SEEK_PER_MESSAGE_MAX // 4):
+        roomy = self.pack.room >= min(len(self._small), SEEK_PER_MESSAGE_MAX // 4)
+        if not self._small or not (roomy or self._changed):
             return
-        ready = (key for key in self._small if self._benched.get(key, 0.0) <= now)
-        chosen = list(islice(ready, self.pack.room))
+        chosen = list(islice((key for key in self._small if self._benched.get(key, 0.0) <= now), self.pack.room if roomy else PACK_MAX))
+        if not roomy:
+            chosen = self._oust(chosen)
         added = [key for key in chosen if _is_implied(self._small[key])]
         self._benched.update((key, now + SHUNNED_S) for key in chosen)
         for key in added:
             del self._benched[key]
-            self.pack.add(self._small[key], now)
+            self.pack.add(self._small[key], now, self._priority(self._small[key]))
         for key in chosen:
             del self._small[key]
         for node in self._peers():
             self._seek(node, added)
+
+    def _oust(self, ready: list[Small]) -> list[Small]:
+        """Those of the best class take the places of worse ones that nobody brings now; returns as many as got one."""
+        best = min((self._priority(self._small[key]) for key in ready), default=Priority.HEAL)
+        ready = [key for key in ready if self._priority(self._small[key]) == best]
+        ousted = self.pack.wanted_of(sets.of(islice(sets.members(self.pack.behind(best)), len(ready))))
+        self._small.update((small_of(wanted), wanted) for wanted in ousted)
+        self._let_go([small_of(wanted) for wanted in ousted])
+        return ready[: len(ousted)]
 
     def _rotate(self, now: float) -> None:
         """Give the places of what nobody has to what waits."""
         if now - self._rotated < STALLED_S / 4:
             return
         self._rotated = now
+        self._changed = True
         waiting = [job for job in self.jobs.values() if job.state is State.SEEKING and job.reachable and job.benched_until <= now]
         for job in list(self.jobs.values()):
             if job.reachable or job.state not in {State.SEEKING, State.NAMELESS, State.ACTIVE} or job.flying.counted:
@@ -285,17 +337,6 @@ class Backlog:
             self._unsought.clear()
             for node in self._peers():
                 self._seek(node, gone, active=False)
-
-
-def _told(job: ContentJob, node: NodeId, message: Have | HaveMore) -> bool:
-    """Take up what a peer has of one content."""
-    everything = sets.full(job.count)
-    if isinstance(message, HaveMore):
-        job.suggest(node, sets.of(message.suggest) & everything)
-        return bool(job.learn(node, sets.of(message.chunks) & everything)) or bool(job.suggested.get(node, 0) & job.missing)
-    now_has = everything if message.complete else sets.from_bitmap(message.bitmap, job.count)
-    job.unlearn(node, ~now_has & everything)
-    return bool(job.learn(node, now_has))
 
 
 def _is_implied(wanted: Wanted) -> bool:

@@ -1,7 +1,7 @@
 """Who is asked for what: hands out requests to peers that can take one.
 
-Jobs come in order of age and each takes what it can, but as long as there are several, none takes a peer's last slot or the last quarter of the bytes: a big old content never starves a small
-new one. Fast peers choose first. A slow one is passed over for what the others would have brought long before it (expected completion time). When nothing is left to ask for, single chunks that
+Jobs come by class, and within a class in order of age. Each takes what it can, but as long as there are several of its class, none takes a peer's last slot or the last quarter of the bytes: a big
+old content never starves a small new one. Fast peers choose first. A slow one is passed over for what the others would have brought long before it (expected completion time). When nothing is left to ask for, single chunks that
 come from a slow source are asked for once more elsewhere (endgame), and so are chunks whose request is overdue (hedge).
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from itertools import groupby
 
+from replicad.model.ids import Digest
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
 from replicad.protocol.fetch.config import COPIES_MAX, OVERDUE_S_MIN, PACK_BYTES_MIN, FetchConfig
@@ -43,6 +45,8 @@ class Dispatch:
         self._flights = flights
         self._randrange = randrange
         self._emit = emit
+        self.urgent: frozenset[Digest] = frozenset()
+        """Contents that our own limits do not concern."""
         self.requests = 0
         self.repeated = 0
 
@@ -53,10 +57,11 @@ class Dispatch:
             key=lambda peer: (-peer.speed, peer.node),
         )
         if peers:
-            jobs = self._backlog.in_order(ready)
-            for shared in (True, False) if len(jobs) > 1 else (False,):
-                if not all(self._serve(job, peers, shared=shared, now=now) for job in jobs):
-                    return
+            for _, alike in groupby(self._backlog.in_order(ready), key=lambda job: job.order[0]):
+                jobs = list(alike)
+                for shared in (True, False) if len(jobs) > 1 else (False,):
+                    if not all(self._serve(job, peers, shared=shared, now=now) for job in jobs):
+                        return
         self._roster.rested(now)
 
     def _serve(self, job: Job, peers: list[Peer], *, shared: bool, now: float) -> bool:
@@ -72,7 +77,7 @@ class Dispatch:
         return True
 
     def _ask(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
-        if not peer.may_start(now):
+        if not peer.may_start(now) or self._is_reserved(peer):
             return _Outcome.NOTHING
         if isinstance(job, PackJob):
             return self._ask_units(job, peer, shared=shared, now=now)
@@ -81,15 +86,18 @@ class Dispatch:
         outcome = self._ask_units(job, peer, shared=shared, now=now)
         return self._endgame(job, peer, now) if outcome is _Outcome.NOTHING and not shared else outcome
 
+    def _is_reserved(self, peer: Peer) -> bool:
+        """It brings the one chunk that a client needs now: whatever else it brought meanwhile would delay that."""
+        return any(len(request.units) == 1 and request.mask & request.job.awaited_next for request in self._flights.of_node(peer.node))
+
     def _ask_units(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
-        free, under_way = job.free(peer.node, busy=bool(peer.requests)), self._flights.of_job(job)
+        free, under_way = self._open_to(job, peer, job.free(peer.node, busy=bool(peer.requests))), self._flights.of_job(job)
         if isinstance(job, PackJob) and peer.requests and not job.enough(free):
             return _Outcome.NOTHING
         if not free or (shared and sum(request.node == peer.node for request in under_way) >= max(1, self._config.requests_per_peer - 1)):
             return _Outcome.NOTHING
-        room, grain = self._flights.room(), peer.grain(self._config)
-        if isinstance(job, PackJob):
-            grain = max(grain, min(PACK_BYTES_MIN, self._config.bytes_in_flight_max))
+        hasty = self._flights.limit is not None and bool(self.urgent) and job.named(self.urgent, free) == free
+        room, grain = self._flights.room(urgent=hasty), self._grain(job, peer)
         if shared and under_way:
             room = min(room, self._config.bytes_in_flight_max * 3 // 4 - sum(request.bytes for request in under_way))
         if room < grain // 2:
@@ -103,9 +111,22 @@ class Dispatch:
         self._start(job, peer, units, size_bytes=size_bytes, now=now)
         return _Outcome.STARTED
 
+    def _grain(self, job: Job, peer: Peer) -> int:
+        grain = peer.grain(self._config)
+        return max(grain, min(PACK_BYTES_MIN, self._config.bytes_in_flight_max)) if isinstance(job, PackJob) else grain
+
+    def _open_to(self, job: Job, peer: Peer, units: int) -> int:
+        """Those of them that may be asked of the peer: when our own limits let nothing through, what is urgent."""
+        return job.named(self.urgent, units) if peer.ceiling == 0 else units
+
     def _ask_manifest(self, job: ContentJob, peer: Peer, now: float) -> _Outcome:
         asked = self._flights.of_job(job)
-        if not job.have.get(peer.node) or any(not request.overdue or request.node == peer.node for request in asked) or len(asked) >= COPIES_MAX:
+        if (
+            not self._open_to(job, peer, job.missing)
+            or not job.have.get(peer.node)
+            or any(not request.overdue or request.node == peer.node for request in asked)
+            or len(asked) >= COPIES_MAX
+        ):
             return _Outcome.NOTHING
         request = self._flights.start(peer, job, (), size_bytes=0, now=now)
         self.requests += 1
@@ -122,16 +143,18 @@ class Dispatch:
             self._emit(GetExtent(request.number, peer.node, job.target, job.extent(units)))
 
     def _worthwhile(self, job: Job, peer: Peer, size_bytes: int) -> bool:
-        """Not if the others would have everything long before this peer had brought its part."""
+        """Not if the others would have everything long before this peer had brought its part; but while nobody brings anything, whoever can does: all of them may be slow."""
         expected_s = peer.expected_s(size_bytes)
-        if peer.rate.value() is None or expected_s <= OVERDUE_S_MIN:
+        if peer.rate.value() is None or expected_s <= OVERDUE_S_MIN or not self._flights.of_job(job):
             return True
         others = sum(self._roster.peers[node].speed for node in job.sources if node != peer.node and node in self._roster.peers)
         return not others or expected_s <= OVERDUE_S_MIN + 2 * job.size_of(job.missing) / others
 
     def _endgame(self, job: ContentJob, peer: Peer, now: float) -> _Outcome:
-        """Everything missing is under way: ask for one chunk of the slowest request again if this peer would have it much sooner."""
-        if job.free(peer.node) or job.reachable & ~job.flying.counted or self._flights.room() < job.chunk_size:
+        """Everything missing is under way: ask for one chunk of the slowest request again if this peer would have it much sooner. Not across the WAN, where only what is overdue is worth a second copy."""
+        if job.owners is not None and peer.node not in job.owners.near:
+            return _Outcome.NOTHING
+        if not self._open_to(job, peer, job.missing) or job.free(peer.node) or job.reachable & ~job.flying.counted or self._flights.room() < job.chunk_size:
             return _Outcome.NOTHING
         soon = now + ENDGAME_FACTOR * peer.expected_s(job.chunk_size) + ENDGAME_GAIN_S
         requests = self._flights.of_job(job)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from replicad.model.chunks import Extent
 from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId
+from replicad.protocol.fetch.config import STALLED_S
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek
 
 
@@ -17,6 +19,18 @@ class Target(NamedTuple):
 
     content: Digest
     manifest: Digest
+
+
+class Priority(IntEnum):
+    """What goes before what (protocol.md section 7); within one class the oldest goes first. AWAITED: a client waits for it now. URGENT: somebody asked for haste. NEW: published a short while ago.
+    BACKFILL: older, as for a node that joins or was away. HEAL: it was here and got lost.
+    """
+
+    AWAITED = 0
+    URGENT = 1
+    NEW = 2
+    BACKFILL = 3
+    HEAL = 4
 
 
 class Fault(StrEnum):
@@ -42,10 +56,32 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """Everything this node wants now, oldest first; what is not in it is not wanted any more, unless the list was ``cut`` at its bound."""
+    """Everything this node wants now, oldest first; what is not in it is not wanted any more, unless the list was ``cut`` at its bound.
+
+    ``urgent`` and ``healing`` name contents of these classes; of the others those published from ``new_since`` (a Stamp) on are new. ``urgent`` ones have no limits.
+    """
 
     wanted: tuple[Wanted, ...]
     cut: bool = False
+    new_since: int = 0
+    urgent: frozenset[Digest] = frozenset()
+    healing: frozenset[Digest] = frozenset()
+
+    def priority(self, wanted: Wanted) -> Priority:
+        """The class of one of them, but for clients who wait."""
+        if wanted.content in self.urgent:
+            return Priority.URGENT
+        if wanted.content in self.healing:
+            return Priority.HEAL
+        return Priority.NEW if wanted.hlc >= self.new_since else Priority.BACKFILL
+
+
+@dataclass(frozen=True, slots=True)
+class Awaits:
+    """Clients wait for this content, each for one of these chunks and what follows it: it goes before everything else, in their order. No ``chunks``: nobody waits any more."""
+
+    wanted: Wanted
+    chunks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +124,14 @@ class Rival:
 
 
 @dataclass(frozen=True, slots=True)
+class Crew:
+    """Told before ``Opened``: the members at this node's site, itself among them, that may have the content and can be expected to fetch it. None: every peer is as near as any other."""
+
+    target: Target
+    nodes: frozenset[NodeId]
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The answer to ``Open``, also sent when the disk lost what it had: ``verified`` is the set of chunks that are here. ``manifest`` False: the manifest must be asked for first."""
 
@@ -98,9 +142,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Unopened:
-    """The other answer to ``Open``: the partial could not be made (no room, disk error)."""
+    """The other answer to ``Open``: the partial could not be made (no room, disk error). It is tried again after ``pause_s``."""
 
     target: Target
+    pause_s: float = STALLED_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +184,23 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
+class Limited:
+    """So many bytes per second may come from now on: from all together (None: no limit) and from these nodes. With 0 only what is urgent is asked for."""
+
+    total: int | None = None
+    nodes: Mapping[NodeId, int] = field(default_factory=dict)
+
+    def of(self, node: NodeId) -> int | None:
+        """The lower of the two."""
+        return min((rate for rate in (self.total, self.nodes.get(node)) if rate is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Nothing happened, but the deadline has come."""
 
 
-Event = Wants | PeerUp | PeerDown | Told | Sought | Rival | Opened | Unopened | Ended | Finished | Here | Halt | Tick
+Event = Wants | Awaits | PeerUp | PeerDown | Told | Sought | Rival | Crew | Opened | Unopened | Ended | Finished | Here | Halt | Limited | Tick
 
 
 # -- effects of the plan

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import FetchConfig
+from replicad.protocol.fetch.config import LIMITED_S, FetchConfig
 from replicad.protocol.fetch.jobs import Job, PackJob
 from replicad.protocol.fetch.peers import Peer
 
@@ -51,13 +51,22 @@ class Flights:
         self._last = 0
         self._deadline: float | None = None
         self.bytes = 0
+        self.limit: int | None = None
+        """Our own limit on all of them together, bytes per second."""
 
     def __len__(self) -> int:
         return len(self._requests)
 
-    def room(self) -> int:
-        """Bytes that may still be asked for; what does not fit may go alone."""
-        return self._config.bytes_in_flight_max - self.bytes if self._requests else 1 << 62
+    def room(self, *, urgent: bool = False) -> int:
+        """Bytes that may still be asked for; what does not fit may go alone. ``urgent``: without regard to our own limits."""
+        most = self._config.bytes_in_flight_max
+        if self.limit is not None and not urgent:
+            most = min(most, int(self.limit * LIMITED_S))
+        return most - self.bytes if self._requests else 1 << 62
+
+    def all(self) -> list[Request]:
+        """Whatever is under way."""
+        return list(self._requests.values())
 
     def start(self, peer: Peer, job: Job, units: tuple[int, ...], *, size_bytes: int, now: float) -> Request:
         """Enter one request into all books."""

@@ -6,7 +6,7 @@ and a request takes any of them (a batch). What a unit's state is - missing, und
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from enum import Enum
 from heapq import heappop, heappush
 
@@ -15,9 +15,13 @@ from replicad.model.entries import Wanted
 from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.claims import Claims
-from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, PACK_BYTES_MIN, PACK_MAX
-from replicad.protocol.fetch.events import Target
-from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
+from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, EARLY_CHUNKS, EARLY_TURNS, PACK_BYTES_MIN, PACK_MAX
+from replicad.protocol.fetch.events import Priority, Target
+from replicad.protocol.fetch.owners import Owners
+from replicad.protocol.wire import BATCH_CONTENTS_MAX, Have, HaveMore, Small
+
+Order = tuple[Priority, int, Digest]
+"""What goes first: the better class, then the older entry."""
 
 
 class Units:
@@ -30,6 +34,7 @@ class Units:
         self.have: dict[NodeId, int] = {}
         self.suggested: dict[NodeId, int] = {}
         self.rarity = sets.Tally()
+        self.awaited: tuple[int, ...] = ()
 
     def learn(self, node: NodeId, units: int) -> int:
         """The peer has these as well; returns those of them that are missing here and news."""
@@ -76,11 +81,16 @@ class Units:
 
     def free(self, node: NodeId, *, busy: bool = False) -> int:
         """What this peer could be asked for: missing here, there, and not under way (or late). What a peer that suggests did not suggest to us it suggested to others: as long as it is
-        ``busy`` for us, we wait for its next suggestions.
+        ``busy`` for us, we wait for its next suggestions, unless a client waits.
         """
         free = self.have.get(node, 0) & self.missing & (~self.flying.counted | self.late)
         suggested = self.suggested.get(node, 0)
-        return 0 if busy and suggested and not suggested & free else free
+        return 0 if busy and suggested and not suggested & free and not self.awaited else free
+
+    @property
+    def awaited_next(self) -> int:
+        """The units that clients need now, one for each place where one waits."""
+        return sets.of(at + sets.lowest(self.missing >> at) for at in self.awaited if self.missing >> at)
 
     @property
     def sources(self) -> list[NodeId]:
@@ -108,7 +118,9 @@ class State(Enum):
 
 
 class ContentJob(Units):
-    """One content of more than one chunk."""
+    """One content of more than one chunk. ``awaited``: clients wait for these chunks and what follows each; an extent for one is no longer than its distance from the client, so that what is read next is not
+    delayed by what is read later.
+    """
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
@@ -120,11 +132,44 @@ class ContentJob(Units):
         self.rivals: set[NodeId] = set()
         self.since = 0.0
         self.benched_until = 0.0
+        self.priority = Priority.NEW
+        self.owners: Owners | None = None
 
     @property
-    def order(self) -> tuple[int, Digest]:
-        """Oldest first."""
-        return self.wanted.hlc, self.wanted.content
+    def order(self) -> Order:
+        """By class, then oldest first."""
+        return Priority.AWAITED if self.awaited else self.priority, self.wanted.hlc, self.wanted.content
+
+    def free(self, node: NodeId, *, busy: bool = False) -> int:
+        """Of a peer at another site only chunks that this node owns and nobody here has, unless a client waits or whoever is asked is late."""
+        if self.owners is None or self.awaited or node in self.owners.near:
+            return super().free(node, busy=busy)
+        return super().free(node) & (self.owners.mine & ~self.near | self.late)
+
+    @property
+    def due(self) -> float:
+        """When it must be looked at although nothing happened; 0: never."""
+        return self.owners.due if self.state is State.ACTIVE and self.owners is not None else self.benched_until if self.state is State.SEEKING else 0.0
+
+    @property
+    def near(self) -> int:
+        """What peers at this site have."""
+        return sets.union(self.have.get(node, 0) for node in self.owners.near) if self.owners is not None else 0
+
+    def forget(self, node: NodeId) -> None:
+        """The peer is gone, and owns nothing any more."""
+        super().forget(node)
+        if self.owners is not None:
+            self.owners.skip(node)
+
+    def told(self, node: NodeId, message: Have | HaveMore) -> bool:
+        """Take up what a peer has of it; True if something of that is missing here."""
+        named = chunks_of(message, self.count)
+        if isinstance(message, HaveMore):
+            self.suggest(node, sets.of(message.suggest) & sets.full(self.count))
+        else:
+            self.unlearn(node, ~named & sets.full(self.count))
+        return bool(self.learn(node, named)) or (isinstance(message, HaveMore) and bool(self.suggested.get(node, 0) & self.missing))
 
     def size_of(self, units: int) -> int:
         """Bytes of these chunks."""
@@ -136,26 +181,34 @@ class ContentJob(Units):
     def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
         """Of the chunks that are ``free`` with this peer (some are), neighbours of about that size, at least one.
 
-        Alone, in order, so that the whole hash can follow. With others fetching the same, everybody in order would be the mistake: at random among the best.
+        Clients who wait come first, whoever is nearest to what is not there yet. Alone, in order, so that the whole hash can follow. With others fetching the same, everybody in order would be the
+        mistake: what was suggested to us comes in order, the rest at random among the rarest, but one of ``EARLY_TURNS`` picks from those others is of the first ``EARLY_CHUNKS`` missing.
         """
         longest = max(1, min(size_bytes // self.chunk_size, EXTENT_CHUNKS_MAX))
+        ahead = min(((sets.lowest(free >> at), at) for at in self.awaited if free >> at), default=None)
+        if ahead is not None:
+            first = sum(ahead)
+            return sets.run(first, sets.run_length(free >> first, min(longest, ahead[0] + 1)))
         if not self.rivals:
             first = sets.lowest(free)
-            return sets.run(first, _run_length(free >> first, longest))
-        pool = self.best(node, free)
-        first = sets.some(pool, randrange)
+            return sets.run(first, sets.run_length(free >> first, longest))
+        if pool := self.suggested.get(node, 0) & free:
+            first = sets.lowest(pool)
+        else:
+            early = free & sets.run(sets.lowest(self.missing), EARLY_CHUNKS) if node in self.rivals else 0
+            pool = early if early and randrange(EARLY_TURNS) == 0 else self.rarity.least(free)
+            first = sets.some(pool, randrange)
         while first % longest and pool >> (first - 1) & 1:
             first -= 1
-        return sets.run(first, _run_length(pool >> first, longest))
+        return sets.run(first, sets.run_length(pool >> first, longest))
+
+    def named(self, contents: Container[Digest], units: int) -> int:
+        """Of these units those of such contents: all or none."""
+        return units if self.target.content in contents else 0
 
     def extent(self, units: int) -> Extent:
         """The same as an extent."""
         return Extent(sets.lowest(units), units.bit_count())
-
-
-def _run_length(mask: int, longest: int) -> int:
-    """How many of the lowest bits are set without a gap, at most ``longest``."""
-    return min(longest, ((mask + 1) & ~mask).bit_length() - 1)
 
 
 class PackJob(Units):
@@ -169,6 +222,7 @@ class PackJob(Units):
         self._since: list[float] = [0.0] * PACK_MAX
         self._empty = list(range(PACK_MAX - 1, -1, -1))
         self._ages: list[tuple[int, Digest, int]] = []
+        self._classes: dict[Priority, int] = {}
 
     @property
     def room(self) -> int:
@@ -176,13 +230,26 @@ class PackJob(Units):
         return len(self._empty)
 
     @property
-    def order(self) -> tuple[int, Digest]:
-        """That of the oldest content in the window."""
+    def order(self) -> Order:
+        """The best class in the window, and the age of its oldest content."""
         while self._ages and Small(*self._ages[0][1:]) not in self.places:
             heappop(self._ages)
-        return self._ages[0][:2] if self._ages else (STAMP_MAX, Digest(bytes(32)))
+        return self._best_class(self.reachable), *(self._ages[0][:2] if self._ages else (STAMP_MAX, Digest(bytes(32))))
 
-    def add(self, wanted: Wanted, now: float) -> None:
+    def _best_class(self, units: int) -> Priority:
+        return next((priority for priority, ranked in sorted(self._classes.items()) if ranked & units), Priority.HEAL)
+
+    def rank(self, units: int, priority: Priority) -> None:
+        """These places are of that class."""
+        self._classes = {other: ranked & ~units for other, ranked in self._classes.items() if ranked & ~units}
+        if units:
+            self._classes[priority] = self._classes.get(priority, 0) | units
+
+    def behind(self, priority: Priority) -> int:
+        """The missing units of worse classes that are not under way."""
+        return sum(ranked for other, ranked in self._classes.items() if other > priority) & self.missing & ~self.flying.counted
+
+    def add(self, wanted: Wanted, now: float, priority: Priority = Priority.NEW) -> None:
         """Give it a place, or want it again in the place it still has; there must be room."""
         small = small_of(wanted)
         place = self.places.get(small)
@@ -194,6 +261,7 @@ class PackJob(Units):
                 self._ages = sorted((known.hlc, known.content, known.size) for known in self._wanted if known is not None)
         self._wanted[place], self._since[place] = wanted, now
         self.missing |= 1 << place
+        self.rank(1 << place, priority)
 
     def drop(self, units: int) -> None:
         """These are here, or not wanted any more: their places are free again, unless they are under way (then ``drop`` them again when that ended)."""
@@ -216,14 +284,16 @@ class PackJob(Units):
         self.claims.forget(node)
 
     def free(self, node: NodeId, *, busy: bool = False) -> int:
-        """As long as only this peer has something that is missing here, nothing else is taken from it, and of that only what this node owns: others own the rest, and have it soon."""
+        """While only this peer has something that is missing here, only that is taken from it, and of that what this node owns: others soon have the rest. A waiting client ignores that."""
         free = super().free(node, busy=busy)
         sole = self.have.get(node, 0) & self.missing & ~self.rarity.several
-        return free & (self.late | sole & ~self.claims.foreign) if sole else free
+        return free & (self.late | self._classes.get(Priority.AWAITED, 0) | sole & ~self.claims.foreign) if sole else free
 
     def enough(self, free: int) -> bool:
         """Whether that is worth a request of its own, or most of what is left; else it waits for more while another one is under way."""
         count = free.bit_count()
+        if self._best_class(free) is Priority.AWAITED:
+            return True
         return count >= BATCH_CONTENTS_MAX or 4 * count >= self.missing.bit_count() or 2 * self.size_of(free) >= PACK_BYTES_MIN
 
     def units_of(self, contents: Iterable[Small]) -> int:
@@ -234,6 +304,10 @@ class PackJob(Units):
         """What stands in these places, in order of place."""
         return [wanted for place in sets.members(units) if (wanted := self._wanted[place]) is not None]
 
+    def named(self, contents: Container[Digest], units: int) -> int:
+        """Of these places those of such contents."""
+        return sets.of(place for place in sets.members(units) if (wanted := self._wanted[place]) is not None and wanted.content in contents)
+
     def unheld(self, now: float, longer_than_s: float) -> int:
         """What nobody had for so long."""
         return sets.of(place for place in sets.members(self.missing & ~self.rarity.counted) if now - self._since[place] >= longer_than_s)
@@ -243,10 +317,12 @@ class PackJob(Units):
         return sum(wanted.size for wanted in self.wanted_of(units))
 
     def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
-        """Of the places that are ``free`` with this peer (some are), about that many bytes together, at least one and at most a batch: the rarest first, starting anywhere among them."""
+        """Of the places that are ``free`` with this peer (some are), about that many bytes together, at least one and at most a batch: the best class first, of that the rarest, starting anywhere among
+        them.
+        """
         chosen, budget, left = 0, min(size_bytes, BATCH_BYTES_MAX), BATCH_CONTENTS_MAX
         while free:
-            pool = self.best(node, free)
+            pool = self.best(node, free & self._classes.get(self._best_class(free), free))
             place = sets.some(pool, randrange)
             later = pool >> place << place
             for unit in sets.members(later):
@@ -257,6 +333,13 @@ class PackJob(Units):
                 chosen, budget, left = chosen | 1 << unit, budget - size, left - 1
             free &= ~later
         return chosen
+
+
+def chunks_of(message: Have | HaveMore, count: int) -> int:
+    """The chunks that a message about a content of ``count`` chunks names."""
+    if isinstance(message, HaveMore):
+        return sets.of(message.chunks) & sets.full(count)
+    return sets.full(count) if message.complete else sets.from_bitmap(message.bitmap, count)
 
 
 def small_of(wanted: Wanted) -> Small:

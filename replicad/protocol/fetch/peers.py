@@ -12,6 +12,7 @@ from replicad.protocol.fetch.config import (
     EXTENT_S,
     FIRST_REQUEST_BYTES,
     FIRST_REQUESTS,
+    LIMITED_S,
     OVERDUE_FACTOR,
     OVERDUE_S_MIN,
     RATE_GUESS,
@@ -52,7 +53,7 @@ class Rate:
 
 @dataclass(slots=True)
 class Peer:
-    """One linked peer. ``requests`` are the numbers of those under way, ``bytes`` what they ask for."""
+    """One linked peer. ``requests`` are the numbers of those under way, ``bytes`` what they ask for. ``ceiling``: the bytes per second that our own limits let come from it (None: no limit)."""
 
     node: NodeId
     slots: int
@@ -60,6 +61,7 @@ class Peer:
     bytes: int = 0
     paused_until: float = 0.0
     demoted: bool = False
+    ceiling: int | None = None
     rate: Rate = field(default_factory=Rate)
     _successes: int = 0
     _failures: int = 0
@@ -67,18 +69,26 @@ class Peer:
 
     @property
     def speed(self) -> float:
-        """Bytes per second, measured or assumed."""
-        return self.rate.value() or RATE_GUESS
+        """Bytes per second, measured or assumed, and no more than our own limits allow."""
+        return self._under_ceiling(self.rate.value() or RATE_GUESS)
+
+    def _under_ceiling(self, rate: float) -> float:
+        return min(rate, self.ceiling) if self.ceiling else rate
 
     def may_start(self, now: float) -> bool:
         """Whether one more request may be made now."""
         bound = 1 if self.demoted else self.slots if self.rate.value() is not None else min(self.slots, FIRST_REQUESTS)
-        return now >= self.paused_until and len(self.requests) < bound
+        return now >= self.paused_until and len(self.requests) < bound and not self.is_full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much is asked of it already as our own limit lets through soon."""
+        return bool(self.ceiling and self.requests) and self.bytes >= (self.ceiling or 0) * LIMITED_S
 
     def grain(self, config: FetchConfig) -> int:
         """How many bytes the next request should ask for."""
         rate = self.rate.value()
-        size_bytes = FIRST_REQUEST_BYTES if rate is None else int(rate * EXTENT_S)
+        size_bytes = FIRST_REQUEST_BYTES if rate is None else int(self._under_ceiling(rate) * EXTENT_S)
         return max(1, min(size_bytes, config.extent_bytes_max, config.bytes_in_flight_max))
 
     def expected_s(self, size_bytes: int) -> float:
@@ -125,9 +135,9 @@ class Peer:
         self.paused_until = max(self.paused_until, until)
 
     def judge(self, median: float, fraction: float, now: float) -> None:
-        """Demote it after ``SLOW_S`` below that fraction of the median rate; forgive it at once when it is faster."""
+        """Demote it after ``SLOW_S`` below that fraction of the median rate; forgive it at once when it is faster. What we limit ourselves is not its fault."""
         rate = self.rate.value()
-        if rate is None or rate >= median * fraction:
+        if rate is None or rate >= self._under_ceiling(median) * fraction:
             self._slow_since, self.demoted = None, False
         elif self._slow_since is None:
             self._slow_since = now

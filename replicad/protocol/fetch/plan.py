@@ -14,10 +14,12 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import OVERDUE_S_MIN, OWNER_FACTOR, OWNER_S, STALLED_S, FetchConfig
+from replicad.protocol.fetch.config import LIMITED_S, MAKE_WAY_S, OVERDUE_S_MIN, OWNER_FACTOR, OWNER_S, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
+    Awaits,
     Cancel,
+    Crew,
     Effect,
     Ended,
     Event,
@@ -26,11 +28,13 @@ from replicad.protocol.fetch.events import (
     Finished,
     Halt,
     Here,
+    Limited,
     Opened,
     PeerDown,
     PeerUp,
     Rival,
     Sought,
+    Target,
     Tick,
     Told,
     Unopened,
@@ -38,7 +42,9 @@ from replicad.protocol.fetch.events import (
 )
 from replicad.protocol.fetch.flights import Flights, Request
 from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
+from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.fetch.roster import Roster
+from replicad.protocol.wire import Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +64,45 @@ class Statistics:
 class Plan:
     """The fetching of the node ``own``. ``randrange(n)`` is the dice: 0 to n - 1."""
 
-    def __init__(self, config: FetchConfig, randrange: sets.RandRange, own: NodeId) -> None:
+    def __init__(self, own: NodeId, config: FetchConfig, randrange: sets.RandRange) -> None:
+        self._own = own
         self._effects: list[Effect] = []
         emit = self._effects.append
         self._flights = Flights(config)
-        self._backlog = Backlog(config, own, emit=emit, peers=lambda: tuple(self._roster.peers), drop_requests=self._cancel_all)
+        self._backlog = Backlog(config, PackJob(own), emit=emit, peers=lambda: tuple(self._roster.peers), drop_requests=self._cancel_all)
         self._roster = Roster(config, randrange=randrange, emit=emit, joined=self._backlog.greet, left=self._lost)
         self._dispatch = Dispatch(config, roster=self._roster, backlog=self._backlog, flights=self._flights, randrange=randrange, emit=emit)
         self._now = 0.0
         self._halted_until = 0.0
+        self._way_made = -MAKE_WAY_S
         self._units = 0
         self._bytes = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             Wants: self._on_wants,
+            Awaits: self._on_awaits,
             PeerUp: self._on_up,
             PeerDown: self._on_down,
-            Told: self._on_told,
             Rival: self._on_rival,
             Sought: self._on_sought,
+            Crew: self._on_crew,
             Opened: self._on_opened,
             Unopened: self._on_unopened,
             Ended: self._on_ended,
             Finished: self._on_finished,
             Here: self._on_here,
             Halt: self._on_halt,
+            Limited: self._on_limited,
             Tick: lambda _event: None,
         }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take one event in; returns what to do, in order. ``now`` never goes back."""
+        """Take one event in; returns what to do, in order. ``now`` never goes back. What a peer tells is most often no news, and then nothing is looked at."""
         self._now = now
-        self._handlers[type(event)](event)
+        if isinstance(event, Told):
+            if not self._on_told(event):
+                return []
+        else:
+            self._handlers[type(event)](event)
         self._roster.advance(now)
         for request in self._flights.newly_overdue(now):
             request.job.overdue(request.mask)
@@ -96,6 +110,9 @@ class Plan:
         ready = self._backlog.advance(now)
         if self._backlog.pack.claims.review(now):
             self._roster.wake()
+        for job in ready:
+            if job.owners is not None and job.owners.due <= now:
+                self._look_for_misses(job, job.owners)
         if now >= self._halted_until:
             self._dispatch.hand_out(ready, now)
         effects = list(self._effects)
@@ -104,7 +121,14 @@ class Plan:
 
     def next_deadline(self) -> float | None:
         """When ``handle(Tick())`` must be called if nothing happens before; None: never."""
-        times = (self._flights.next_deadline(), self._roster.next_deadline(self._now), self._backlog.next_deadline(), self._halted_until)
+        backlog = self._backlog
+        times = (
+            self._flights.next_deadline(),
+            self._roster.next_deadline(self._now),
+            backlog.next_deadline(),
+            backlog.pack.claims.next_deadline(),
+            self._halted_until,
+        )
         return min((time for time in times if time is not None and time > self._now), default=None)
 
     def statistics(self) -> Statistics:
@@ -151,13 +175,23 @@ class Plan:
             self._cancel(request)
         self._backlog.forget(node)
 
-    def _on_told(self, event: Told) -> None:
-        if event.node in self._roster.peers and self._backlog.told(event.node, event.message, self._now):
-            self._roster.idle.add(event.node)
+    def _on_told(self, event: Told) -> bool:
+        """Whether there is something to ask of that peer now that was not before."""
+        if isinstance(event.message, Hold) and event.message.held:
+            self._backlog.pack.claims.found(event.node, event.message.contents, self._backlog.pack.units_of(event.message.contents), self._now)
+        if event.node not in self._roster.peers or not self._backlog.told(event.node, event.message):
+            return False
+        self._roster.idle.add(event.node)
+        return True
 
     def _on_sought(self, event: Sought) -> None:
-        if event.node in self._roster.peers:
-            self._backlog.sought(event.node, event.message, self._now)
+        pack, contents = self._backlog.pack, event.message.contents
+        if event.node not in self._roster.peers:
+            return
+        if event.message.active:
+            pack.claims.seek(event.node, ((small, pack.places.get(small)) for small in contents), self._now)
+        else:
+            pack.claims.found(event.node, contents, pack.units_of(contents), self._now)
 
     def _on_rival(self, event: Rival) -> None:
         self._backlog.rival(event.node, event.target, active=event.active)
@@ -165,10 +199,34 @@ class Plan:
     # -- contents
 
     def _on_wants(self, event: Wants) -> None:
-        self._backlog.want(event.wanted, self._now, cut=event.cut)
+        self._dispatch.urgent = event.urgent
+        self._backlog.want(event, self._now)
+
+    def _on_awaits(self, event: Awaits) -> None:
+        self._backlog.await_(event)
+        job = self._backlog.jobs.get(Target(event.wanted.content, event.wanted.manifest))
+        if job is not None and job.state is State.ACTIVE and self._now >= self._way_made + MAKE_WAY_S:
+            self._make_way(job)
+        self._roster.wake()
+
+    def _make_way(self, job: ContentJob) -> None:
+        """What clients need now and nobody was asked for goes before what the fastest peer that has it is asked for already: that is given up, and asked for again."""
+        needed = job.awaited_next & job.reachable & ~job.flying.counted
+        peers = [peer for node, peer in self._roster.peers.items() if job.have.get(node, 0) & needed]
+        if not peers:
+            return
+        for request in self._flights.of_node(max(peers, key=lambda peer: (peer.speed, peer.node)).node):
+            if not request.mask & request.job.awaited_next:
+                self._way_made = self._now
+                self._cancel(request)
 
     def _on_here(self, event: Here) -> None:
         self._backlog.here(event.content)
+
+    def _on_crew(self, event: Crew) -> None:
+        job = self._backlog.jobs.get(event.target)
+        if job is not None and event.nodes - {self._own}:
+            job.owners = Owners(self._own, event.nodes, content=job.target.content, count=job.count, now=self._now)
 
     def _on_opened(self, event: Opened) -> None:
         if (job := self._backlog.opened(event.target)) is not None:
@@ -178,9 +236,15 @@ class Plan:
             self._roster.wake()
             self._finish_if_complete(job)
 
+    def _look_for_misses(self, job: ContentJob, owners: Owners) -> None:
+        abroad = [self._now - request.started for request in self._flights.of_job(job) if request.node not in owners.near]
+        waited_for = job.reachable & ~job.near & ~owners.mine & ~job.flying.counted
+        if owners.look(waited_for, self._now, running_s=max(abroad, default=0.0)):
+            self._roster.wake()
+
     def _on_unopened(self, event: Unopened) -> None:
         if (job := self._backlog.jobs.get(event.target)) is not None:
-            self._backlog.bench(job, self._now + STALLED_S)
+            self._backlog.bench(job, self._now + event.pause_s)
 
     def _on_finished(self, event: Finished) -> None:
         if (job := self._backlog.jobs.get(event.target)) is not None:
@@ -197,6 +261,20 @@ class Plan:
         self._halted_until = max(self._halted_until, self._now + event.seconds)
         self._roster.wake()
 
+    def _on_limited(self, event: Limited) -> None:
+        """Of what was asked for without the limit, what it does not let through soon is given up, the newest first, and asked for again in smaller parts: else it would come all the same, into the
+        buffers of the system.
+        """
+        self._roster.limit(event)
+        self._flights.limit = event.total
+        for request in reversed(self._flights.all()):
+            rate, peer = event.of(request.node), self._roster.peers[request.node]
+            if rate is None or request.job.named(self._dispatch.urgent, request.mask) == request.mask:
+                continue
+            many = (self._flights.room() < 0 and len(self._flights) > 1) or (peer.is_full and len(peer.requests) > 1)
+            if rate == 0 or many or (len(request.units) > 1 and request.bytes > rate * LIMITED_S / 2):
+                self._cancel(request)
+
     # -- requests
 
     def _on_ended(self, event: Ended) -> None:
@@ -205,6 +283,8 @@ class Plan:
             return
         job = request.job
         good, absent = (sets.of(request.units[at] for at in places) for places in (event.good, event.absent))
+        if isinstance(job, ContentJob) and job.owners is not None and request.node not in job.owners.near:
+            job.owners.slowest_s = max(job.owners.slowest_s, self._now - request.started)
         received = job.size_of(good)
         self._bytes += received
         self._units += (good & job.missing).bit_count()

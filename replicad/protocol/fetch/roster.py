@@ -13,7 +13,7 @@ from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.conduct import Conduct
 from replicad.protocol.fetch.config import BAN_S, SLOW_FRACTION, STRIKES_WINDOW_S, FetchConfig
-from replicad.protocol.fetch.events import Blame, Effect, Ended, Fault
+from replicad.protocol.fetch.events import Blame, Effect, Ended, Fault, Limited
 from replicad.protocol.fetch.flights import Request
 from replicad.protocol.fetch.peers import Peer
 
@@ -43,6 +43,7 @@ class Roster:
         self._conduct = Conduct()
         self.peers: dict[NodeId, Peer] = {}
         self.idle: set[NodeId] = set()
+        self._limited = Limited()
         self.offences = 0
         self.bans = 0
 
@@ -65,6 +66,13 @@ class Roster:
         """Whether nothing is asked of it now because of its offences."""
         return self._conduct.banned(node, now)
 
+    def limit(self, limited: Limited) -> None:
+        """Our own limits are these now."""
+        self._limited = limited
+        for peer in self.peers.values():
+            peer.ceiling = limited.of(peer.node)
+        self.wake()
+
     def wake(self) -> None:
         """Everybody may have something to do."""
         self.idle |= self.peers.keys()
@@ -75,7 +83,7 @@ class Roster:
             self._strike(node, Fault.SHORT, detail, now)
         for node in sorted(self._up - self.peers.keys()):
             if not self._conduct.banned(node, now):
-                self.peers[node] = Peer(node, self._config.requests_per_peer)
+                self.peers[node] = Peer(node, self._config.requests_per_peer, ceiling=self._limited.of(node))
                 self._joined(node)
 
     def rested(self, now: float) -> None:
@@ -90,6 +98,7 @@ class Roster:
         fault = event.fault or (Fault.BAD_CHUNK if event.bad else Fault.ABSENT if event.absent else None)
         jitter = self._randrange(1000) / 1000
         if fault is None:
+            self._conduct.cleared(peer.node)
             peer.succeeded(self._config)
             self._compare_rates(now)
         elif fault is Fault.BUSY:

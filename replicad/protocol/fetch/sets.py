@@ -29,6 +29,14 @@ def of(units: Iterable[int]) -> int:
     return found
 
 
+def union(masks: Iterable[int]) -> int:
+    """What is in any of these sets."""
+    found = 0
+    for mask in masks:
+        found |= mask
+    return found
+
+
 def members(mask: int) -> Iterator[int]:
     """The units in ascending order."""
     while mask:
@@ -50,6 +58,11 @@ def to_bitmap(mask: int, count: int) -> bytes:
 def lowest(mask: int) -> int:
     """The first unit of a set that is not empty."""
     return (mask & -mask).bit_length() - 1
+
+
+def run_length(mask: int, longest: int) -> int:
+    """How many of the lowest bits are set without a gap, at most ``longest``."""
+    return min(longest, ((mask + 1) & ~mask).bit_length() - 1)
 
 
 def some(mask: int, randrange: RandRange) -> int:
@@ -97,10 +110,7 @@ class Tally:
     @property
     def counted(self) -> int:
         """The units whose counter is not zero."""
-        found = 0
-        for plane in self._planes:
-            found |= plane
-        return found
+        return union(self._planes)
 
     @property
     def several(self) -> int:

@@ -16,7 +16,17 @@ from typing import Any
 from replicad.model.chunks import Extent
 from replicad.model.ids import Digest, NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import HAVE_S, PACK_MAX, SEEKING_MAX, SUGGESTED_MAX, SUGGESTED_MIN, SUGGESTED_RUN, SUGGESTED_SHARE
+from replicad.protocol.fetch.config import (
+    HAVE_S,
+    PACK_MAX,
+    SEEKING_MAX,
+    SUGGESTED_MAX,
+    SUGGESTED_MIN,
+    SUGGESTED_RUN,
+    SUGGESTED_S,
+    SUGGESTED_SHARE,
+    SUGGESTED_WINDOW,
+)
 from replicad.protocol.fetch.events import Say, Target
 from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, Have, HaveMore, Hold, Small
 
@@ -27,12 +37,15 @@ SEEKS_PER_PEER_MAX = 2 * PACK_MAX
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A peer fetches this content, of which ``servable`` of ``count`` chunks can be served now. ``count`` 0: nothing is known of it here."""
+    """A peer fetches this content, of which ``servable`` of ``count`` chunks can be served now. ``count`` 0: nothing is known of it here. ``near``: it stands at this node's site; those of other sites
+    divide the chunks among themselves and get no suggestions.
+    """
 
     node: NodeId
     target: Target
     count: int
     servable: int
+    near: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +94,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Has:
-    """A peer that we may also serve says what it has of a content: no need to suggest that."""
+    """A peer that we may also serve says what it has of a content, or (not ``whole``) has as well: no need to suggest that, or to tell it that we have the same."""
 
     node: NodeId
     target: Target
     chunks: int
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +119,11 @@ SupplyEvent = Watch | Unwatch | Sought | Servable | SmallHeld | Asked | Has | Le
 
 @dataclass(slots=True)
 class _Watcher:
+    near: bool = True
     told: int = 0
     owns: int = 0
     suggested: int = 0
+    heard_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -131,6 +147,7 @@ class Supply:
         self._news: dict[NodeId, list[Small]] = {}
         self._stale: dict[Target, None] = {}
         self._due: float | None = None
+        self._now = 0.0
         self._handlers: dict[type, Callable[[Any], list[Say]]] = {
             Watch: self._on_watch,
             Unwatch: lambda event: self._unwatch(event.node, event.target),
@@ -145,6 +162,7 @@ class Supply:
 
     def handle(self, event: SupplyEvent, now: float) -> list[Say]:
         """Take one event in; returns the messages to send."""
+        self._now = now
         effects = self._handlers[type(event)](event)
         if (self._stale or self._news) and self._due is None:
             self._due = now + HAVE_S
@@ -181,7 +199,7 @@ class Supply:
         watched = self._watched.setdefault(event.target, _Watched(event.count, event.servable))
         watched.count, watched.servable = event.count, event.servable
         watcher = watched.watchers.setdefault(event.node, _Watcher())
-        watcher.told = watched.servable
+        watcher.told, watcher.near = watched.servable, event.near
         self._stale[event.target] = None
         return [*effects, Say(event.node, _have(event.target, watched))]
 
@@ -217,6 +235,7 @@ class Supply:
             if watcher is not None:
                 watcher.suggested &= ~chunks
                 watcher.owns |= chunks
+                watcher.heard_at = self._now
                 self._stale[event.target] = None
         return []
 
@@ -224,7 +243,11 @@ class Supply:
         watched = self._watched.get(event.target)
         watcher = watched.watchers.get(event.node) if watched is not None else None
         if watched is not None and watcher is not None:
-            watcher.owns |= event.chunks
+            lost = watcher.owns & ~event.chunks if event.whole else 0
+            if lost & watcher.told:
+                self._stale[event.target] = None
+            watcher.told &= ~lost
+            watcher.owns = watcher.owns & ~lost | event.chunks
             watched.given.remove(watcher.suggested & event.chunks)
             watcher.suggested &= ~event.chunks
         return []
@@ -269,6 +292,7 @@ class Supply:
         effects: list[Say] = []
         for target in self._stale:
             watched = self._watched[target]
+            self._withdraw(watched)
             for node, watcher in watched.watchers.items():
                 effects += self._news_for(node, watcher, target=target, watched=watched)
         self._stale.clear()
@@ -279,16 +303,25 @@ class Supply:
 
     def _news_for(self, node: NodeId, watcher: _Watcher, *, target: Target, watched: _Watched) -> list[Say]:
         news = watched.servable & ~watcher.told
-        suggest = self._suggest(watcher, watched) if len(watched.watchers) > 1 else 0
+        suggest = self._suggest(watcher, watched) if watcher.near and len(watched.watchers) > 1 else 0
         watcher.told = watched.servable
         if news and watched.servable == sets.full(watched.count):
             effects: list[Say] = [Say(node, _have(target, watched))]
             news = 0
         else:
             effects = []
+            news &= ~watcher.owns
         if news or suggest:
             effects.append(Say(node, HaveMore(*target, chunks=tuple(sets.members(news)), suggest=tuple(sets.members(suggest)))))
         return effects
+
+    def _withdraw(self, watched: _Watched) -> None:
+        """What was suggested to somebody who asks for nothing is there for others."""
+        for watcher in watched.watchers.values():
+            if watcher.suggested and self._now - watcher.heard_at >= SUGGESTED_S:
+                watched.given.remove(watcher.suggested)
+                watcher.suggested = 0
+                watcher.near = False
 
     def _suggest(self, watcher: _Watcher, watched: _Watched) -> int:
         """New suggestions, once half of the old ones are used up: runs of chunks that were given least."""
@@ -299,11 +332,13 @@ class Supply:
         chosen = 0
         while room > 0 and (left := watched.servable & ~watcher.owns & ~watcher.suggested & ~chosen):
             pool = watched.given.least(left)
-            first = sets.some(pool, self._randrange)
+            first = sets.some(pool & sets.run(sets.lowest(pool), SUGGESTED_WINDOW), self._randrange)
             run = sets.run(first - first % SUGGESTED_RUN, SUGGESTED_RUN) & pool
             chosen |= run
             room -= run.bit_count()
             watched.given.add(run)
+        if chosen and not watcher.suggested:
+            watcher.heard_at = self._now
         watcher.suggested |= chosen
         return chosen
 

@@ -3,14 +3,20 @@
 A swarm spreads a chunk only when it has arrived whole: eight answers at an eighth of the uplink each are useful eight times as fast as sixty-four at a sixty-fourth. So at most ``uploads_max``
 answers run at once and ``uploads_per_peer`` with one peer; one more of each peer waits visibly, and a peer that asks beyond that hears "busy". Whoever was served longest ago is next. An
 answer older than ``upload_patience_s`` does not count any more: its receiver is slow and the uplink is free for others; that receiver gets nothing else meanwhile.
+
+Under a limit of our own (``limit``, bytes per second of all answers) fewer run at once, so that none is so slow that its receiver gives it up, and patience lasts as long as that takes.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
+from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch.config import FetchConfig
+
+ANSWER_RATE_MIN = 64 << 10
+"""Four times the rate below which a receiver gives up (net.client.ClientConfig.rate_min)."""
 
 
 class Turn(Enum):
@@ -26,6 +32,7 @@ class Turns:
 
     def __init__(self, config: FetchConfig) -> None:
         self._config = config
+        self.limit: int | None = None
         self._running: dict[int, tuple[NodeId, float]] = {}
         self._waiting: dict[NodeId, int] = {}
         self._served: dict[NodeId, int] = {}
@@ -62,7 +69,7 @@ class Turns:
         """When somebody's patience ends, if anybody waits."""
         if not self._waiting:
             return None
-        ends = (started + self._config.upload_patience_s for _, started in self._running.values())
+        ends = (started + self._patience_s for _, started in self._running.values())
         return min((end for end in ends if end > self._now), default=None)
 
     def __len__(self) -> int:
@@ -76,9 +83,17 @@ class Turns:
             del self._served[next(iter(self._served))]
         self._running[number] = node, now
 
+    @property
+    def _most(self) -> int:
+        return self._config.uploads_max if self.limit is None else max(1, min(self._config.uploads_max, self.limit // ANSWER_RATE_MIN))
+
+    @property
+    def _patience_s(self) -> float:
+        return self._config.upload_patience_s if not self.limit else max(self._config.upload_patience_s, 2 * CHUNK_SIZE_MIN * self._most / self.limit)
+
     def _may_run(self, node: NodeId, now: float) -> bool:
-        patience_s = self._config.upload_patience_s
+        patience_s = self._patience_s
         own = [now - started for peer, started in self._running.values() if peer == node]
         if len(own) >= self._config.uploads_per_peer or any(age_s >= patience_s for age_s in own):
             return False
-        return sum(now - started < patience_s for _, started in self._running.values()) < self._config.uploads_max
+        return sum(now - started < patience_s for _, started in self._running.values()) < self._most

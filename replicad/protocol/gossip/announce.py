@@ -1,6 +1,7 @@
 """Heads: making this node's own, keeping and relaying everybody's newest.
 
-Own heads go out on change, the first change at once and then at most one a second per share, and otherwise every interval. What a head says about contents is asked for by ``Describe`` after the
+Own heads go out on change, the first change at once and then at most one a second per share, and otherwise every interval. A change of a share is a change for all its members: where they are
+many each waits a random while first, so that nobody hears of it from all at once, and what happens meanwhile is told by the same head. What a head says about contents is asked for by ``Describe`` after the
 frontier was noted, so it may only claim too little. A head that would say the same as the last one waits for the interval.
 """
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from replicad.protocol.replica import Replica
 
 CHANGE_MS_MIN = 1_000
+LOOK_MS_MIN = 200
+"""Between two looks at what is held: so many heads a second would be made at most by a node that gets everything it wants again and again."""
+CHANGES_PER_S = 50
+"""Heads about changes that a node hears, all members together, roughly: up to so many members speak at once, of 1,000 each waits up to 19 s more (bench/simulation.py)."""
 RELAY_MS = 200
 """Relayed heads are collected for this long: of several from one node only the newest is passed on."""
 MESSAGE_BYTES = 512 * 1024
@@ -40,12 +45,13 @@ _JITTER = 0.1
 
 @dataclass
 class _Own:
-    """This node's head of one share. ``begun`` is the head without contents while those are asked for."""
+    """This node's head of one share. It is due at ``next_ms``, and at ``change_ms`` if something changed. ``begun`` is the head without contents while those are asked for."""
 
     said: Head | None = None
     said_ms: int = -CHANGE_MS_MIN
+    looked_ms: int = -CHANGE_MS_MIN
     next_ms: int = 0
-    changed: bool = True
+    change_ms: int | None = 0
     begun: Head | None = None
 
 
@@ -78,18 +84,29 @@ class Announce:
         """A link begins: tell the peer every head that it may know, and everybody that there is a new link."""
         self._outboxes[node] = _Outbox()
         self.tell_all(node, now, out)
-        self.changed([NETWORK_SHARE])
+        self.changed(now, [NETWORK_SHARE])
 
-    def close(self, node: NodeId) -> None:
+    def close(self, node: NodeId, now: Now) -> None:
         """A link ended."""
         self._outboxes.pop(node, None)
-        self.changed([NETWORK_SHARE])
+        self.changed(now, [NETWORK_SHARE])
 
-    def changed(self, shares: Iterable[str] | None = None) -> None:
+    def changed(self, now: Now, shares: Iterable[str] | None = None) -> None:
         """Something that heads of these shares (None: of all) say is different now."""
+        spread_ms = self._spread_ms()
         for share, own in self._own.items():
-            if shares is None or share in shares:
-                own.changed = True
+            if own.change_ms is None and (shares is None or share in shares):
+                own.change_ms = max(own.said_ms + CHANGE_MS_MIN, now.monotonic_ms + int(spread_ms * self._dice()))
+
+    def holdings_changed(self, now: Now) -> None:
+        """Look soon at what is held: that nothing is missing any more is what people wait for, and does not wait for the second."""
+        self.changed(now)
+        if self._spread_ms() == 0:
+            for own in self._own.values():
+                own.change_ms = min(own.change_ms or 0, max(own.looked_ms + LOOK_MS_MIN, now.monotonic_ms))
+
+    def _spread_ms(self) -> int:
+        return max(0, len(self._rights.members) * 1000 // CHANGES_PER_S - CHANGE_MS_MIN)
 
     def rights_changed(self) -> None:
         """Follow the members and the shares of this node."""
@@ -106,7 +123,7 @@ class Announce:
         for share, own in self._own.items():
             if own.begun is None and self._at_ms(own) <= now.monotonic_ms:
                 own.begun = self._begin(share, now)
-                own.changed = False
+                own.change_ms = None
                 out.append(Describe(share))
         for node, outbox in self._outboxes.items():
             if outbox.kept and now.monotonic_ms - outbox.sent_ms >= RELAY_MS:
@@ -125,8 +142,9 @@ class Announce:
             return
         begun, own.begun = own.begun, None
         holdings = event.holdings
+        own.looked_ms = now.monotonic_ms
         if holdings.count:
-            own.changed = True
+            own.change_ms = now.monotonic_ms + max(CHANGE_MS_MIN, int(self._spread_ms() * self._dice()))
         head = msgspec.structs.replace(
             begun,
             missing=holdings.newest,
@@ -135,9 +153,14 @@ class Announce:
             missing_since=holdings.oldest,
             presence=event.presence,
         )
+        if now.monotonic_ms < own.next_ms and own.said is not None:
+            if _says(head) == _says(own.said):
+                return
+            may_ms = own.said_ms + CHANGE_MS_MIN
+            if now.monotonic_ms < may_ms and (holdings.count or not own.said.missing_count):
+                own.change_ms = may_ms
+                return
         own.said_ms = now.monotonic_ms
-        if now.monotonic_ms < own.next_ms and own.said is not None and _says(head) == _says(own.said):
-            return
         self._counter += 1
         head = msgspec.structs.replace(head, incarnation=self._incarnation, counter=self._counter)
         own.said = head
@@ -176,7 +199,7 @@ class Announce:
 
     @staticmethod
     def _at_ms(own: _Own) -> int:
-        return min(own.next_ms, own.said_ms + CHANGE_MS_MIN) if own.changed else own.next_ms
+        return own.next_ms if own.change_ms is None else min(own.next_ms, own.change_ms)
 
     def _begin(self, share: str, now: Now) -> Head:
         """The head with everything but contents; incarnation and counter follow when it is said."""

@@ -112,7 +112,7 @@ class Gossip:
             case Committed(records, source):
                 self._exchange.committed(records)
                 self._push.committed(records, source, now.monotonic_ms, out)
-                self._announce.changed({record.header.share for record in records})
+                self._announce.changed(now, {record.header.share for record in records})
             case Stored():
                 self._stored(event, now, out)
             case Chain():
@@ -120,7 +120,7 @@ class Gossip:
             case RightsChanged():
                 self._rights_changed(now, out)
             case HoldingsChanged():
-                self._announce.changed()
+                self._announce.holdings_changed(now)
             case Described():
                 self._announce.described(event, now, out)
 
@@ -156,7 +156,7 @@ class Gossip:
         self._agreed.discard(node)
         self._push.close(node)
         self._exchange.close(node)
-        self._announce.close(node)
+        self._announce.close(node, now)
         self._follow.forget(node)
         self._routes.close(node, out)
         self._pulls.close(node, now.monotonic_ms, out)

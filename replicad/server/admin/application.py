@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from replicad.errors import NotFoundError, ReplicadError
-from replicad.server.admin import audit, bodies, content, curation, entries, matrix, members, shares, status, ui, waiting
+from replicad.server.admin import audit, bodies, content, curation, entries, limits, matrix, members, munki, shares, status, storage, ui, waiting
 from replicad.server.admin.nouns import Problem
 from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
 from replicad.server.admin.services import Services
@@ -41,12 +41,22 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/members/{id}/approve", members.approve, bodies.MemberChange),
     Route("POST", "/members/{id}/revoke", members.revoke, bodies.Revoke),
     Route("POST", "/members/{id}/check", members.check, bodies.Nothing),
+    Route("PUT", "/members/{id}/limit", limits.limit_peer, bodies.PeerLimit),
+    Route("POST", "/members/{id}/pause", limits.pause_peer, bodies.Nothing),
+    Route("POST", "/members/{id}/resume", limits.resume_peer, bodies.Nothing),
+    Route("GET", "/limits", limits.show, bodies.Nothing),
+    Route("PATCH", "/limits", limits.change, bodies.LimitsChange),
+    Route("POST", "/reload", limits.reload, bodies.Nothing),
     Route("POST", "/invites", members.invite, bodies.Invite),
     Route("GET", "/audit", audit.audit, bodies.AuditQuery),
     Route("GET", "/shares", shares.list_, bodies.Nothing),
     Route("POST", "/shares", shares.create, bodies.NewShare),
     Route("GET", "/shares/{share}", shares.show, bodies.Nothing),
     Route("PATCH", "/shares/{share}", shares.change, bodies.ShareChange),
+    Route("POST", "/shares/{share}/tokens", shares.create_token, bodies.NewShareToken),
+    Route("DELETE", "/shares/{share}/tokens/{name}", shares.revoke_token, bodies.Nothing),
+    Route("POST", "/shares/{share}/urls", shares.sign_url, bodies.SignUrl),
+    Route("GET", "/munki", munki.status, bodies.MunkiQuery),
     Route("GET", "/entries", entries.list_, bodies.EntriesQuery),
     Route("POST", "/shares/{share}/entries", entries.publish, bodies.Publish, body_bytes_max=MANY_BYTES_MAX),
     Route("GET", "/shares/{share}/entries/{path:.+}", entries.show, bodies.Nothing),
@@ -64,6 +74,10 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("DELETE", "/takedowns/{sha256}", curation.lift, bodies.Nothing),
     Route("GET", "/matrix", matrix.matrix, bodies.MatrixQuery),
     Route("GET", "/transfers", matrix.transfers, bodies.Nothing),
+    Route("GET", "/store/usage", storage.usage, bodies.Nothing),
+    Route("POST", "/store/scrub", storage.scrub, bodies.Scrub),
+    Route("POST", "/store/gc", storage.collect, bodies.Collect),
+    Route("POST", "/store/repair", storage.repair, bodies.Nothing),
     Route("POST", "/wait", waiting.wait, bodies.Wait, body_bytes_max=MANY_BYTES_MAX),
 )
 

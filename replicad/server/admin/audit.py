@@ -8,6 +8,7 @@ import binascii
 import msgspec
 
 from replicad.errors import InputError
+from replicad.model.access import OPEN
 from replicad.model.ids import NodeId, RecordId, Stamp, from_wire, to_text
 from replicad.model.records import Body, Cut, Entry, Grant, Policy, Record, Takedown, Tombstone
 from replicad.server.admin import bodies, nouns
@@ -56,8 +57,11 @@ def _detail(body: Body) -> str:
     if isinstance(body, Cut):
         return body.reason
     if isinstance(body, Policy):
+        access = body.access or OPEN
+        named = {"layout": [body.layout or ""], "users": access.users, "tokens": access.tokens, "networks": access.networks}
+        parts = [f"{name} {','.join(values)}" for name, values in named.items() if any(values)] + (["prestage key"] if access.prestage else [])
         kind = f"{'public' if body.public else 'private'}{', immutable' if body.immutable else ''}, stages {' < '.join(body.stages)}"
-        return f"{body.name}: {'removed' if body.removed else kind}"
+        return f"{body.name}: {'removed' if body.removed else '; '.join([kind, *parts])}"
     if isinstance(body, Entry):
         promoted = f" promoted from {body.source}" if body.source else ""
         return f"{body.content} ({body.size} bytes){promoted}{f' by {body.publisher}' if body.publisher else ''}"

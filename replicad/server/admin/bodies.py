@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from replicad.model.access import CREDENTIAL_NAME_MAX, NETWORKS_MAX
 from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
 
 ANSWER_ITEMS = 1000
@@ -19,6 +20,8 @@ LONG_POLL_S_MAX = 10.0
 INVITE_EXPIRES_S_MAX = 24 * 3600
 BLOB_BATCH_BYTES_MAX = 16 * 1024 * 1024
 BLOB_BATCH_ITEMS_MAX = 256
+EXPIRES_S_MAX = 10 * 366 * 24 * 3600
+PASSWORD_CHARS_MAX = 256
 
 _ShareName = Annotated[str, Meta(min_length=1, max_length=63)]
 _Shares = Annotated[list[_ShareName], Meta(min_length=1, max_length=SHARES_MAX)]
@@ -29,6 +32,8 @@ _Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 _Paths = Annotated[list[_Path], Meta(min_length=1, max_length=PATHS_MAX)]
 _KeyText = Annotated[str, Meta(max_length=256)]
 _Record = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
+_Layout = Literal["", "munki"]
+_CredentialName = Annotated[str, Meta(min_length=1, max_length=CREDENTIAL_NAME_MAX)]
 _Site = Annotated[str, Meta(max_length=NAME_MAX)]
 _Limit = Annotated[int, Meta(ge=1, le=ANSWER_ITEMS_MAX)]
 _Cursor = Annotated[str, Meta(max_length=8192)]
@@ -94,6 +99,22 @@ class AuditQuery(Struct, frozen=True, forbid_unknown_fields=True):
     limit: _Limit = ANSWER_ITEMS
 
 
+_Rate = Annotated[str, Meta(min_length=1, max_length=40)]
+
+
+class LimitsChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """PATCH /limits. ``rates``: by ``download``, ``upload`` or ``site:NAME``, a rate, ``none`` or ``default``. ``windows``: all of them; null: those of the configuration. What is absent stays."""
+
+    rates: Annotated[dict[Annotated[str, Meta(max_length=80)], _Rate], Meta(max_length=256)] = {}
+    windows: Annotated[list[Annotated[str, Meta(max_length=200)]], Meta(max_length=64)] | UnsetType | None = UNSET
+
+
+class PeerLimit(Struct, frozen=True, forbid_unknown_fields=True):
+    """PUT /members/{id}/limit."""
+
+    rate: _Rate
+
+
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares."""
 
@@ -101,13 +122,38 @@ class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
     public: bool = False
     immutable: bool = False
     stages: _Stages | None = None
+    layout: _Layout = ""
 
 
 class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """PATCH /shares/{name}: what is absent stays."""
+    """PATCH /shares/{name}: what is absent stays. ``passwords``: user to password, null removes the user. ``networks`` (CIDR): none means everywhere. ``prestage_key``: PEM, empty for none."""
 
     public: bool | UnsetType = UNSET
     stages: _Stages | UnsetType = UNSET
+    layout: _Layout | UnsetType = UNSET
+    passwords: Annotated[dict[_CredentialName, Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)] | None], Meta(max_length=16)] = {}
+    networks: Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=NETWORKS_MAX)] | UnsetType = UNSET
+    prestage_key: Annotated[str, Meta(max_length=8192)] | UnsetType = UNSET
+
+
+class NewShareToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /shares/{share}/tokens. ``expires_s`` absent: it lives until it is revoked."""
+
+    name: _CredentialName
+    expires_s: Annotated[int, Meta(ge=1, le=EXPIRES_S_MAX)] | None = None
+
+
+class MunkiQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """GET /munki."""
+
+    share: _ShareName | None = None
+
+
+class SignUrl(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /shares/{share}/urls."""
+
+    path: _Path
+    expires_s: Annotated[int, Meta(ge=1, le=EXPIRES_S_MAX)] = 24 * 3600
 
 
 class EntriesQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,11 +183,12 @@ class NewEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Publish(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /shares/{share}/entries: all of these or none. ``stage`` absent: the share's last one. ``publisher`` is a label for people."""
+    """POST /shares/{share}/entries: all of these or none. ``stage`` absent: the share's last one. ``publisher`` is a label for people. ``urgent``: before others, and no limit holds it up."""
 
     entries: Annotated[list[NewEntry], Meta(min_length=1, max_length=ENTRIES_PER_CALL_MAX)]
     stage: _StageName | None = None
     publisher: _Label = ""
+    urgent: bool = False
     dry_run: bool = False
 
 
@@ -205,6 +252,7 @@ class PutFileQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
     stage: _StageName | None = None
     publisher: _Label = ""
+    urgent: bool = False
 
 
 class WaitEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -225,3 +273,15 @@ class Wait(Struct, frozen=True, forbid_unknown_fields=True):
     stage: _StageName | None = None
     nodes: Annotated[str, Meta(pattern="^(all|[1-9][0-9]{0,4}|([1-9][0-9]?|100)%)$")] = "all"
     timeout_s: Annotated[float, Meta(ge=0, le=LONG_POLL_S_MAX)] = LONG_POLL_S_MAX
+
+
+class Scrub(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /store/scrub. ``sample``: that part of all files; 1 reads everything."""
+
+    sample: Annotated[float, Meta(gt=0, le=1)] = 1.0
+
+
+class Collect(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /store/gc."""
+
+    dry_run: bool = False

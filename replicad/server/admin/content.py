@@ -83,7 +83,7 @@ async def put_file(call: Call[bodies.PutFileQuery]) -> nouns.Publication:
         raise PreconditionError(f"{share.name}/{path} exists at stage {stage}")
     manifest = await _receive(call.request, call, expect=expect)
     item = Item(path=path, content=manifest.content, size=manifest.size)
-    published = await call.services.ingest.publish(share.name, [item], stage=call.asked.stage, publisher=call.asked.publisher)
+    published = await call.services.ingest.publish(share.name, [item], stage=call.asked.stage, publisher=call.asked.publisher, urgent=call.asked.urgent)
     return nouns.Publication(share.name, [entries.published_noun(one) for one in published])
 
 

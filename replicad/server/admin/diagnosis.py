@@ -14,29 +14,36 @@ from replicad.model.ids import Stamp
 from replicad.model.members import Member
 from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.alarms import Alarm
+from replicad.protocol.gossip.neighbours import FULL_MESH_MAX
 from replicad.server.admin import nouns, views
 from replicad.server.admin.services import Services
-from replicad.services.links import FULL_MESH_MAX
 
 SKEW_WARN_MS = 2_000
 """protocol.md section 3: warn at 2 s against peers."""
 LIFE_WARN_PART = 1 / 6
 """Of a grant's life: half of the time in which it should have been renewed is over."""
 UNREACHABLE_SHOWN_MAX = 20
+CERTIFICATE_WARN_S = 14 * 86_400
+"""Automatic renewal happens 30 days before the end (of 90): half of that is over. Of certificates that live six days it is a false alarm: a guess."""
+DAMAGED_SHOWN_MAX = 5
+MIB = 1 << 20
 
 
-def troubles(services: Services) -> list[nouns.Trouble]:
+async def troubles(services: Services) -> list[nouns.Trouble]:
     """Everything that makes this node degraded."""
-    return [*_membership(services), *_keys(services), *_disk(services), *_clock(services), *_peers(services), *_alarms(services)]
+    disk, content = await _disk(services), await _content(services)
+    return [*_membership(services), *_keys(services), *disk, *content, *_certificate(services), *_clock(services), *_peers(services), *_alarms(services)]
 
 
-def findings(services: Services) -> list[nouns.Finding]:
+async def findings(services: Services) -> list[nouns.Finding]:
     """One line for each thing that was looked at."""
-    found = [_network_key(services)]
+    found = [_network_key(services), _scrub(services)]
     looked = {
         "membership": _membership(services),
         "keys": _keys(services),
-        "disk": _disk(services),
+        "certificate": _certificate(services),
+        "disk": await _disk(services),
+        "content": await _content(services),
         "clock": _clock(services),
         "peers": _peers(services),
         "heads": _alarms(services),
@@ -45,6 +52,8 @@ def findings(services: Services) -> list[nouns.Finding]:
         "membership": "this node is a member of its network",
         "keys": "no key is used twice",
         "disk": "there is room",
+        "certificate": "the clients' door has a certificate that will last, or needs none",
+        "content": "no file on this disk is known to be damaged",
         "clock": "no difference beyond 2 s from any peer",
         "peers": "every member is linked",
         "heads": "no member lags, stands still or went back",
@@ -89,11 +98,52 @@ def _keys(services: Services) -> Iterator[nouns.Trouble]:
             yield nouns.Trouble("equivocation", words, f"replicad peer show {member.name}; replicad peer revoke {member.name}", str(member.id))
 
 
-def _disk(services: Services) -> Iterator[nouns.Trouble]:
-    if services.store.free_bytes() <= 0:
-        yield nouns.Trouble(
-            "disk-full", f"the disk of {services.facts.data} is full (reserve and quota respected): nothing is fetched until there is room", "replicad doctor"
-        )
+async def _disk(services: Services) -> list[nouns.Trouble]:
+    """No room, or not for all that is to be fetched. What is half fetched has its room already."""
+    free, usage = services.store.free_bytes(), await services.catalog.usage()
+    bounds = f"on the disk of {services.facts.data} (storage.reserve and storage.quota respected)"
+    hint = "replicad store usage; make room, and it goes on by itself"
+    if free <= 0:
+        return [nouns.Trouble("disk-full", f"there is no room {bounds}: nothing is fetched until there is", hint)]
+    lacking = usage.wanted_bytes - sum(await services.store.partial_sizes()) - free
+    if lacking > 0:
+        files = "1 file" if usage.wanted == 1 else f"{usage.wanted} files"
+        words = f"{files}, {usage.wanted_bytes / MIB:.1f} MiB, to be fetched, and {free / MIB:.1f} MiB are free {bounds}: fetching pauses until there are {lacking / MIB:.1f} MiB more"
+        return [nouns.Trouble("disk-full", words, hint)]
+    return []
+
+
+async def _content(services: Services) -> list[nouns.Trouble]:
+    """What was found damaged here and is not whole again."""
+    found = await services.catalog.damaged()
+    if not found:
+        return []
+    named = [(one, "/".join(await services.catalog.name_of(one.content) or ()) or str(one.content)) for one in found[:DAMAGED_SHOWN_MAX]]
+    listed = ", ".join(f"{name} ({one.detail})" for one, name in named) + (", ..." if len(found) > len(named) else "")
+    words = (
+        f"{len(found)} {'file' if len(found) == 1 else 'files'} damaged on this disk: {listed}; not served, kept aside, fetched again as soon as a peer has it"
+    )
+    return [nouns.Trouble("damaged", words, f"replicad show {named[0][1]}" if "/" in named[0][1] else "replicad store usage")]
+
+
+def _scrub(services: Services) -> nouns.Finding:
+    late_s = services.scrub.late_s
+    if late_s:
+        return nouns.Finding("scrub", "warning", f"reading all files again is {late_s / 86_400:.1f} days late", "raise rate in [scrub]")
+    return nouns.Finding("scrub", "ok", "all files are read again in time")
+
+
+def _certificate(services: Services) -> Iterator[nouns.Trouble]:
+    """Of the clients' door."""
+    following = services.certificate
+    if following is None:
+        return
+    if following.problem:
+        words = f"downloads: the old TLS certificate stays in use: {following.problem}"
+        yield nouns.Trouble("certificate", words, "mend the files; they are looked at every few seconds")
+    elif (left_s := following.ends.timestamp() - services.clock_ms() / 1000) < CERTIFICATE_WARN_S:
+        words = f"downloads: the TLS certificate {following.certificate} {'ends' if left_s > 0 else 'ended'} at {nouns.date(int(following.ends.timestamp() * 1000))}"
+        yield nouns.Trouble("certificate", words, "replace the files; no restart is needed")
 
 
 def _clock(services: Services) -> Iterator[nouns.Trouble]:

@@ -77,7 +77,7 @@ async def publish(call: Call[bodies.Publish]) -> nouns.Publication:
     """POST /shares/{share}/entries: names contents that were uploaded before, all of them or none."""
     asked = call.asked
     items = [Item(path=one.path, content=Digest.parse(one.sha256), size=one.size) for one in asked.entries]
-    published = await call.services.ingest.publish(call.share, items, stage=asked.stage, publisher=asked.publisher, dry_run=asked.dry_run)
+    published = await call.services.ingest.publish(call.share, items, stage=asked.stage, publisher=asked.publisher, urgent=asked.urgent, dry_run=asked.dry_run)
     return nouns.Publication(call.share, [published_noun(one) for one in published])
 
 

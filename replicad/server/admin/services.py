@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replicad.catalog import Catalog
+    from replicad.integrations.repositories import Repositories
     from replicad.model.ids import NodeId
     from replicad.net.links import LinkTable
+    from replicad.net.tls import LiveCertificate
     from replicad.protocol.gossip.standing import Standing
+    from replicad.services.collect import Collect
     from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
     from replicad.services.ingest import Ingest
+    from replicad.services.limits import LimitsService
     from replicad.services.links import Links
     from replicad.services.membership import Membership
+    from replicad.services.scrub import Scrub
     from replicad.store.blobs import BlobStore
 
 
@@ -32,11 +37,22 @@ class Facts:
     network_key: Path
     started_ms: int
     peers_url: str
+    downloads_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """Changed keys of the configuration: those that count now, and those that need a restart."""
+
+    applied: list[str]
+    restart: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """``clock_ms`` is wall clock time in milliseconds, ``monotonic_ms`` the clock of ``standing``. Setting ``renewal`` has the daemon built anew."""
+    """``clock_ms`` is wall clock time in milliseconds, ``monotonic_ms`` the clock of ``standing``. Setting ``renewal`` has the daemon built anew.
+    ``sign_url(share, path_key, until_s)`` gives the parameters of a URL that this node vouches for. ``reload`` reads the configuration again; ConfigurationError: nothing has changed.
+    """
 
     facts: Facts
     catalog: Catalog
@@ -44,6 +60,9 @@ class Services:
     ingest: Ingest
     curation: Curation
     fetch: Fetch
+    limits: LimitsService
+    scrub: Scrub
+    collect: Collect
     membership: Membership
     links: LinkTable
     dialing: Links
@@ -52,6 +71,11 @@ class Services:
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
     renewal: asyncio.Event
+    repositories: Repositories
+    reload: Callable[[], Reloaded]
+    sign_url: Callable[[str, str, int], dict[str, str]]
+    certificate: LiveCertificate | None = None
+    """Of the clients' door, if it speaks TLS."""
 
     @property
     def node(self) -> NodeId:

@@ -19,7 +19,7 @@ async def status(call: Call[bodies.Nothing]) -> nouns.Status:
     linked = views.linked_members(services)
     others = [member for member in views.members_now(services).values() if member.id != services.node]
     total_bytes = usage.content_bytes + usage.wanted_bytes
-    problems = troubles(services)
+    problems = await troubles(services)
     return nouns.Status(
         node=_node(services, degraded=bool(problems)),
         store=_store(services, usage),
@@ -33,7 +33,7 @@ async def status(call: Call[bodies.Nothing]) -> nouns.Status:
 
 async def node(call: Call[bodies.Nothing]) -> nouns.NodeAnswer:
     """GET /node."""
-    return nouns.NodeAnswer(_node(call.services, degraded=bool(troubles(call.services))))
+    return nouns.NodeAnswer(_node(call.services, degraded=bool(await troubles(call.services))))
 
 
 async def rotate(call: Call[bodies.Rotate]) -> nouns.Rotated:
@@ -47,7 +47,7 @@ async def rotate(call: Call[bodies.Rotate]) -> nouns.Rotated:
 
 async def doctor(call: Call[bodies.Nothing]) -> nouns.Examined:
     """GET /doctor."""
-    return nouns.Examined(findings(call.services))
+    return nouns.Examined(await findings(call.services))
 
 
 def _node(services: Services, *, degraded: bool) -> nouns.Node:
@@ -63,6 +63,7 @@ def _node(services: Services, *, degraded: bool) -> nouns.Node:
         started=nouns.date(facts.started_ms),
         uptime_s=max(0, services.clock_ms() - facts.started_ms) // 1000,
         state="degraded" if degraded else "ok",
+        downloads_url=facts.downloads_url,
     )
 
 
@@ -71,6 +72,7 @@ def _store(services: Services, usage: Usage) -> nouns.StoreUse:
         files=usage.contents,
         used_bytes=services.store.used_bytes,
         free_bytes=services.store.free_bytes(),
+        quota_bytes=services.store.quota_bytes,
         total_bytes=shutil.disk_usage(services.facts.data).total,
         wanted=usage.wanted,
         wanted_bytes=usage.wanted_bytes,

@@ -83,7 +83,19 @@ def entry(listed: Listed, members: Members) -> nouns.Entry:
 
 def share(found: Share) -> nouns.Share:
     """A share as the API shows it."""
-    return nouns.Share(name=found.name, public=found.public, immutable=found.immutable, stages=list(found.stages), created=nouns.date(found.created.ms))
+    access = found.access
+    return nouns.Share(
+        name=found.name,
+        public=found.public,
+        immutable=found.immutable,
+        stages=list(found.stages),
+        created=nouns.date(found.created.ms),
+        layout=found.layout,
+        users=sorted(access.users),
+        tokens=[nouns.ShareToken(name, nouns.date(token.until.ms) if token.until else None) for name, token in sorted(access.tokens.items())],
+        networks=list(access.networks),
+        prestage=bool(access.prestage),
+    )
 
 
 def find_share(services: Services, name: str) -> Share:
@@ -121,6 +133,8 @@ def peer(services: Services, member: Member, *, linked: bool, total_bytes: int) 
         rtt_ms=None if link is None or link.rtt_s is None else round(link.rtt_s * 1000, 3),
         percent=_whole_percent(services, member.id, total_bytes),
         lag=_lag(services, member.id),
+        limit_bytes_s=services.limits.peer_rate(member.id),
+        paused=services.limits.is_paused(member.id),
     )
 
 

@@ -22,8 +22,8 @@ MODIFIED_MAX = 253_402_300_799
 """The last second of the year 9999: HTTP-dates have no more digits."""
 _REVALIDATE = "no-cache"
 """For names, which may be replaced at any time: caches may keep them, and ask. A 304 costs next to nothing."""
-_FOREVER = "public, max-age=31536000, immutable"
-"""For blobs by hash: RFC 8246."""
+_FOREVER = "max-age=31536000, immutable"
+"""For blobs by hash: RFC 8246. Not "public": what somebody got with a password is nobody else's (RFC 9111 section 3.5)."""
 
 
 class Version(NamedTuple):
@@ -85,6 +85,11 @@ def plain(status: HTTPStatus, method: str, *, extra: bytes = b"") -> Answer:
     """A short text: for everything that is not a file. The same for every cause of that status, so that it says nothing about what exists."""
     body = f"{status.value} {status.phrase}\n".encode()
     return Answer(status.value, extra + _content("text/plain; charset=utf-8", len(body)), body=b"" if method == "HEAD" else body)
+
+
+def document(method: str, media_type: str, body: bytes, *, extra: bytes = b"Cache-Control: no-store\r\n") -> Answer:
+    """A page made now."""
+    return Answer(OK, extra + _content(media_type, len(body)), body=b"" if method == "HEAD" else body)
 
 
 def page(status: HTTPStatus, method: str, value: object) -> Answer:

@@ -1,7 +1,9 @@
-"""The downloads door: GET and HEAD of ``/{share}/{path}``, ``/-/blob/{sha256}``, ``/-/health`` and ``/-/ready``. Public, read only.
+"""The downloads door: GET and HEAD of ``/{share}/{path}``, of ``/{share}/`` and directories below where they may be listed, ``/-/blob/{sha256}``, ``/-/metalink/{share}/{path}.meta4``,
+``/-/mdm/{share}/{path}.plist``, ``/-/nearest``, ``/-/health`` and ``/-/ready``. Public, read only.
 
 One walk: request -> entry -> blob file -> sendfile. A low-level aiohttp server without router and middlewares, which cost as much as everything here (performance.md section 2). What is not
-shown here - an unknown share, a private one, a stage that this node does not carry, a path that could never exist, content that has not arrived - gets the same 404, byte by byte.
+shown here - a stage that this node does not carry, a path that could never exist, content that is not here and does not arrive - gets the same 404, byte by byte; ``access`` says what becomes of an unknown share
+and of one that this client may not see.
 """
 
 from __future__ import annotations
@@ -9,16 +11,23 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from aiohttp import HttpVersion10
 
 from replicad.errors import InputError, NotFoundError, StorageError
-from replicad.server.downloads import targets
-from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, page, plain
+from replicad.model.entries import Wanted
+from replicad.server.downloads import listings, targets
+from replicad.server.downloads.access import Gate, RefusedError
+from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, document, page, plain
+from replicad.server.downloads.arriving import Arrivals, ArrivingResponse
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.connections import DownloadServer
 from replicad.server.downloads.content_type import content_type
+from replicad.server.downloads.passwords import TooManyGuessesError
+from replicad.server.downloads.products import Products
 from replicad.server.downloads.respond import NO_FILE, Response
 from replicad.telemetry.log import get
 
@@ -27,7 +36,10 @@ if TYPE_CHECKING:
 
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
-    from replicad.model.members import Share
+    from replicad.model.manifest import Manifest
+    from replicad.server.downloads.access import Replica
+    from replicad.server.downloads.products import Mirrors
+    from replicad.telemetry.access_log import Answered
 
 log = get(__name__)
 ALLOW = f"Allow: {', '.join(METHODS)}\r\n".encode()
@@ -35,19 +47,11 @@ BUSY = b"Retry-After: 1\r\n"
 WITH_CONTENT = (OK, PARTIAL)
 
 
-class Trust(Protocol):
-    """Which shares there are."""
+class View(NamedTuple):
+    """What clients are shown under (share, collision key) with whether its content is here now, and where else files are."""
 
-    def shares(self) -> Mapping[str, Share]:
-        """By name."""
-
-
-class Replica(Protocol):
-    """What the network says."""
-
-    @property
-    def trust(self) -> Trust:
-        """And believes."""
+    visible: Callable[[str, str], Awaitable[Listed | None]]
+    mirrors: Mirrors
 
 
 class Catalog(Protocol):
@@ -57,8 +61,8 @@ class Catalog(Protocol):
     def replica(self) -> Replica:
         """Read afresh for each request: joining a network replaces it."""
 
-    async def visible(self, share: str, key: str) -> Listed | None:
-        """What this node shows under a collision key, and whether its content is here now."""
+    async def entries(self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000) -> Sequence[Listed]:
+        """A page of what this node shows of a share, in order of key."""
 
     async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
         """(share, stage, live) of every place that names the content."""
@@ -68,6 +72,9 @@ class Catalog(Protocol):
 
     def serves(self, content: Digest) -> bool:
         """Whether the content is here, verified, and may be given away."""
+
+    async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
+        """A manifest that is here."""
 
 
 class Store(Protocol):
@@ -85,15 +92,21 @@ class Door:
         catalog: Catalog,
         store: Store,
         *,
+        view: View,
         config: DownloadsConfig,
         waiting_for: Callable[[], Sequence[str]],
         on_lost: Callable[[Digest], Awaitable[None]],
+        arrivals: Arrivals | None,
     ) -> None:
+        self._arrivals = arrivals
         self._catalog = catalog
         self._store = store
+        self._visible = view.visible
         self._config = config
         self._waiting_for = waiting_for
         self._on_lost = on_lost
+        self._products = Products(catalog, store.open_blob, view.mirrors, config=config)
+        self._gate = Gate(lambda: catalog.replica, proxies=config.proxies)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request."""
@@ -103,51 +116,94 @@ class Door:
             refusal = plain(HTTPStatus.BAD_REQUEST, request.method)
         except NotFoundError:
             refusal = plain(HTTPStatus.NOT_FOUND, request.method)
+        except RefusedError:
+            refusal = self._gate.refusal(request.method)
+        except TooManyGuessesError as error:
+            refusal = self._gate.slow_down(error, request.method)
         except OSError as error:
             log.seldom(error.errno, "a file cannot be opened", reason=error.strerror)
             refusal = plain(HTTPStatus.SERVICE_UNAVAILABLE, request.method, extra=BUSY)
         return self._respond(refusal)
 
     async def _found(self, request: web.BaseRequest) -> Response:
-        """Raises InputError for a bad target, NotFoundError for whatever this node does not show, OSError when a file cannot be opened for now."""
+        """Raises InputError for a bad target, NotFoundError for whatever this node does not show, RefusedError for what this client may not see, OSError when a file cannot be opened for now."""
+        if request.version < HttpVersion10:
+            raise InputError("a request without a version has no fields: nothing here is for it")
         if request.method not in METHODS:
             return self._respond(plain(HTTPStatus.METHOD_NOT_ALLOWED, request.method, extra=ALLOW))
         target = targets.parse(request.raw_path)
         if isinstance(target, targets.FileTarget):
             return await self._file(request, target)
+        if isinstance(target, targets.DirectoryTarget):
+            return await self._directory(request, target)
         if isinstance(target, targets.BlobTarget):
             return await self._blob(request, target.content)
-        if isinstance(target, targets.Page):
-            return self._respond(self._page(target, request.method))
-        raise NotFoundError("nothing could have this name")
+        if target is None:
+            raise NotFoundError("nothing could have this name")
+        return self._respond(await self._about(request, target))
+
+    async def _about(self, request: web.BaseRequest, target: targets.MetalinkTarget | targets.MdmTarget | targets.Page) -> Answer:
+        """What this node says about a file, or about itself."""
+        if isinstance(target, targets.MetalinkTarget):
+            return await self._products.metalink(request, await self._listed(request, target.file))
+        if isinstance(target, targets.MdmTarget):
+            return await self._products.mdm(request, await self._listed(request, target.file))
+        if target is targets.Page.NEAREST:
+            return self._products.nearest(request)
+        return self._page(target, request.method)
 
     async def _file(self, request: web.BaseRequest, target: targets.FileTarget) -> Response:
-        if not self._is_public(target.share):
-            raise NotFoundError("no such share, or not for everybody")
-        listed = await self._catalog.visible(target.share, target.key)
-        if listed is None or not listed.available:
+        listed = await self._listed(request, target)
+        if listed.taken_down or not (listed.available or self._arrivals):
             raise NotFoundError("nothing to show under this name")
         version = Version(listed.content, listed.size, min(listed.modified, MODIFIED_MAX), content_type(listed.path))
         found = self._answer(request, version)
         if found.status not in WITH_CONTENT:
             return self._respond(found)
+        if not listed.available:
+            return self._arriving(found, listed)
         fd, size = await self._open(listed.content)
         if size != listed.size:
             os.close(fd)
             await self._lost(listed.content, f"{size} bytes instead of {listed.size}")
+        if found.status == OK:
+            found = found._replace(fields=found.fields + self._products.links(request, listed))
         return self._send(found, fd, listed.content)
 
+    async def _listed(self, request: web.BaseRequest, target: targets.FileTarget) -> Listed:
+        """What this client is shown under a name."""
+        await self._gate.check(request, target.share, target.key)
+        listed = await self._visible(target.share, target.key)
+        if listed is None:
+            raise NotFoundError("nothing to show under this name")
+        return listed
+
+    def _arriving(self, found: Answer, listed: Listed) -> Response:
+        if self._arrivals is None or not found.pieces or not listed.size:
+            return self._respond(found)
+        return ArrivingResponse(found, self._arrivals, Wanted(listed.content, listed.size, listed.manifest, listed.hlc), config=self._config)
+
+    async def _directory(self, request: web.BaseRequest, target: targets.DirectoryTarget) -> Response:
+        await self._gate.check(request, target.share, target.key)
+        if target.share not in self._config.listing:
+            raise NotFoundError("the directories of this share are not listed")
+
+        async def entries(prefix: str, after: str) -> Sequence[Listed]:
+            return await self._catalog.entries(target.share, prefix=prefix, after=(target.share, after), limit=listings.ROWS)
+
+        def shows(listed: Listed) -> bool:
+            return listed.available or (self._arrivals is not None and not listed.taken_down)
+
+        found = await listings.read(target, entries, after=listings.after_of(request.raw_path), shows=shows)
+        made = (listings.JSON, listings.as_json(found)) if listings.wants_json(request.headers) else (listings.HTML, listings.as_html(found))
+        return self._respond(document(request.method, *made, extra=listings.EXTRA))
+
     async def _blob(self, request: web.BaseRequest, content: Digest) -> Response:
-        if not self._catalog.serves(content) or not any(
-            live and self._is_public(share) and self._catalog.carries(share, stage) for share, stage, live in await self._catalog.named_by(content)
-        ):
-            raise NotFoundError("no public share names this content at a stage that is carried here")
+        named = await self._catalog.named_by(content)
+        serves = self._catalog.serves(content)
+        await self._gate.check_any(request, {share for share, stage, live in named if serves and live and self._catalog.carries(share, stage)})
         fd, size = await self._open(content)
         return self._send(self._answer(request, Version(content, size, None, lasting=True)), fd, content)
-
-    def _is_public(self, share: str) -> bool:
-        found = self._catalog.replica.trust.shares().get(share)
-        return found is not None and found.public
 
     def _answer(self, request: web.BaseRequest, version: Version) -> Answer:
         return answer(request.method, request.headers, version, now_s=time.time(), boundary=lambda: secrets.token_hex(16))
@@ -192,12 +248,16 @@ def make(
     catalog: Catalog,
     store: Store,
     *,
+    view: View,
     waiting_for: Callable[[], Sequence[str]],
     on_lost: Callable[[Digest], Awaitable[None]],
     config: DownloadsConfig | None = None,
+    note: Callable[[Answered], object] = lambda _: None,
+    arrivals: Arrivals | None = None,
 ) -> DownloadServer:
     """The server for ``web.ServerRunner``; call it in the running loop. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``on_lost`` hears of content that should be
-    on the disk and is not as it should be.
+    on the disk and is not as it should be; ``note`` hears of every answer; with ``arrivals`` files are served while they arrive.
     """
     config = config or DownloadsConfig()
-    return DownloadServer(Door(catalog, store, config=config, waiting_for=waiting_for, on_lost=on_lost).handle, config)
+    door = Door(catalog, store, view=view, config=config, waiting_for=waiting_for, on_lost=on_lost, arrivals=arrivals)
+    return DownloadServer(door.handle, config, note=note)

@@ -6,6 +6,7 @@ head, the status of an oversized one, and a log line per bad request.
 
 from __future__ import annotations
 
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from replicad.server.downloads.answers import plain
+from replicad.server.downloads.clients import address_of
 from replicad.server.downloads.respond import CLOSE, Response, head_of
+from replicad.telemetry.access_log import Answered
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -28,11 +31,13 @@ log = get(__name__)
 class Connection(web.RequestHandler):
     """One client. Holds at most ``head_bytes_max`` and one read of the loop (256 KiB) of a head, and swallows no more of a body."""
 
-    __slots__ = ("_answered", "_asks_no_more", "_config", "_unfinished_bytes")
+    __slots__ = ("_answered", "_asks_no_more", "_config", "_note", "_unfinished_bytes")
 
-    def __init__(self, server: web.Server, config: DownloadsConfig, **options: Any) -> None:
+    def __init__(self, server: web.Server, config: DownloadsConfig, *, note: Callable[[Answered], object], **options: Any) -> None:
         super().__init__(server, **options)
         self._config = config
+        self._note = note
+        self._logging_enabled = True  # aiohttp takes the time of each request then
         self._unfinished_bytes = 0
         self._answered = 0
         self._asks_no_more = False
@@ -66,9 +71,32 @@ class Connection(web.RequestHandler):
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
+            self._log(request, resp, start_time)
             self._answered += 1
             if self._asks_no_more and self._answered == self._request_count:
                 self.close()
+
+    def _log(self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None) -> None:
+        duration_s = 0.0 if start_time is None else self._loop.time() - start_time
+        sent_bytes = resp.sent_bytes if isinstance(resp, Response) else 0
+        fields = request.headers
+        self._note(
+            Answered(
+                time.time(),
+                duration_s,
+                self._client_of(request),
+                request.method,
+                request.raw_path,
+                resp.status,
+                sent_bytes,
+                fields.get("Range", ""),
+                fields.get("User-Agent", ""),
+            )
+        )
+
+    def _client_of(self, request: web.BaseRequest) -> str:
+        found = address_of(request, self._config.proxies) if self._config.proxies else None
+        return _client(self.peername) if found is None else str(found)
 
     def handle_error(self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None) -> web.StreamResponse:  # noqa: ARG002
         """What aiohttp calls for a request that it cannot parse (400) and for an exception that nobody caught (500)."""
@@ -79,14 +107,20 @@ class Connection(web.RequestHandler):
                 found = HTTPStatus.REQUEST_URI_TOO_LONG if is_line else HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             _report(self.peername, found, type(exc).__name__)
         else:
-            log.exception("a request failed", path=request.raw_path)  # noqa: LOG004 - aiohttp calls this inside its handler
+            log.exception("a request failed", path=request.raw_path.partition("?")[0])  # noqa: LOG004 - aiohttp calls this inside its handler
         return Response(plain(found, request.method), stall_s=self._config.stall_s, close=True)
 
 
 class DownloadServer(web.Server):
     """A protocol factory for ``web.ServerRunner`` or ``loop.create_server``. Create it in the running loop."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], config: DownloadsConfig) -> None:
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        config: DownloadsConfig,
+        *,
+        note: Callable[[Answered], object] = lambda _: None,
+    ) -> None:
         super().__init__(
             handler,
             access_log=None,
@@ -99,10 +133,11 @@ class DownloadServer(web.Server):
             auto_decompress=False,
         )
         self._config = config
+        self._note = note
 
     def __call__(self) -> Connection:
         """A new connection."""
-        return Connection(self, self._config, loop=self._loop, **self._kwargs)
+        return Connection(self, self._config, note=self._note, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Count it; beyond the bound it gets a 503 at once."""
@@ -121,5 +156,9 @@ def _bare(status: HTTPStatus, extra: bytes = b"") -> bytes:
 
 def _report(peername: object, status: HTTPStatus, reason: str) -> None:
     """Once a minute for each client address, however much it sends."""
-    client = str(peername[0]) if isinstance(peername, tuple) else "unknown"
+    client = _client(peername)
     log.seldom(client, "bad request", client=client, status=status.value, reason=reason)
+
+
+def _client(peername: object) -> str:
+    return str(peername[0]) if isinstance(peername, tuple) else "unknown"

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
 
 from replicad.errors import StorageError
-from replicad.net.sendfile import send_file
+from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import abort
 from replicad.server.downloads.conditions import http_date
+from replicad.server.draining import drain
 
 if TYPE_CHECKING:
     from asyncio import Transport
@@ -41,6 +42,13 @@ class Response(web.StreamResponse):
         self._stall_s = stall_s
         self._on_failure = on_failure
         self._close = close
+        self._sent = 0
+        self._head_bytes = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of the body, handed to the kernel or to TLS so far."""
+        return max(0, self._sent - self._head_bytes)
 
     @property
     def keep_alive(self) -> bool:
@@ -64,7 +72,9 @@ class Response(web.StreamResponse):
 
     async def _send(self, request: web.BaseRequest, transport: Transport) -> None:
         answer = self._answer
-        lead = self._head(request) + answer.body
+        head = self._head(request)
+        self._head_bytes = len(head)
+        lead = head + answer.body
         try:
             if not answer.pieces:
                 await self._send_part(request, transport, lead, None)
@@ -81,7 +91,10 @@ class Response(web.StreamResponse):
 
     async def _send_part(self, request: web.BaseRequest, transport: Transport, lead: bytes, piece: Piece | None) -> None:
         offset, count = (piece.span.start, piece.span.size) if piece else (0, 0)
-        await send_file(transport, self._fd, offset=offset, count=count, head=lead, drain=request.writer.drain, stall_s=self._stall_s)
+        await send_file(transport, self._fd, offset=offset, count=count, head=lead, drain=partial(drain, request), terms=Terms(self._stall_s, self._count))
+
+    def _count(self, sent: int) -> None:
+        self._sent += sent
 
     def _head(self, request: web.BaseRequest) -> bytes:
         """RFC 9112 section 9.3: HTTP/1.1 connections persist unless somebody says otherwise, older ones only when both say so."""

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from replicad.errors import PeerError, StorageError
 from replicad.net.client import BATCH_PATH
+from replicad.net.pace import paced
 from replicad.net.tls import abort
 from replicad.protocol.fetch import batch
 from replicad.server.peers.blobs import take
@@ -41,14 +42,15 @@ class Batches:
         if hashlib.sha256(question).hexdigest() != request.query.get("sha256"):
             raise PeerError("the question is not the one that was authenticated", code="bad-request")
         contents = batch.asked(question)
-        async with self._fetch.provider.turn(link.node):
+        async with self._fetch.provider.turn(link.node), self._fetch.provider.pacing(link.node, [small.content for small in contents]) as pace:
             size, pieces = await self._fetch.provider.open_batch(link.node, contents)
             response = web.StreamResponse()
             response.content_length = size
             try:
                 await response.prepare(request)
-                async for piece in pieces:
-                    await response.write(piece)
+                async for content in pieces:
+                    async for part in paced(content, pace):
+                        await response.write(part)
                 await response.write_eof()
             except (StorageError, OSError) as error:
                 response.force_close()

@@ -39,10 +39,10 @@ class Blobs:
         if match is None:
             raise PeerError("one range of bytes expected", code="bad-request")
         start, stop = int(match[1]), int(match[2]) + 1
-        async with self._fetch.provider.turn(link.node):
+        async with self._fetch.provider.turn(link.node), self._fetch.provider.pacing(link.node, [target.content]) as pace:
             fd, size = await self._fetch.provider.open_chunks(link.node, target, start=start, stop=stop)
             try:
-                answer = FileAnswer(fd, offset=start, count=stop - start, size=size)
+                answer = FileAnswer(fd, offset=start, count=stop - start, size=size, pace=pace)
                 await answer.prepare(request)
             finally:
                 os.close(fd)
@@ -64,6 +64,7 @@ async def take(request: web.Request, expected: Expectation) -> Answer:
         while piece := await next_piece(request):
             if not expected.put(piece):
                 raise NotFoundError("nobody waits for it any more")
+            await expected.wait_leave(len(piece))
         expected.end()
     except NotFoundError:
         raise

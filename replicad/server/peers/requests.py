@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from replicad.errors import InputError, NotFoundError, PeerError, ReplicadError, StorageError
-from replicad.net.sendfile import send_file
+from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import abort
+from replicad.server.draining import drain
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from replicad.net.link import Link
     from replicad.net.links import LinkTable
+    from replicad.net.pace import Pace
 
 log = get(__name__)
 
@@ -80,12 +82,13 @@ def transfer_of(request: web.Request) -> int:
 class FileAnswer(web.StreamResponse):
     """206 with exactly ``count`` bytes of an open file, which stays the caller's: sendfile where there is no TLS."""
 
-    def __init__(self, fd: int, *, offset: int, count: int, size: int) -> None:
+    def __init__(self, fd: int, *, offset: int, count: int, size: int, pace: Pace | None = None) -> None:
         super().__init__(status=206)
         self._fd = fd
         self._offset = offset
         self._count = count
         self._size = size
+        self._pace = pace
         self._begun = False
 
     async def prepare(self, request: web.BaseRequest) -> Any:
@@ -104,7 +107,9 @@ class FileAnswer(web.StreamResponse):
             f"Content-Length: {self._count}\r\nContent-Range: bytes {self._offset}-{self._offset + self._count - 1}/{self._size}\r\n\r\n"
         ).encode("ascii")
         try:
-            await send_file(transport, self._fd, offset=self._offset, count=self._count, head=head, drain=request.writer.drain)
+            await send_file(
+                transport, self._fd, offset=self._offset, count=self._count, head=head, drain=functools.partial(drain, request), terms=Terms(pace=self._pace)
+            )
         except (StorageError, ConnectionError) as error:
             self._keep_alive = False
             abort(transport)

@@ -13,15 +13,16 @@ from replicad.protocol.fetch.events import Fault
 from replicad.protocol.wire import Send, SendMany
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from replicad.model.chunks import Extent
     from replicad.model.entries import Wanted
-    from replicad.model.ids import NodeId
+    from replicad.model.ids import Digest, NodeId
     from replicad.model.manifest import Manifest
     from replicad.net.client import PeerClient
     from replicad.net.link import Link
     from replicad.net.links import LinkTable
+    from replicad.net.pace import Paces
     from replicad.protocol.wire import Small
     from replicad.services.fetch.inbox import Inbox
 
@@ -38,10 +39,12 @@ _FAULTS: dict[str, Fault] = {"cut-body": Fault.CUT, "short-body": Fault.SHORT, "
 class Getting:
     """One way to ask, whichever path the bytes take. Nothing here is verified yet, except manifests."""
 
-    def __init__(self, links: LinkTable, client: PeerClient, inbox: Inbox) -> None:
+    def __init__(self, links: LinkTable, client: PeerClient, inbox: Inbox, paces: Paces, *, urgent: Callable[[Digest], bool]) -> None:
         self._links = links
         self._client = client
         self._inbox = inbox
+        self._paces = paces
+        self._urgent = urgent
         self._detours: dict[NodeId, float] = {}
 
     def link(self, node: NodeId) -> Link:
@@ -52,16 +55,17 @@ class Getting:
         return found
 
     async def chunks(self, link: Link, manifest: Manifest, extent: Extent, into: memoryview) -> tuple[int, ReplicadError | None]:
-        """Fill ``into`` with an extent. Returns how many bytes arrived and why not all of them."""
-        if self._direct(link):
-            received, error = await self._client.chunks(link, manifest, extent, into)
-            self._note(link, error)
-            return received, error
-        start, stop = manifest.byte_range(extent)
-        name = f"{BLOBS_PATH}{manifest.content}", f"bytes {start}-{stop - 1}/{manifest.size}"
-        with self._inbox.expecting(link.node, name=name, into=into, exact=True) as expected:
-            link.send(Send(expected.transfer, manifest.content, manifest.id, extent.first, extent.count))
-            return await expected.wait(stall_s=STALL_S, limit_s=GRACE_S + len(into) / RATE_MIN)
+        """Fill ``into`` with an extent, as fast as our limits allow. Returns how many bytes arrived and why not all of them."""
+        with self._paces.receiving(link.node, urgent=self._urgent(manifest.content)) as pace:
+            if self._direct(link):
+                received, error = await self._client.chunks(link, manifest, extent, into, pace=pace)
+                self._note(link, error)
+                return received, error
+            start, stop = manifest.byte_range(extent)
+            name = f"{BLOBS_PATH}{manifest.content}", f"bytes {start}-{stop - 1}/{manifest.size}"
+            with self._inbox.expecting(link.node, name=name, into=into, exact=True, pace=pace) as expected:
+                link.send(Send(expected.transfer, manifest.content, manifest.id, extent.first, extent.count))
+                return await expected.wait(stall_s=STALL_S, limit_s=GRACE_S + len(into) / RATE_MIN)
 
     async def manifest(self, link: Link, wanted: Wanted) -> Manifest:
         """The manifest that an entry names, checked against it. IntegrityError if it is another one."""
@@ -81,15 +85,16 @@ class Getting:
 
     async def batch(self, link: Link, contents: Sequence[Small], into: memoryview) -> list[memoryview | None]:
         """Small contents as parts of ``into``, None for what the peer lacks."""
-        if self._direct(link):
-            try:
-                return await self._client.batch(link, contents, into)
-            except UnreachableError as error:
-                self._note(link, error)
-                raise
-        with self._inbox.expecting(link.node, name=(BATCH_PATH, ""), into=into, exact=False) as expected:
-            link.send(SendMany(expected.transfer, tuple(contents)))
-            received, missing = await expected.wait(stall_s=STALL_S, limit_s=GRACE_S + len(into) / RATE_MIN)
+        with self._paces.receiving(link.node, urgent=all(self._urgent(small.content) for small in contents)) as pace:
+            if self._direct(link):
+                try:
+                    return await self._client.batch(link, contents, into, pace=pace)
+                except UnreachableError as error:
+                    self._note(link, error)
+                    raise
+            with self._inbox.expecting(link.node, name=(BATCH_PATH, ""), into=into, exact=False, pace=pace) as expected:
+                link.send(SendMany(expected.transfer, tuple(contents)))
+                received, missing = await expected.wait(stall_s=STALL_S, limit_s=GRACE_S + len(into) / RATE_MIN)
         if missing is not None:
             raise missing
         return batch.answered(contents, into[:received])

@@ -68,11 +68,13 @@ class Giving:
         start, stop = manifest.byte_range(extent)
         fd, _ = await self._provider.open_chunks(link.node, target, start=start, stop=stop)
         try:
-            await self._client.put_chunks(link, manifest, extent, transfer=message.transfer, fd=fd)
+            async with self._provider.pacing(link.node, [message.content]) as pace:
+                await self._client.put_chunks(link, manifest, extent, transfer=message.transfer, fd=fd, pace=pace)
         finally:
             os.close(fd)
 
     async def _give_many(self, link: Link, message: SendMany) -> None:
         batch.check(message.contents)
         _, pieces = await self._provider.open_batch(link.node, message.contents)
-        await self._client.put_batch(link, b"".join([piece async for piece in pieces]), transfer=message.transfer)
+        async with self._provider.pacing(link.node, [small.content for small in message.contents]) as pace:
+            await self._client.put_batch(link, b"".join([piece async for piece in pieces]), transfer=message.transfer, pace=pace)

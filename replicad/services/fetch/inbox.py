@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from replicad.model.ids import NodeId
+    from replicad.net.pace import Pace
 
 UNSENT: dict[str, type[ReplicadError]] = {"busy": BusyError, "absent": NotFoundError, "refused": NotAllowedError}
 
@@ -29,10 +30,12 @@ class Expectation:
     name: tuple[str, str]
     exact: bool
     into: memoryview
+    pace: Pace | None = None
     received: int = 0
     taken: bool = False
     _done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _heard_s: float = 0.0
+    _deadline_s: float = 0.0
 
     @property
     def open(self) -> bool:
@@ -58,6 +61,14 @@ class Expectation:
         self._heard_s = asyncio.get_running_loop().time()
         return True
 
+    async def wait_leave(self, count: int) -> None:
+        """Wait until a limit of ours allows that many bytes more; the sender is not to blame for that time."""
+        while count and self.pace is not None:
+            begun_s = asyncio.get_running_loop().time()
+            count -= await self.pace.take(count)
+            self._heard_s = asyncio.get_running_loop().time()
+            self._deadline_s += self._heard_s - begun_s
+
     def end(self, error: ReplicadError | None = None) -> None:
         """All of it is here, or why not."""
         if error is not None:
@@ -72,12 +83,12 @@ class Expectation:
     async def wait(self, *, stall_s: float, limit_s: float) -> tuple[int, ReplicadError | None]:
         """How many bytes arrived, and why not all of them."""
         now = asyncio.get_running_loop().time
-        self._heard_s, deadline_s = now(), now() + limit_s
+        self._heard_s, self._deadline_s = now(), now() + limit_s
         try:
             while self.open:
-                until_s = min(self._heard_s + stall_s, deadline_s)
+                until_s = min(self._heard_s + stall_s, self._deadline_s)
                 await asyncio.wait([self._done], timeout=until_s - now())
-                if self.open and now() >= min(self._heard_s + stall_s, deadline_s):
+                if self.open and now() >= min(self._heard_s + stall_s, self._deadline_s):
                     self._fail(UnreachableError(f"{self.node.short} sent nothing to our peer door", code="stalled"))
             error = self._done.exception()
             return self.received, error if isinstance(error, ReplicadError) else None
@@ -93,10 +104,10 @@ class Inbox:
         self._last = 0
 
     @contextmanager
-    def expecting(self, node: NodeId, *, name: tuple[str, str], into: memoryview, exact: bool) -> Iterator[Expectation]:
+    def expecting(self, node: NodeId, *, name: tuple[str, str], into: memoryview, exact: bool, pace: Pace | None = None) -> Iterator[Expectation]:
         """An expectation with a number of its own, until the block ends."""
         self._last += 1
-        expectation = Expectation(node, self._last, name, exact, into)
+        expectation = Expectation(node, self._last, name, exact, into, pace)
         self._expected[node, expectation.transfer] = expectation
         try:
             yield expectation

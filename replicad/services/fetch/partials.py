@@ -67,6 +67,8 @@ class Partials:
         if partial is None:
             saved = {Target(row.content, row.manifest): row.bitmap for row in await self._catalog.partials()}
             partial = self._open[target] = await self._store.open_partial(manifest, saved.get(target, b""))
+            if partial.count and target not in saved:  # good chunks of a damaged copy, which were safe long ago
+                await self._catalog.save_partials([(*target, bytes(partial.have))])
         return partial
 
     async def write(self, target: Target, first_chunk: int, content: memoryview) -> tuple[list[int], list[int]]:

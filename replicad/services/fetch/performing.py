@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from replicad.errors import IntegrityError, NotFoundError, ReplicadError, UnreachableError
+from replicad.errors import IntegrityError, NoSpaceError, NotFoundError, ReplicadError, UnreachableError
 from replicad.model.manifest import Manifest
 from replicad.protocol.fetch import batch
 from replicad.protocol.fetch.events import (
@@ -30,6 +30,7 @@ from replicad.protocol.fetch.events import (
 )
 from replicad.protocol.fetch.jobs import small_of
 from replicad.services.fetch.getting import fault_of
+from replicad.services.fetch.reuse import reuse
 from replicad.store.uploads import small_manifest
 from replicad.telemetry.log import get
 
@@ -49,6 +50,8 @@ log = get(__name__)
 
 FULL_S = 30.0
 """After the disk was full or failed, nothing is asked for so long: long enough not to hammer it, short enough to go on by itself soon after room appears (a guess)."""
+ROOM_S = 3.0
+"""What there was no room for is tried again so soon, which costs nobody anything: no byte of it was asked for."""
 
 Task = Open | Close | Finish | GetManifest | GetExtent | GetBatch
 
@@ -125,7 +128,13 @@ class Performing:
             if manifest is None:
                 self._report(Opened(target, manifest=False))
                 return
-            await self._partials.open(manifest)
+            partial = await self._partials.open(manifest)
+            if not partial.count:
+                await reuse(self._catalog, self._store, self._partials, target, manifest)
+        except NoSpaceError as error:
+            log.seldom(target, "a content cannot be fetched now: fetching it goes on when there is room", content=target.content.short, reason=error.message)
+            self._report(Unopened(target, ROOM_S))
+            return
         except ReplicadError as error:
             log.seldom(target, "a content cannot be fetched now", content=target.content.short, reason=error.message)
             self._report(Unopened(target))

@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import itertools
 import os
+import random
 from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from replicad.errors import BusyError, NotAllowedError, NotFoundError, StorageError
 from replicad.model.chunks import CHUNK_SIZE_MIN, Extent
+from replicad.net.pace import TOTAL
 from replicad.protocol.fetch import batch, sets, supply
 from replicad.protocol.fetch.events import Target
 from replicad.protocol.fetch.turns import Turn, Turns
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from replicad.catalog import Catalog
     from replicad.model.ids import Digest, NodeId
     from replicad.model.manifest import Manifest
+    from replicad.net.pace import Pace, Paces
     from replicad.protocol.fetch.config import FetchConfig
     from replicad.protocol.fetch.events import Say
     from replicad.services.fetch.partials import Partials
@@ -52,7 +55,7 @@ class Provider:
         partials: Partials,
         smalls: Smalls,
         rights: Rights,
-        randrange: sets.RandRange,
+        paces: Paces,
         say: Callable[[list[Say]], None],
     ) -> None:
         self._catalog = catalog
@@ -60,8 +63,9 @@ class Provider:
         self._partials = partials
         self._smalls = smalls
         self._rights = rights
+        self._paces = paces
         self._say = say
-        self.supply = supply.Supply(randrange)
+        self.supply = supply.Supply(random.SystemRandom().randrange)
         self._turns = Turns(config)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._numbers = itertools.count(1)
@@ -107,7 +111,7 @@ class Provider:
             self.tell(supply.Unwatch(node, target))
             return
         count, servable = await self.servable(target) if await self._rights.may_have(node, target.content) else (0, 0)
-        self.tell(supply.Watch(node, target, count, servable))
+        self.tell(supply.Watch(node, target, count, servable, near=self._rights.near(self._catalog.node, node)))
 
     async def seek(self, node: NodeId, contents: tuple[Small, ...], *, active: bool) -> None:
         """A peer looks for small contents, or does not any more."""
@@ -154,6 +158,7 @@ class Provider:
     async def turn(self, node: NodeId) -> AsyncIterator[None]:
         """The right to send one answer; waits for it at most ``QUEUE_S``. BusyError."""
         number = next(self._numbers)
+        self._turns.limit = self._paces.up.throttle.rate([TOTAL])
         turn = self._turns.ask(number, node, _now())
         if turn is Turn.BUSY:
             raise BusyError("one request of yours is waiting already")
@@ -191,6 +196,13 @@ class Provider:
         if deadline is not None:
             self._patience = asyncio.get_running_loop().call_at(deadline, self._admit)
 
+    @asynccontextmanager
+    async def pacing(self, node: NodeId, contents: Iterable[Digest]) -> AsyncIterator[Pace | None]:
+        """What limits an answer with these contents; nothing if all of them are urgent. NotAllowedError if nothing may go to that node now."""
+        urgent = bool(self._paces.up.throttle) and await self._catalog.are_urgent(contents)
+        with self._paces.giving(node, urgent=urgent) as pace:
+            yield pace
+
     async def open_chunks(self, node: NodeId, target: Target, *, start: int, stop: int) -> tuple[int, int]:
         """(file descriptor that the caller closes, size of the content) for bytes ``start`` to ``stop``, all of them verified. NotAllowedError; NotFoundError if some are not here."""
         await self._check(node, target.content)
@@ -200,7 +212,7 @@ class Provider:
         extent = Extent(start // manifest.chunk_size, -(-stop // manifest.chunk_size) - start // manifest.chunk_size)
         if sets.run(extent.first, extent.count) & ~verified:
             raise NotFoundError("not all of those bytes are here")
-        fd = await self._open(target)
+        fd = await self.open(target)
         self.tell(supply.Asked(node, target, extent))
         self.sent_bytes += stop - start
         return fd, manifest.size
@@ -215,7 +227,8 @@ class Provider:
             raise NotFoundError("nothing of that content is here")
         return held, sets.full(held.count)
 
-    async def _open(self, target: Target) -> int:
+    async def open(self, target: Target) -> int:
+        """A descriptor of the partial or the held blob, which the caller closes. NotFoundError."""
         partial = self._partials.get(target)
         if partial is not None:
             return os.dup(partial.fd)

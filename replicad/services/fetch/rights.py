@@ -36,11 +36,12 @@ class Names(Protocol):
 
 
 class Rights:
-    """Answers from the records as they are."""
+    """Answers from the records as they are. ``present`` says which members run, linked or not."""
 
-    def __init__(self, names: Names, *, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, names: Names, *, clock_ms: Callable[[], int], present: Callable[[NodeId], bool] = lambda _node: False) -> None:
         self._names = names
-        self._clock_ms = clock_ms
+        self.clock_ms = clock_ms
+        self.present = present
         self._named: OrderedDict[Digest, frozenset[str]] = OrderedDict()
 
     async def granted(self, node: NodeId, contents: Iterable[Digest]) -> set[Digest]:
@@ -70,6 +71,22 @@ class Rights:
             return msgspec.structs.replace(message, contents=contents) if contents else None
         return message if await self.may_have(say.node, message.content) else None
 
+    def near(self, own: NodeId, node: NodeId) -> bool:
+        """Whether both stand at the same site, as far as their grants say."""
+        members = self._names.replica.trust.members(self.clock_ms())
+        return own in members and node in members and members[own].site == members[node].site
+
+    async def crew(self, own: NodeId, content: Digest, *, linked: Callable[[NodeId], bool]) -> frozenset[NodeId]:
+        """The members at the site of ``own`` that may have the content and are ``linked`` or present, itself among them; empty if no site was named or the network has no other."""
+        members = self._names.replica.trust.members(self.clock_ms())
+        site = members[own].site if own in members else ""
+        near = [node for node, member in members.items() if member.site == site]
+        if not site or len(near) == len(members):
+            return frozenset()
+        allowed = await self.granted(own, (content,))
+        shares = self._named.get(content, frozenset())
+        return frozenset(node for node in near if allowed and (node == own or ((linked(node) or self.present(node)) and self._allows(node, shares))))
+
     def forget(self) -> None:
         """The network is another one now, or entries ceased to count."""
         self._named.clear()
@@ -94,7 +111,7 @@ class Rights:
 
     def _allows(self, node: NodeId, shares: frozenset[str]) -> bool:
         trust = self._names.replica.trust
-        member = trust.members(self._clock_ms()).get(node)
+        member = trust.members(self.clock_ms()).get(node)
         if member is None or not shares:
             return False
         existing = trust.shares()

@@ -18,28 +18,31 @@ from replicad.errors import ReplicadError
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.events import ContentHeld, ContentLost, EntriesChanged, TrustChanged
 from replicad.net.client import PeerClient
-from replicad.protocol.fetch import sets, supply
+from replicad.net.pace import Paces
+from replicad.protocol.fetch import supply
 from replicad.protocol.fetch.config import FetchConfig
-from replicad.protocol.fetch.events import Blame, Event, Halt, Here, Opened, PeerDown, PeerUp, Rival, Say, Sought, Target, Tick, Told, Wants
-from replicad.protocol.fetch.jobs import ContentJob
+from replicad.protocol.fetch.events import Blame, Crew, Event, Halt, Here, Open, Opened, PeerDown, Rival, Say, Sought, Target, Tick, Told
+from replicad.protocol.fetch.jobs import ContentJob, chunks_of
 from replicad.protocol.fetch.plan import Plan, Statistics
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Small, Unsent
+from replicad.services.fetch.awaiting import Awaiting
 from replicad.services.fetch.buffers import Buffers
 from replicad.services.fetch.getting import Getting
 from replicad.services.fetch.giving import Giving
 from replicad.services.fetch.inbox import Inbox
+from replicad.services.fetch.limiting import Limiting
 from replicad.services.fetch.partials import Partials
 from replicad.services.fetch.performing import FULL_S, Performing
 from replicad.services.fetch.provider import Provider
 from replicad.services.fetch.rights import Rights
 from replicad.services.fetch.smalls import Smalls
+from replicad.services.fetch.wanting import Wanting
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from replicad.catalog import Catalog
-    from replicad.model.entries import Wanted
     from replicad.model.events import Event as HubEvent
     from replicad.model.ids import Digest, NodeId
     from replicad.net.link import Link
@@ -49,12 +52,6 @@ if TYPE_CHECKING:
 
 log = get(__name__)
 
-WANTED_MAX = 10_000
-REFRESH_S = 0.2
-"""What is wanted is read again at most so often: a publication of thousands of files commits in many steps."""
-CUT_REFRESH_S = 5.0
-CUT_REFRESH_S_MAX = 60.0
-"""While more is wanted than is looked at, it is looked at again so often; and more and more seldom if it stays the same, because then nobody has it: 10,000 rows are 50 ms."""
 OUTBOX_MAX = 50_000
 
 
@@ -73,32 +70,36 @@ class Fetch:
     """Fetching and serving of one node. Made by ``open``."""
 
     def __init__(
-        self, catalog: Catalog, store: BlobStore, links: LinkTable, *, hub: Hub, config: FetchConfig, client: PeerClient, clock_ms: Callable[[], int]
+        self,
+        catalog: Catalog,
+        store: BlobStore,
+        links: LinkTable,
+        *,
+        hub: Hub,
+        config: FetchConfig,
+        client: PeerClient,
+        paces: Paces,
+        rights: Rights,
     ) -> None:
         self._catalog = catalog
         self._links = links
         self._hub = hub
         self._config = config
-        self._clock_ms = clock_ms
+        self._rights = rights
         self._dice = random.SystemRandom()
-        self._plan = Plan(config, self._dice.randrange, catalog.node)
-        self._rights = Rights(catalog, clock_ms=clock_ms)
+        self._plan = Plan(catalog.node, config, self._dice.randrange)
         self._partials = Partials(catalog, store, shrunk=self._shrunk)
         self._buffers = Buffers(config.bytes_in_flight_max)
         self.inbox = Inbox()
         self._smalls = Smalls(catalog, store, changed=self._smalls_changed)
         self.provider = Provider(
-            config,
-            catalog=catalog,
-            store=store,
-            partials=self._partials,
-            smalls=self._smalls,
-            rights=self._rights,
-            randrange=self._dice.randrange,
-            say=self._say,
+            config, catalog=catalog, store=store, partials=self._partials, smalls=self._smalls, rights=self._rights, paces=paces, say=self._say
         )
-        self._getting = Getting(links, client, self.inbox)
+        self.clients = Awaiting(catalog, self._partials, self.provider, report=self._tell)
+        self.wanting = Wanting(catalog, self._smalls, clock_ms=rights.clock_ms, report=self._tell, idle=self._buffers.clear)
+        self._getting = Getting(links, client, self.inbox, paces, urgent=self.wanting.urgent)
         self._giving = Giving(self.provider, client)
+        self.limiting = Limiting(paces, links, self._tell)
         self._performing = Performing(
             catalog=catalog,
             store=store,
@@ -107,14 +108,14 @@ class Fetch:
             smalls=self._smalls,
             buffers=self._buffers,
             report=self._tell,
-            progressed=self.provider.progressed,
+            progressed=self._progressed,
         )
         self._group: asyncio.TaskGroup | None = None
         self._outbox: deque[Say] = deque()
         self._speak = asyncio.Event()
-        self._refresh = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
+        self._arming = False
 
     @classmethod
     @asynccontextmanager
@@ -126,11 +127,14 @@ class Fetch:
         *,
         hub: Hub,
         config: FetchConfig | None = None,
+        paces: Paces | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        present: Callable[[NodeId], bool] = lambda _node: False,
     ) -> AsyncIterator[Fetch]:
-        """Ready to serve and to ``run``; its messages are routed. Closes its connections at the end."""
+        """Ready to serve and to ``run``; its messages are routed. ``present`` says which members run, linked or not. Closes its connections at the end."""
         async with PeerClient() as client:
-            fetch = cls(catalog, store, links, hub=hub, config=config or FetchConfig(), client=client, clock_ms=clock_ms)
+            rights = Rights(catalog, clock_ms=clock_ms, present=present)
+            fetch = cls(catalog, store, links, hub=hub, config=config or FetchConfig(), client=client, paces=paces or Paces(), rights=rights)
             fetch._route()
             yield fetch
 
@@ -158,7 +162,7 @@ class Fetch:
 
     async def run(self) -> None:
         """Fetch and serve until cancelled."""
-        self._plan = Plan(self._config, self._dice.randrange, self._catalog.node)
+        self._plan = Plan(self._catalog.node, self._config, self._dice.randrange)
         await self._partials.clear_out()
         try:
             with self._hub.subscribe(EntriesChanged, TrustChanged, ContentHeld, ContentLost) as news:
@@ -172,11 +176,12 @@ class Fetch:
     async def _run(self, news: Subscription) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for work in (self._speak_forever(), self._refresh_forever(), self._partials.commit_forever(), self._smalls.commit_forever()):
+            for work in (self._speak_forever(), self.wanting.run(), self._partials.commit_forever(), self._smalls.commit_forever()):
                 group.create_task(work)
             for link in self._links.all():
-                self._tell(PeerUp(link.node))
-            self._refresh.set()
+                self.limiting.up(link.node)
+            self.clients.repeat()
+            self.wanting.refresh()
             try:
                 await self._listen(news)
             finally:
@@ -189,7 +194,7 @@ class Fetch:
             if missed or any(isinstance(event, TrustChanged) for event in events):
                 self._rights.forget()
             if missed or any(isinstance(event, EntriesChanged | TrustChanged | ContentLost) for event in events):
-                self._refresh.set()
+                self.wanting.refresh()
             await self._take(events)
 
     async def _take(self, events: list[HubEvent]) -> None:
@@ -197,31 +202,13 @@ class Fetch:
         for content, size in held:
             if size > CHUNK_SIZE_MIN:
                 self._tell(Here(content))
+            self.wanting.held(content)
+            self.clients.changed(content)
         await self.provider.now_held(held)
         for event in events:
             if isinstance(event, ContentLost):
                 self.provider.lost(event.content)
-
-    async def _refresh_forever(self) -> None:
-        pause_s: float | None = None
-        before: list[Wanted] = []
-        while True:
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._refresh.wait()
-            except TimeoutError:
-                pass
-            self._refresh.clear()
-            fresh = self._smalls.contents()
-            wanted = await self._catalog.wanted(WANTED_MAX)
-            cut = len(wanted) == WANTED_MAX
-            wanted = [one for one in wanted if one.content not in fresh and one.content not in self._smalls]
-            pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and wanted == before else CUT_REFRESH_S if cut else None
-            before = wanted
-            self._tell(Wants(tuple(wanted), cut))
-            if not wanted:
-                self._buffers.clear()
-            await asyncio.sleep(REFRESH_S)
+                self.wanting.lost(event.content)
 
     async def _speak_forever(self) -> None:
         """Send what is to be said, unless the peer has no right to know of that content."""
@@ -244,6 +231,8 @@ class Fetch:
         for effect in self._plan.handle(event, asyncio.get_running_loop().time()):
             if isinstance(effect, Say):
                 self._say([effect])
+            elif isinstance(effect, Open):
+                self._group.create_task(self._open(effect))
             elif isinstance(effect, Blame):
                 self._group.create_task(self._blame(effect))
             else:
@@ -259,7 +248,13 @@ class Fetch:
         self._arm()
 
     def _arm(self) -> None:
-        """One timer for whatever is due next."""
+        """One timer for whatever is due next, looked at once however much happens in a turn of the loop."""
+        if not self._arming:
+            self._arming = True
+            asyncio.get_running_loop().call_soon(self._arm_now)
+
+    def _arm_now(self) -> None:
+        self._arming = False
         times = [time_s for time_s in (self._plan.next_deadline(), self.provider.supply.next_deadline()) if time_s is not None]
         if self._timer is not None:
             if times and self._timer_s == min(times):
@@ -278,7 +273,7 @@ class Fetch:
     async def _blame(self, blame: Blame) -> None:
         log.warning("a peer misbehaved", peer=blame.node.short, offence=blame.offence, detail=blame.detail)
         try:
-            await self._catalog.blame(blame.node, blame.offence, blame.detail, self._clock_ms())
+            await self._catalog.blame(blame.node, blame.offence, blame.detail, self._rights.clock_ms())
         except ReplicadError as error:
             log.warning("an offence could not be noted", peer=blame.node.short, reason=error.message)
 
@@ -286,11 +281,23 @@ class Fetch:
         self.provider.tell(supply.SmallHeld(tuple(contents), held))
         if not held:
             self._tell(Halt(FULL_S))
-            self._refresh.set()
+            self.wanting.refresh()
 
     def _shrunk(self, target: Target) -> None:
         self._tell(Opened(target, manifest=True, verified=self._partials.verified(target)))
+        self._progressed(target)
+
+    async def _open(self, effect: Open) -> None:
+        """Say first with whom the chunks are divided."""
+        own, content = self._catalog.node, effect.target.content
+        nodes = await self._rights.crew(own, content, linked=lambda node: self._links.get(node) is not None)
+        self._tell(Crew(effect.target, nodes))
+        if self._group is not None:
+            self._performing.start(self._group, effect)
+
+    def _progressed(self, target: Target) -> None:
         self.provider.progressed(target)
+        self.clients.changed(target.content)
 
     # -- links
 
@@ -303,11 +310,8 @@ class Fetch:
         self._links.route(Send, self._on_send)
         self._links.route(SendMany, self._on_send)
         self._links.route(Unsent, self._on_unsent)
-        self._links.on_up(self._on_up)
+        self._links.on_up(lambda link: self.limiting.up(link.node))
         self._links.on_down(self._on_down)
-
-    def _on_up(self, link: Link) -> None:
-        self._tell(PeerUp(link.node))
 
     def _on_down(self, link: Link, _reason: str) -> None:
         if self._links.get(link.node) is None:
@@ -329,11 +333,7 @@ class Fetch:
         target = Target(message.content, message.manifest)
         partial = self._partials.get(target)
         if partial is not None:
-            count = partial.manifest.count
-            chunks = (
-                sets.of(message.chunks) if isinstance(message, HaveMore) else sets.full(count) if message.complete else sets.from_bitmap(message.bitmap, count)
-            )
-            self.provider.tell(supply.Has(link.node, target, chunks))
+            self.provider.tell(supply.Has(link.node, target, chunks_of(message, partial.manifest.count), whole=isinstance(message, Have)))
 
     def _on_hold(self, link: Link, message: Hold) -> None:
         self._tell(Told(link.node, message))

@@ -35,6 +35,7 @@ class Node(Struct, frozen=True):
     started: str
     uptime_s: int
     state: str
+    downloads_url: str = ""
 
 
 class NodeAnswer(Struct, frozen=True):
@@ -52,7 +53,7 @@ class Rotated(Struct, frozen=True):
 
 class StoreUse(Struct, frozen=True):
     """Contents held here and the disk below them. ``wanted`` contents are named by this node's grant and not held yet; ``taken_down`` counts
-    the contents that no node of the network serves.
+    the contents that no node of the network serves; ``quota_bytes`` bounds what may be used (0: no such bound).
     """
 
     files: int
@@ -62,6 +63,7 @@ class StoreUse(Struct, frozen=True):
     wanted: int
     wanted_bytes: int
     taken_down: int = 0
+    quota_bytes: int = 0
 
 
 class Lag(Struct, frozen=True):
@@ -75,7 +77,8 @@ class Lag(Struct, frozen=True):
 class Peer(Struct, frozen=True):
     """Another member. ``since``: how long it has been linked or not linked, ``percent`` of the bytes it should hold (null: it has not told us), ``lag`` null likewise.
 
-    ``paths``: below which it may publish (null: everywhere), ``until``: the end of its membership (null: none).
+    ``paths``: below which it may publish (null: everywhere), ``until``: the end of its membership (null: none). ``limit_bytes_s``: on what this node exchanges with it, in each direction (null:
+    none); ``paused``: this node exchanges nothing with it.
     """
 
     id: str
@@ -91,6 +94,8 @@ class Peer(Struct, frozen=True):
     rtt_ms: float | None
     percent: int | None
     lag: Lag | None
+    limit_bytes_s: int | None = None
+    paused: bool = False
 
 
 class Trouble(Struct, frozen=True):
@@ -245,23 +250,30 @@ class Examined(Struct, frozen=True):
     findings: list[Finding]
 
 
-class Share(Struct, frozen=True):
-    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing."""
+class Limit(Struct, frozen=True):
+    """One limit in bytes per second (null: none). ``scope``: ``download``, ``upload``, ``site:NAME`` or a node's id (then ``name`` is that node's); ``now_bytes_s`` applies now, ``bytes_s`` outside
+    of all windows; ``origin``: ``set`` here, or ``configuration``.
+    """
 
+    scope: str
     name: str
-    public: bool
-    immutable: bool
-    stages: list[str]
-    created: str
+    now_bytes_s: int | None
+    bytes_s: int | None
+    origin: str
 
 
-class Shares(Struct, frozen=True):
-    """GET /shares."""
+class Limits(Struct, frozen=True):
+    """GET and PATCH /limits. ``windows`` as text, ``windows_origin`` as of a limit; ``zone``: the time zone that they follow; ``paused``: names of nodes with which nothing is exchanged."""
 
-    shares: list[Share]
+    limits: list[Limit]
+    windows: list[str]
+    windows_origin: str
+    zone: str
+    paused: list[str]
 
 
-class ShareAnswer(Struct, frozen=True):
-    """GET, POST and PATCH /shares/{name}."""
+class Reloaded(Struct, frozen=True):
+    """POST /reload: the changed keys that count now, and those that need a restart."""
 
-    share: Share
+    applied: list[str]
+    restart: list[str]

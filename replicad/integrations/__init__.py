@@ -1,0 +1,1 @@
+"""What other products need of a distribution node, one module each."""

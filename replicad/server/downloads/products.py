@@ -1,0 +1,142 @@
+"""What the clients' door says about a file beside its bytes: where else it is, in which pieces, and, of a package, what an MDM server must say to have it installed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
+
+from replicad.errors import InputError, NotFoundError
+from replicad.integrations import mdm, metalink, packages
+from replicad.integrations.packages import Package
+from replicad.server.downloads.access import parameters
+from replicad.server.downloads.answers import Answer, document, page
+from replicad.server.downloads.clients import address_of
+from replicad.telemetry.log import get
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from replicad.integrations.mirrors import Mirror
+    from replicad.model.entries import Listed
+    from replicad.model.ids import Digest
+    from replicad.model.manifest import Manifest
+    from replicad.server.downloads.clients import Address
+    from replicad.server.downloads.config import DownloadsConfig
+
+log = get(__name__)
+PACKAGES_MAX = 1024
+HASHED_MAX = 32
+"""Lists of up to 4096 hashes: 10 MiB at most."""
+LINKED_BYTES_MIN = 1 << 20
+"""Answers about smaller files do not say where else they are: one request is over before a second node is asked."""
+
+
+class Mirrors(Protocol):
+    """Which nodes there are for clients: ``integrations.mirrors.Mirrors``."""
+
+    def everywhere(self) -> list[Mirror]:
+        """All that live."""
+
+    def holding(self, listed: Listed) -> list[Mirror]:
+        """Those that hold the entry's content."""
+
+    def nearest(self, mirrors: Sequence[Mirror], address: Address | None) -> list[Mirror]:
+        """The same, nearest to that client first."""
+
+
+class Manifests(Protocol):
+    """Where manifests are."""
+
+    async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
+        """A manifest that is here."""
+
+
+class Products:
+    """Answers about files that the client may see."""
+
+    def __init__(self, manifests: Manifests, open_blob: Callable[[Digest], int], mirrors: Mirrors, *, config: DownloadsConfig) -> None:
+        self._manifests = manifests
+        self._open_blob = open_blob
+        self._mirrors = mirrors
+        self._url = config.url
+        self._proxies = config.proxies
+        self._packages: OrderedDict[Digest, Package | InputError] = OrderedDict()
+        self._hashes: OrderedDict[tuple[Digest, int], list[str]] = OrderedDict()
+        self._reading = asyncio.Lock()
+
+    def nearest(self, request: web.BaseRequest) -> Answer:
+        """All nodes with a door for clients, nearest to this client first."""
+        found = self._mirrors.nearest(self._mirrors.everywhere(), address_of(request, self._proxies))
+        return page(HTTPStatus.OK, request.method, {"nodes": [{"name": mirror.name, "site": mirror.site, "url": mirror.url} for mirror in found]})
+
+    async def metalink(self, request: web.BaseRequest, listed: Listed) -> Answer:
+        """The metalink of a file that some node holds; NotFoundError if none does."""
+        bases = self._bases(request, listed)
+        if not bases or listed.taken_down:
+            raise NotFoundError("nobody holds the content")
+        manifest = await self._manifests.manifest(listed.content, listed.manifest)
+        return document(request.method, metalink.MEDIA_TYPE, metalink.render(listed, manifest, bases, query=_query(request)))
+
+    async def mdm(self, request: web.BaseRequest, listed: Listed) -> Answer:
+        """The manifest with which an MDM server has Macs install a package that is here; NotFoundError if it is no package. InputError for another chunk size than those that there are."""
+        if not self._url.startswith("https://"):
+            log.seldom("mdm", "MDM manifests need an https address: set url in [downloads]", url=self._url)
+            raise NotFoundError("Macs take packages over https only")
+        manifest = await self._manifests.manifest(listed.content, listed.manifest) if listed.available else None
+        if manifest is None:
+            raise NotFoundError("the content is not here")
+        size = mdm.chunk_size(parameters(request.raw_path).get("chunk-size"), manifest)
+        async with self._reading:
+            package = await self._package(listed)
+            hashes = mdm.known_hashes(manifest, size) or await self._read_hashes(listed.content, size)
+        title = listed.path.rpartition("/")[2].removesuffix(".pkg")
+        encoded = mdm.render(package, title=title, url=metalink.address(self._url, listed, _query(request)), size=size, hashes=hashes)
+        return document(request.method, mdm.MEDIA_TYPE, encoded)
+
+    async def _package(self, listed: Listed) -> Package:
+        """What it says about itself, read once. NotFoundError if it is no package."""
+        if listed.content not in self._packages:
+            self._packages[listed.content] = await asyncio.to_thread(_read_package, self._open_blob(listed.content))
+            if len(self._packages) > PACKAGES_MAX:
+                self._packages.popitem(last=False)
+        found = self._packages[listed.content]
+        if isinstance(found, InputError):
+            log.seldom(listed.content, "this is no package that an MDM server could install", share=listed.share, path=listed.path, reason=found.message)
+            raise NotFoundError("no package")
+        return found
+
+    async def _read_hashes(self, content: Digest, size: int) -> list[str]:
+        name = content, size
+        if name not in self._hashes:
+            self._hashes[name] = await asyncio.to_thread(mdm.read_hashes, self._open_blob(content), size)
+            if len(self._hashes) > HASHED_MAX:
+                self._hashes.popitem(last=False)
+        return self._hashes[name]
+
+    def links(self, request: web.BaseRequest, listed: Listed) -> bytes:
+        """Complete fields, or nothing. For answers with a whole file: whoever asks for a part knows already."""
+        if listed.size < LINKED_BYTES_MIN or len(self._mirrors.holding(listed)) < 2:
+            return b""
+        return metalink.links(listed, self._bases(request, listed), query=_query(request))
+
+    def _bases(self, request: web.BaseRequest, listed: Listed) -> list[str]:
+        return [mirror.url for mirror in self._mirrors.nearest(self._mirrors.holding(listed), address_of(request, self._proxies))]
+
+
+def _read_package(fd: int) -> Package | InputError:
+    try:
+        return packages.read(fd)
+    except InputError as error:
+        return error
+    finally:
+        os.close(fd)
+
+
+def _query(request: web.BaseRequest) -> str:
+    """What the client showed in the address: other nodes honour it, too. Nothing that could end a header field or an element gets through the parser, and nothing but ASCII is passed on."""
+    query = request.raw_path.partition("?")[2]
+    return query if query.isascii() and query.isprintable() and not set(query) & set("<>\"' ") else ""

@@ -1,0 +1,115 @@
+"""Clients who wait for a content that is still being fetched: what they need next goes before everything else, and they hear when it is here.
+
+The door that serves them asks for ``waiting(wanted)``, then alternates between ``verified(offset)`` and sending what that names from ``descriptor()``. Nothing else of a content may be read: what is not
+verified is served to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from replicad.errors import BusyError
+from replicad.model.chunks import chunk_size_for
+from replicad.protocol.fetch.events import Awaits, Event, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from replicad.catalog import Catalog
+    from replicad.model.entries import Wanted
+    from replicad.model.ids import Digest
+    from replicad.services.fetch.partials import Partials
+    from replicad.services.fetch.provider import Provider
+
+POSITIONS_MAX = 64
+"""Places in one content that are fetched first at once; the clients beyond follow."""
+
+
+class Waiting:
+    """One client and one content. Made by ``Awaiting.waiting``."""
+
+    def __init__(self, wanted: Wanted, owner: Awaiting) -> None:
+        self.wanted = wanted
+        self.target = Target(wanted.content, wanted.manifest)
+        self.chunk = 0
+        self.news = asyncio.Event()
+        self._owner = owner
+
+    async def verified(self, offset: int, *, timeout_s: float) -> int:
+        """Waits until the byte at ``offset`` (0 to size - 1) is here, verified; returns up to which byte (exclusive) everything from ``offset`` on is. Meanwhile that part is fetched first, in order.
+        The last byte counts only when the whole content is verified against its hash: a manifest may lie.
+
+        BusyError after ``timeout_s``: nobody brings it now.
+        """
+        self._owner.move(self, offset)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (end := self._owner.end_of(self.wanted, offset)) <= offset:
+                    self.news.clear()
+                    await self.news.wait()
+        except TimeoutError:
+            raise BusyError(f"no peer brought byte {offset} of {self.wanted.content} in {timeout_s:.0f} s", code="not-here-yet") from None
+        return end
+
+    async def descriptor(self) -> int:
+        """A file descriptor to read from, which the caller closes; it stays good when the content is finished meanwhile. Only what ``verified`` named may be read. NotFoundError."""
+        return await self._owner.open(self.target)
+
+
+class Awaiting:
+    """All waiting clients. ``report`` takes events for the plan."""
+
+    def __init__(self, catalog: Catalog, partials: Partials, provider: Provider, *, report: Callable[[Event], None]) -> None:
+        self._catalog = catalog
+        self._partials = partials
+        self.open = provider.open
+        self._report = report
+        self._waiting: dict[Target, dict[Waiting, None]] = {}
+
+    @contextmanager
+    def waiting(self, wanted: Wanted) -> Iterator[Waiting]:
+        """A client waits for this content (as the catalog names it: size, manifest, hlc of its entry) until the block ends."""
+        one = Waiting(wanted, self)
+        self._waiting.setdefault(one.target, {})[one] = None
+        try:
+            yield one
+        finally:
+            del self._waiting[one.target][one]
+            self._tell(wanted)
+            if not self._waiting[one.target]:
+                del self._waiting[one.target]
+
+    def move(self, one: Waiting, offset: int) -> None:
+        """It needs this byte next."""
+        one.chunk = offset // chunk_size_for(one.wanted.size)
+        if self.end_of(one.wanted, offset) <= offset:
+            self._tell(one.wanted)
+
+    def end_of(self, wanted: Wanted, offset: int) -> int:
+        """Up to which byte everything from ``offset`` on is here; ``offset`` itself if that byte is not."""
+        target = Target(wanted.content, wanted.manifest)
+        if self._catalog.serves(wanted.content):
+            return wanted.size
+        chunk_size = chunk_size_for(wanted.size)
+        first = offset // chunk_size
+        here = self._partials.verified(target) >> first
+        chunks = ((here + 1) & ~here).bit_length() - 1
+        return max(offset, min(wanted.size - 1, (first + chunks) * chunk_size)) if chunks else offset
+
+    def changed(self, content: Digest) -> None:
+        """More of a content may be here now."""
+        for target, ones in self._waiting.items():
+            if target.content == content:
+                for one in ones:
+                    one.news.set()
+
+    def repeat(self) -> None:
+        """The plan begins afresh: tell it again."""
+        for ones in self._waiting.values():
+            self._tell(next(iter(ones)).wanted)
+
+    def _tell(self, wanted: Wanted) -> None:
+        chunks = sorted({one.chunk for one in self._waiting[Target(wanted.content, wanted.manifest)]})
+        self._report(Awaits(wanted, tuple(chunks[:POSITIONS_MAX])))

@@ -1,0 +1,84 @@
+"""Reading blobs again, chunk by chunk, to see whether the disk still has what was once verified.
+
+What was read is dropped from the page cache before and after: before, because a copy in memory says nothing about the disk; after, because nobody asked for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+from replicad.errors import IntegrityError
+from replicad.model.chunks import chunk_size_for
+from replicad.model.ids import Digest
+from replicad.model.manifest import Manifest
+from replicad.store.disk import Disk, storage_errors
+from replicad.store.hops import hop
+from replicad.store.pipeline import ChunkHasher
+
+if TYPE_CHECKING:
+    from _hashlib import HASH
+
+MEASURE_BYTES = 16 << 20
+STEP_BYTES = 4 << 20
+"""Read between two calls of ``pace``: about 3 ms of a core, so that whoever waits for the thread waits little."""
+
+Pace = Callable[[int], Awaitable[None]]
+"""Called after each step with the bytes it read; waits as long as the reader should."""
+
+
+async def unpaced(_bytes: int) -> None:
+    """As fast as the disk gives it."""
+
+
+async def measured(fd: int, content: Digest, *, disk: Disk, executor: Executor) -> Manifest:
+    """The manifest of what the file holds. IntegrityError if that is not ``content``, StorageError if it cannot be read."""
+    size = os.fstat(fd).st_size
+    whole, chunks = hashlib.sha256(), ChunkHasher(chunk_size_for(size))
+
+    def step(start: int, stop: int) -> None:
+        with storage_errors("reading a blob"):
+            disk.feed(fd, lambda piece: _update(piece, whole, chunks), start=start, stop=stop)
+            os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
+
+    for start in range(0, size, MEASURE_BYTES):
+        await hop(executor, step, start, min(start + MEASURE_BYTES, size))
+    if whole.digest() != content:
+        raise IntegrityError(f"blob {content} holds other bytes")
+    return Manifest(content, size, chunks.chunk_size, chunks.packed())
+
+
+def _update(piece: memoryview, whole: HASH, chunks: ChunkHasher) -> None:
+    whole.update(piece)
+    chunks.update(piece)
+
+
+async def find_rotten(fd: int, manifest: Manifest, *, disk: Disk, executor: Executor, pace: Pace) -> list[int]:
+    """The chunks that are not what the manifest says, or cannot be read."""
+    rotten: list[int] = []
+    step = max(1, STEP_BYTES // manifest.chunk_size)
+    for first in range(0, manifest.count, step):
+        chunks = range(first, min(first + step, manifest.count))
+        rotten += await hop(executor, _rotten, fd, manifest, chunks, disk)
+        await pace(sum(manifest.chunk_length(index) for index in chunks))
+    return rotten
+
+
+def _rotten(fd: int, manifest: Manifest, chunks: range, disk: Disk) -> list[int]:
+    start, stop = chunks.start * manifest.chunk_size, min(chunks.stop * manifest.chunk_size, manifest.size)
+    os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
+    rotten = [index for index in chunks if not _reads_back(fd, manifest, index, disk)]
+    os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
+    return rotten
+
+
+def _reads_back(fd: int, manifest: Manifest, index: int, disk: Disk) -> bool:
+    hashed, start = hashlib.sha256(), index * manifest.chunk_size
+    try:
+        disk.feed(fd, hashed.update, start=start, stop=start + manifest.chunk_length(index))
+    except OSError:
+        return False
+    return hashed.digest() == manifest.chunk_digest(index)

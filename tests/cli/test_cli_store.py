@@ -1,0 +1,115 @@
+"""store and check: against a real admin door over a real catalog and store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from cli_terminal import Terminal
+
+from replicad.cli import check
+from replicad.server.admin import nouns
+from support.admin_door import Door
+from support.storing import MIB, flip, manifest_of, random_bytes
+
+FILES = {"a": random_bytes(2 * MIB + 5), "b": b"small", "c": b"another"}
+
+
+@asynccontextmanager
+async def scrubbing(door: Door) -> AsyncIterator[None]:
+    """The door's scrub runs meanwhile."""
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(door.services.scrub.run())
+        yield
+        running.cancel()
+
+
+async def test_what_rotted_is_told_everywhere(door: Door, terminal: Terminal) -> None:
+    for path, content in FILES.items():
+        await door.publish("munki", path, content)
+    async with scrubbing(door):
+        assert (await terminal.json("store", "verify")) == {"files": 3, "bytes": sum(map(len, FILES.values())), "damaged": []}
+        code, out, _ = await terminal.run("check", "-w", "0", "-c", "0%")
+        assert (code, out.startswith("REPLICAD OK - ams1: 3 files, "), out.count("\n")) == (0, True, 1)
+        flip(door.services.store.path_of(manifest_of(FILES["a"]).content), at=MIB)
+        [damaged] = (await terminal.json("store", "verify", "--sample", "100%", code=7))["damaged"]
+        assert (damaged["name"], damaged["detail"], damaged["aside"]) == ("munki/a", "1 of 3 chunks are wrong", True)
+        code, out, err = await terminal.run("store", "scrub", "now")
+        assert (code, out, err) == (0, "read 2 files, 12 B: all of them right\n", "")
+    [problem] = (await terminal.json("status"))["problems"]
+    assert problem["code"] == "damaged"
+    assert "1 file damaged on this disk: munki/a (1 of 3 chunks are wrong); not served, kept aside" in problem["message"]
+    assert ("content", "failed") in {(one["check"], one["state"]) for one in (await terminal.json("doctor", code=1))["findings"]}
+    code, out, _ = await terminal.run("check", "-w", "0", "-c", "0")
+    assert (code, out.startswith("REPLICAD CRITICAL - 1 file damaged"), out.count("\n")) == (2, True, 1)
+    usage = await terminal.json("store", "usage")
+    assert usage["aside"] == {"files": 1, "bytes": len(FILES["a"])}
+    assert usage["held"] == {"files": 2, "bytes": 12}
+    assert [place for place in usage["places"] if place["files"]] == [
+        {"share": "munki", "stage": "prod", "files": 3, "bytes": len(FILES["a"]) + 12, "held_files": 2, "held_bytes": 12}
+    ]
+    code, out, _ = await terminal.run("store", "usage")
+    assert (code, "damaged  munki/a  1 of 3 chunks are wrong  kept aside" in out, "munki  prod" in out) == (0, True, True)
+    await door.upload(FILES["a"])
+    assert (await terminal.json("status"))["problems"] == []
+
+
+async def test_collecting_and_repairing_say_what_they_did(door: Door, terminal: Terminal) -> None:
+    await door.publish("munki", "a", b"named")
+    await door.upload(b"nameless")
+    previewed = await terminal.json("store", "gc", "--dry-run")
+    assert previewed == {"due": [], "files": 0, "bytes": 0, "waiting": {"files": 1, "bytes": 8}, "removed": False}
+    door.services.collect.grace_ms = 0
+    code, out, _ = await terminal.run("store", "gc", "--dry-run")
+    assert (code, out.splitlines()[-1]) == (0, "would remove 1 file, 8 B; 0 more, 0 B, stay for their grace")
+    [gone] = (await terminal.json("store", "gc"))["due"]
+    assert gone["sha256"] == str(manifest_of(b"nameless").content)
+    door.services.store.path_of(manifest_of(b"named").content).unlink()
+    repaired = await terminal.json("store", "repair")
+    assert repaired == {"lost": [str(manifest_of(b"named").content)], "adopted": [], "corrupt": [], "unclaimed": [], "partials": 0}
+    code, out, _ = await terminal.run("store", "repair")
+    assert (code, out.splitlines()[0]) == (0, "lost       0 files, to be fetched again")
+
+
+async def test_bad_values_are_named(door: Door, terminal: Terminal) -> None:
+    for part in ("0%", "101%", "much", "-5%"):
+        assert (await terminal.error("store", "verify", "--sample", part))[0] == 2
+    reply = await door.ask("POST", "/store/scrub", {"sample": 0})
+    assert (reply.status, reply.json["detail"].startswith("sample: ")) == (400, True)
+    code, out, err = await terminal.run("check", "-w", "much")
+    assert (code, out.startswith("REPLICAD UNKNOWN - "), out.count("\n"), err) == (3, True, 1, "")
+
+
+async def test_no_daemon_is_critical_and_no_configuration_unknown(terminal: Terminal) -> None:
+    code, out, _ = await terminal.run("check")
+    assert (code, out.startswith("REPLICAD CRITICAL - the daemon does not answer"), out.count("\n")) == (2, True, 1)
+    terminal.config.write_text("nonsense")
+    code, out, _ = await terminal.run("check")
+    assert (code, out.startswith("REPLICAD UNKNOWN - "), out.count("\n")) == (3, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("free", "codes", "expected"),
+    [
+        (50, (), 0),
+        (9, (), 1),
+        (2, (), 2),
+        (50, ("peer-offline",), 1),
+        (50, ("peer-offline", "disk-full"), 2),
+        (9, ("not-a-member",), 2),
+        (0, ("something new",), 2),
+    ],
+)
+def test_the_worst_counts_and_is_said_first(free: int, codes: tuple[str, ...], expected: int) -> None:
+    status = nouns.Status(
+        node=nouns.Node("X", "ams1", "", "N", "admin", "1", "", 1, "ok"),
+        store=nouns.StoreUse(1, 100 - free, free, 1000, 0, 0),
+        stages={},
+        peers=[],
+        problems=[nouns.Trouble(code, f"{code}|\n happened") for code in codes],
+    )
+    state, words = check.judge(status, warning=10, critical=3)
+    assert state == expected
+    assert words.startswith("disk-full") == ("disk-full" in codes)

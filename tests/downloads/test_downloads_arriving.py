@@ -1,0 +1,243 @@
+"""Files served while they arrive: real catalogs, stores and fetch services, a real door, and a source that gives only what the test lets it give."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from downloads_world import Client, World, read_reply, request_of
+
+from replicad.model.chunks import CHUNK_SIZE_MIN
+from replicad.model.entries import Wanted
+from replicad.model.manifest import Manifest
+from replicad.model.records import Entry
+from replicad.protocol.fetch.config import FetchConfig
+from replicad.protocol.fetch.events import Target
+from replicad.server.downloads import application
+from replicad.server.downloads.arriving import Arrivals, Waiting
+from replicad.server.downloads.config import DownloadsConfig
+from support.data_node import DataNetwork, DataNode, data_network
+from support.storing import manifest_of, random_bytes
+from support.waiting import until
+
+pytestmark = pytest.mark.sockets
+
+MIB = CHUNK_SIZE_MIN
+SIZE = 8 * MIB + 5
+BODY = random_bytes(SIZE)
+ONE_AT_A_TIME = FetchConfig(contents_max=1, requests_per_peer=1)
+
+
+class Gate:
+    """What the source gives: ``given`` are the (start, stop) it was let give, at most ``allowed`` of them."""
+
+    def __init__(self, source: DataNode) -> None:
+        self.given: list[tuple[int, int]] = []
+        self.allowed = 0
+        self._open_chunks = source.fetch.provider.open_chunks
+        source.fetch.provider.open_chunks = self._gated  # type: ignore[method-assign,assignment]
+
+    async def _gated(self, asker: object, target: Target, *, start: int, stop: int) -> tuple[int, int]:
+        await until(lambda: len(self.given) < self.allowed, what="leave to give", deadline_s=120)
+        self.given.append((start, stop))
+        return await self._open_chunks(asker, target, start=start, stop=stop)  # type: ignore[arg-type]
+
+
+class Impatient:
+    """A client that waits long for what will come, and not at all long for a byte that the test knows will not."""
+
+    def __init__(self, waiting: Waiting, site: Site) -> None:
+        self._waiting = waiting
+        self._site = site
+        self.descriptor = waiting.descriptor
+
+    async def verified(self, offset: int, *, timeout_s: float) -> int:
+        return await self._waiting.verified(offset, timeout_s=0.1 if self._site.hopeless(offset) else timeout_s)
+
+
+class Site:
+    """A source that has the file, a sink that has not, and the sink's door. ``hopeless`` says which bytes nobody will bring."""
+
+    def __init__(self, network: DataNetwork, source: DataNode, sink: DataNode) -> None:
+        self.network, self.source, self.sink = network, source, sink
+        self.gate = Gate(source)
+        self.arrivals = Arrivals(self._waiting, linked=lambda: bool(sink.table.all()))
+        self.hopeless: Callable[[int], bool] = lambda _: False
+        self.client: Client
+
+    @contextmanager
+    def _waiting(self, wanted: Wanted) -> Iterator[Waiting]:
+        with self.sink.fetch.clients.waiting(wanted) as waiting:
+            yield Impatient(waiting, self)
+
+    async def link(self) -> None:
+        await self.network.link(self.source, self.sink)
+
+    async def publish(self, **contents: Manifest) -> None:
+        await self.network.publish(self.source, "files", **contents)
+
+
+@asynccontextmanager
+async def site(root: Path, *, body: bytes = BODY, config: DownloadsConfig | None = None) -> AsyncIterator[Site]:
+    async with data_network(root) as network:
+        source, sink = await network.node("source"), await network.node("sink", config=ONE_AT_A_TIME)
+        await network.share("files")
+        found = Site(network, source, sink)
+        server = application.make(
+            sink.catalog,
+            sink.store,
+            view=application.View(sink.catalog.visible, World(root)),
+            waiting_for=list,
+            on_lost=sink.catalog.lose,
+            arrivals=found.arrivals,
+            config=config,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=0.2)
+        await runner.setup()
+        try:
+            tcp = web.TCPSite(runner, "127.0.0.1", 0)
+            await tcp.start()
+            async with Client(runner.addresses[0][1], tls=False, server=server) as client:
+                found.client = client
+                await found.publish(file=await source.add(body))
+                yield found
+        finally:
+            await runner.cleanup()
+
+
+async def read_short(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """(Content-Length, body) of an answer that ends too early."""
+    async with asyncio.timeout(60):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert head.startswith("HTTP/1.1 20"), head
+        body = b""
+        try:
+            while piece := await reader.read(1 << 20):
+                body += piece
+        except ConnectionError:
+            pass
+    return int(head.partition("Content-Length: ")[2].partition("\r\n")[0]), body
+
+
+async def test_a_file_is_served_while_it_arrives(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        await here.link()
+        content = manifest_of(BODY).content
+        reader, writer = await here.client.connect()
+        writer.write(request_of("/files/file", "Range: bytes=6291466-"))
+        here.gate.allowed = 1
+        async with asyncio.timeout(60):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            first = await reader.readexactly(1000)
+        start, stop = here.gate.given[0]
+        assert start == 6 * MIB
+        assert len(here.gate.given) == 1
+        assert stop - start <= 2 * MIB, "the first byte is here after at most two chunks"
+        assert head.startswith("HTTP/1.1 206 ")
+        assert f"Content-Range: bytes 6291466-{SIZE - 1}/{SIZE}\r\n" in head
+        assert not here.sink.holds(manifest_of(BODY))
+        reply = await here.client.get("/files/file", method="HEAD")
+        assert (reply.status, reply.fields["content-length"], reply.fields["etag"]) == (200, str(SIZE), f'"{content}"')
+        assert reply.fields["last-modified"] == "Tue, 14 Nov 2023 22:13:20 GMT"
+        assert (await here.client.get("/files/file", "If-None-Match: *")).status == 304
+        assert (await here.client.get("/files/file", f"Range: bytes={SIZE}-")).status == 416
+        here.gate.allowed = 100
+        async with asyncio.timeout(60):
+            assert first + await reader.readexactly(SIZE - 6_291_466 - 1000) == BODY[6_291_466:]
+        writer.write(request_of("/files/file"))
+        whole = await read_reply(reader)
+        assert (whole.status, whole.body) == (200, BODY)
+        assert here.arrivals.count == 0
+
+
+async def test_many_clients_at_different_places_get_what_they_asked_for(tmp_path: Path) -> None:
+    asked = {
+        "whole": ((), 200, BODY),
+        "resumed": (("Range: bytes=3000000-", f'If-Range: "{manifest_of(BODY).content}"'), 206, BODY[3_000_000:]),
+        "resumed, changed": (("Range: bytes=3000000-", 'If-Range: "other"'), 200, BODY),
+        "the last byte": (("Range: bytes=-1",), 206, BODY[-1:]),
+        "the middle": (("Range: bytes=4194303-4194304",), 206, BODY[4_194_303:4_194_305]),
+    }
+    async with site(tmp_path) as here:
+        await here.link()
+        async with asyncio.TaskGroup() as group:
+            asking = {name: group.create_task(here.client.get("/files/file", *fields)) for name, (fields, _, _) in asked.items()}
+            several = group.create_task(here.client.get("/files/file", "Range: bytes=-2,0-1"))
+            await until(lambda: here.arrivals.count == len(asked) + 1, what="all of them to wait")
+            here.gate.allowed = 100
+        for name, (_, status, body) in asked.items():
+            reply = asking[name].result()
+            assert (reply.status, reply.body == body) == (status, True), name
+        assert several.result().parts() == [(f"bytes {SIZE - 2}-{SIZE - 1}/{SIZE}", BODY[-2:]), (f"bytes 0-1/{SIZE}", BODY[:2])]
+        assert here.arrivals.count == 0
+
+
+async def test_nobody_to_fetch_from(tmp_path: Path) -> None:
+    """Told at once without links, after a while when those who are linked do not give it; then the proxy before it asks another node."""
+    async with site(tmp_path) as here:
+        here.hopeless = lambda _: True
+        for linked in (False, True):
+            if linked:
+                await here.link()
+            reply = await here.client.get("/files/file")
+            assert (reply.status, reply.fields["retry-after"], reply.body) == (503, "5", b"503 Service Unavailable\n")
+            assert "etag" not in reply.fields
+        here.gate.allowed = 100
+        here.hopeless = lambda _: False
+        assert (await here.client.get("/files/file")).body == BODY
+
+
+async def test_a_fetch_that_stops_ends_the_answer_short(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        await here.link()
+        here.gate.allowed = 2
+        here.hopeless = lambda offset: len(here.gate.given) == 2 and offset >= max(stop for _, stop in here.gate.given)
+        reader, writer = await here.client.connect()
+        writer.write(request_of("/files/file"))
+        promised, body = await read_short(reader)
+        assert promised == SIZE
+        assert 0 < len(body) < SIZE
+        assert body == BODY[: len(body)]
+        here.gate.allowed = 100
+        here.hopeless = lambda _: False
+        assert (await here.client.get("/files/file", f"Range: bytes={len(body)}-")).body == BODY[len(body) :]
+
+
+async def test_a_false_manifest_never_makes_a_complete_file(tmp_path: Path) -> None:
+    """Every chunk is as its manifest says, the whole is not what the entry names."""
+    lie = random_bytes(3 * MIB, seed=9)
+    async with site(tmp_path, body=lie) as here:
+        here.hopeless = lambda offset: offset == len(lie) - 1
+        true = manifest_of(lie)
+        other = Manifest(manifest_of(BODY).content, true.size, true.chunk_size, true.chunks)
+        blob = here.source.store.path_of(other.content)
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(lie)
+        await here.source.catalog.hold([other])
+        await here.network.author(here.source, "files", Entry("lie", "prod", other.content, other.size, other.id, 1_700_000_000))
+        here.gate.allowed = 100
+        await here.link()
+        reader, writer = await here.client.connect()
+        writer.write(request_of("/files/lie"))
+        promised, body = await read_short(reader)
+        assert promised == len(lie)
+        assert len(body) < promised
+        assert body == lie[: len(body)]
+        assert not here.sink.holds(other)
+
+
+async def test_waiting_clients_are_bounded_and_forgotten_when_they_leave(tmp_path: Path) -> None:
+    async with site(tmp_path, config=DownloadsConfig(waiting_max=1)) as here:
+        await here.link()
+        _, writer = await here.client.connect()
+        writer.write(request_of("/files/file"))
+        await until(lambda: here.arrivals.count == 1, what="the first client")
+        assert (await here.client.get("/files/file")).status == 503
+        writer.transport.abort()
+        here.gate.allowed = 100
+        await until(lambda: here.arrivals.count == 0, what="its end")
+        assert (await here.client.get("/files/file")).body == BODY

@@ -1,0 +1,116 @@
+"""What goes first: clients who wait, then haste, then what is new, what is old, what was lost."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from fetch_simulator import Node, Swarm, wanted
+
+from replicad.model.chunks import CHUNK_SIZE_MIN
+from replicad.model.entries import Wanted
+from replicad.protocol.fetch import events as ev
+from replicad.protocol.fetch.config import PACK_MAX, SEEKING_MAX, FetchConfig
+
+MIB = 1 << 20
+RATE = 25e6
+ONE = FetchConfig(contents_max=1, requests_per_peer=1)
+
+
+def _pair(seed: int, contents: list[Wanted], *, config: FetchConfig = ONE) -> tuple[Swarm, Node]:
+    swarm = Swarm(seed)
+    source, node = swarm.add(up=RATE, down=RATE), swarm.add(up=RATE, down=RATE, config=config)
+    swarm.hold(source, contents)
+    swarm.link(source, node)
+    return swarm, node
+
+
+def _wait(swarm: Swarm, node: Node, content: Wanted, *chunks: int) -> None:
+    swarm.tell(node, ev.Awaits(content, chunks))
+
+
+def _all(node: Node, *contents: Wanted) -> bool:
+    return all(content.content in node.complete for content in contents)
+
+
+@pytest.mark.parametrize("size", [8 * MIB, 1_000_000], ids=["large", "small"])
+def test_the_classes_come_in_order_and_within_one_the_oldest_first(seed: int, size: int) -> None:
+    contents = [wanted(number, size, age=number) for number in range(8)]
+    lost, old, older_new, new, urgent, younger_urgent, awaited, _ = contents
+    swarm, node = _pair(seed, contents)
+    ordered = tuple(contents[:-1])
+    swarm.wanted.update((one.content, one) for one in ordered)
+    swarm.tell(node, ev.Wants(ordered, new_since=older_new.hlc, urgent=frozenset({urgent.content, younger_urgent.content}), healing=frozenset({lost.content})))
+    _wait(swarm, node, awaited, 0)
+    swarm.run(lambda: _all(node, *ordered), limit_s=60)
+    finished = sorted(ordered, key=lambda one: node.complete[one.content])
+    if size > CHUNK_SIZE_MIN:
+        assert finished == [awaited, urgent, younger_urgent, older_new, new, old, lost]
+    else:  # those of one batch arrive together
+        times = [[node.complete[one.content] for one in group] for group in ([awaited], [urgent, younger_urgent], [older_new, new], [old], [lost])]
+        assert all(max(before) <= min(after) for before, after in pairwise(times))
+        assert node.complete[awaited.content] < node.complete[lost.content]
+
+
+@pytest.mark.parametrize("size", [2 * MIB, 500_000], ids=["large", "small"])
+def test_a_better_class_gets_through_although_every_place_is_taken(seed: int, size: int) -> None:
+    backlog = [wanted(number, size, age=number) for number in range(SEEKING_MAX + 10 if size > CHUNK_SIZE_MIN else PACK_MAX + 10)]
+    late = wanted(100_000, size, age=100_000)
+    swarm, node = _pair(seed, [*backlog, late])
+    everything = (*backlog, late)
+    swarm.wanted.update((one.content, one) for one in everything)
+    swarm.tell(node, ev.Wants(tuple(backlog), cut=True, new_since=late.hlc))
+    swarm.run(lambda: len(node.complete) >= 3, limit_s=60)
+    swarm.tell(node, ev.Wants(tuple(one for one in everything if one.content not in node.complete), new_since=late.hlc))
+    swarm.run(lambda: _all(node, late), limit_s=60)
+    assert len(node.complete) <= len(backlog) // 4
+    swarm.run(lambda: _all(node, *backlog), limit_s=600)
+
+
+def test_a_waiting_client_gets_its_chunks_in_order_from_where_it_reads(seed: int) -> None:
+    content, other = wanted(1, 64 * MIB, age=1), wanted(2, 64 * MIB, age=0)
+    swarm, node = _pair(seed, [content, other], config=FetchConfig(requests_per_peer=1))
+    swarm.want(node, [content, other])
+    swarm.run(lambda: bool(node.held), limit_s=60)
+    target = ev.Target(content.content, content.manifest)
+    _wait(swarm, node, content, 40)
+    before = swarm.now
+    arrived: list[int] = []
+    for chunk in range(40, 64):
+        swarm.run(lambda chunk=chunk: bool(node.held.get(target, 0) >> chunk & 1), limit_s=60)
+        arrived.append(node.held[target])
+        _wait(swarm, node, content, chunk)
+    assert all(not have >> chunk + 17 for chunk, have in zip(range(40, 64), arrived, strict=True)), "in order, up to one extent ahead"
+    assert swarm.now - before <= 1.3 * 24 * MIB / RATE + 0.5
+    _wait(swarm, node, content)
+    swarm.run(lambda: _all(node, content, other), limit_s=60)
+
+
+def test_a_client_may_wait_for_what_is_beyond_the_list(seed: int) -> None:
+    listed, beyond = wanted(1, 8 * MIB), wanted(2, 8 * MIB, age=9)
+    swarm, node = _pair(seed, [listed, beyond])
+    swarm.wanted[beyond.content] = beyond
+    swarm.want(node, [listed], cut=True)
+    _wait(swarm, node, beyond, 3)
+    swarm.want(node, [listed], cut=True)
+    swarm.run(lambda: _all(node, beyond), limit_s=60)
+    assert not _all(node, listed)
+
+
+def test_what_a_client_needs_now_does_not_wait_for_what_is_under_way(seed: int) -> None:
+    """Four requests of a quarter of a second each are under way; the chunk is here after its own time, not theirs. But not again and again: the fetch itself must go on."""
+    content = wanted(1, 256 * MIB)
+    swarm, node = _pair(seed, [content], config=FetchConfig())
+    swarm.want(node, [content])
+    swarm.run(lambda: node.held.get(ev.Target(content.content, content.manifest), 0).bit_count() > 40, limit_s=60)
+    target = ev.Target(content.content, content.manifest)
+    waits = []
+    for chunk in (200, 150):
+        before = swarm.now
+        _wait(swarm, node, content, chunk)
+        swarm.run(lambda chunk=chunk: bool(node.held[target] >> chunk & 1), limit_s=60)
+        waits.append((swarm.now - before) / (MIB / RATE))
+    assert waits[0] <= 2
+    assert waits[1] > 2
+    _wait(swarm, node, content)
+    swarm.run(lambda: _all(node, content), limit_s=60)

@@ -1,0 +1,35 @@
+"""Who is told what: the supply by itself."""
+
+from __future__ import annotations
+
+import random
+
+from replicad.crypto.hashing import sha256
+from replicad.model.ids import NodeId
+from replicad.protocol.fetch import sets
+from replicad.protocol.fetch.config import HAVE_S
+from replicad.protocol.fetch.events import Target
+from replicad.protocol.fetch.supply import Due, Has, Servable, Supply, Watch
+from replicad.protocol.wire import Have, HaveMore
+
+COUNT = 8
+TARGET = Target(sha256(b"content"), sha256(b"manifest"))
+PEER = NodeId(bytes(31) + b"\1")
+
+
+def news(supply: Supply, now: float) -> list[Have | HaveMore]:
+    return [say.message for say in supply.handle(Due(), now + HAVE_S) if isinstance(say.message, Have | HaveMore)]
+
+
+def test_a_peer_is_not_told_of_what_it_has_until_it_has_lost_it() -> None:
+    supply = Supply(random.Random(1).randrange)
+    supply.handle(Watch(PEER, TARGET, COUNT, 0), 0.0)
+    supply.handle(Has(PEER, TARGET, sets.of((1, 3)), whole=False), 1.0)
+    supply.handle(Servable(TARGET, COUNT, sets.of((1, 3))), 1.0)
+    assert news(supply, 1.0) == []
+    supply.handle(Servable(TARGET, COUNT, sets.of((1, 2, 3))), 2.0)
+    assert news(supply, 2.0) == [HaveMore(*TARGET, chunks=(2,), suggest=())]
+    supply.handle(Has(PEER, TARGET, sets.of((1, 2)), whole=True), 3.0)
+    assert news(supply, 3.0) == [HaveMore(*TARGET, chunks=(3,), suggest=())]
+    supply.handle(Servable(TARGET, COUNT, sets.full(COUNT)), 4.0)
+    assert news(supply, 4.0) == [Have(*TARGET, bitmap=b"", complete=True)]

@@ -1,0 +1,117 @@
+"""What clients of a real network see: access said once and enforced everywhere, where else a file is, and a Munki repository on a node that is killed while it takes a new catalog."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import plistlib
+import random
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from support.network import Network, Node
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.daemons
+MIB = 1 << 20
+PASSWORD = "correct horse battery staple"
+
+
+def basic(password: str) -> str:
+    return f"Basic {base64.b64encode(f'jane:{password}'.encode()).decode()}"
+
+
+def release(root: Path, version: int, count: int, dice: random.Random) -> None:
+    """A repository: ``count`` packages, and the catalog that names them."""
+    items = []
+    for number in range(count):
+        package, content = root / "pkgs" / f"App{number}-{version}.pkg", dice.randbytes(MIB)
+        package.parent.mkdir(parents=True, exist_ok=True)
+        package.write_bytes(content)
+        items.append(
+            {
+                "name": f"App{number}",
+                "version": str(version),
+                "installer_item_location": package.name,
+                "installer_item_hash": hashlib.sha256(content).hexdigest(),
+            }
+        )
+    (root / "catalogs").mkdir()
+    (root / "catalogs" / "all").write_bytes(plistlib.dumps(items))
+
+
+def client_version(node: Node) -> tuple[str, int]:
+    """What a Munki client reads now: the catalog's version and how many packages it names; fails if one of them is not there. ("", 0) while the node is down."""
+    try:
+        catalog = node.download("munki/catalogs/all")
+        assert catalog.status == 200
+        items = plistlib.loads(catalog.body)
+        statuses = [node.download(f"munki/pkgs/{item['installer_item_location']}", method="HEAD").status for item in items]
+    except OSError:
+        return "", 0
+    assert set(statuses) == {200}, [item["installer_item_location"] for item, status in zip(items, statuses, strict=True) if status != 200]
+    return items[0]["version"], len(items)
+
+
+def check_access(ams: Node, ber: Node, tmp_path: Path) -> None:
+    """A private share: passwords, tokens and URLs of one node at the other, and nothing of them in what the nodes write."""
+    (tmp_path / "a.pkg").write_bytes(b"customer a's" * MIB)
+    ams.cli("share", "create", "customer-a")
+    ams.cli("share", "set", "customer-a", "--user", "jane", "--password-file", "-", stdin=f"{PASSWORD}\n")
+    token = ams.cli("share", "token", "create", "customer-a", "ci", "--expires", "1d").out.strip()
+    ams.cli("publish", str(tmp_path / "a.pkg"), "--share", "customer-a", "--wait", "all", "--timeout", "60s")
+    path, absent = "customer-a/a.pkg", ber.download("nothing/a.pkg")
+    refused = ber.download(path)
+    assert (refused.status, refused.body, refused.headers.get("www-authenticate")) == (401, absent.body, absent.headers.get("www-authenticate"))
+    signed = urlsplit(ams.cli("url", "sign", path, "--expires", "1h").out.strip())
+    assert signed.netloc == f"127.0.0.1:{ams.downloads_port}"
+    shown = {
+        "password": ber.download(path, Authorization=basic(PASSWORD)).status,
+        "wrong password": ber.download(path, Authorization=basic("wrong")).status,
+        "token": ber.download(path, Authorization=f"Bearer {token}").status,
+        "signed URL": ber.download(f"{path}?{signed.query}").status,
+    }
+    assert shown == {"password": 200, "wrong password": 401, "token": 200, "signed URL": 200}
+
+    metalink = ET.fromstring(ber.download(f"-/metalink/{path}.meta4?{signed.query}").body)
+    urls = [url.text or "" for url in metalink.iter("{urn:ietf:params:xml:ns:metalink}url")]
+    assert urls == [f"{node.url(path)}?{signed.query}" for node in (ber, ams)], "the asked node first"
+    assert [node["name"] for node in json.loads(ams.download("-/nearest").body)["nodes"]] == ["ams1", "ber1"]
+
+    ams.cli("share", "token", "revoke", "customer-a", "ci")
+    wait_for(lambda: ber.download(path, Authorization=f"Bearer {token}").status == 401, what="the revocation on the other node")
+    ams.cli("share", "set", "customer-a", "--allow", "192.0.2.0/24")
+    wait_for(lambda: ber.download(path, Authorization=basic(PASSWORD)).status == 401, what="the allowed networks on the other node")
+    written = "".join(file.read_text(errors="replace") for node in (ams, ber) for file in (node.home / "log", node.data / "access.log") if file.exists())
+    secrets = [PASSWORD, token, basic(PASSWORD).split()[1], signed.query.rpartition("=")[2]]
+    assert [secret for secret in secrets if secret in written] == []
+
+
+def test_what_clients_see(network: Network, tmp_path: Path, dice: random.Random) -> None:
+    ams, ber = network.found("ams1"), network.node("ber1", environ={"REPLICAD__DOWNLOADS__ON_MISSING": "404"}).start()
+    ber.cli("peer", "add", "-", stdin=ams.cli("peer", "invite").lines[-1])
+    check_access(ams, ber, tmp_path)
+
+    ams.cli("share", "create", "munki", "--public", "--layout", "munki")
+    release(tmp_path / "old", 1, 2, dice)
+    release(tmp_path / "new", 2, 20, dice)
+    ams.cli("publish", str(tmp_path / "old"), "--share", "munki", "--wait", "all", "--timeout", "60s")
+    assert client_version(ber) == ("1", 2)
+    ams.cli("publish", str(tmp_path / "new"), "--share", "munki")
+    least = dice.randrange(1, 20)
+
+    def is_time() -> bool:
+        version, _ = client_version(ber)
+        assert version in {"1", "2"}
+        return sum(ber.download(f"munki/pkgs/App{number}-2.pkg", method="HEAD").status == 200 for number in range(20)) >= least
+
+    wait_for(is_time, what=f"{least} packages on the node")
+    ber.kill()
+    ber.start()
+    assert client_version(ber)[0] in {"1", "2"}
+    wait_for(lambda: client_version(ber) == ("2", 20), what="the new catalog")
+    assert ber.ask("munki", "status")["repositories"] == [{"share": "munki", "indexes": 1, "waiting": []}]

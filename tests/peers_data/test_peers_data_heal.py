@@ -1,0 +1,69 @@
+"""What the disk has already is not fetched: of a damaged content only the chunks that are wrong, of a new version only those that are new."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from replicad.protocol.fetch.events import Target
+from replicad.services.scrub import Scrub
+from replicad.store.care import ScrubConfig
+from support.data_node import clock_ms, data_network
+from support.storing import MIB, flip, random_bytes
+from support.waiting import until
+
+SLACK = 64 << 10
+
+
+async def test_what_rotted_is_healed_and_only_that_is_fetched(tmp_path: Path) -> None:
+    contents = [random_bytes(6 * MIB + 5), random_bytes(70_000, seed=2), random_bytes(3 * MIB, seed=3)]
+    async with data_network(tmp_path) as network:
+        ams, ber = await network.node("ams"), await network.node("ber")
+        await network.share("munki")
+        manifests = [await ams.add(content) for content in contents]
+        await network.publish(ams, "munki", **{f"f{number}": manifest for number, manifest in enumerate(manifests)})
+        await network.link(ams, ber)
+        await ber.wait_for(*manifests)
+        await network.unlink(ams, ber)
+        scrub = Scrub(ber.catalog, ber.store, hub=ber.hub, config=ScrubConfig(enabled=False), clock_ms=clock_ms)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(scrub.run())
+            flip(ber.store.path_of(manifests[0].content), at=3 * MIB + 1)
+            flip(ber.store.path_of(manifests[1].content), at=0)
+            found = await scrub.whole()
+            assert {damage.content for damage in found.damaged} == {manifest.content for manifest in manifests[:2]} == ber.store.aside.keys()
+            assert [ber.holds(manifest) for manifest in manifests] == [False, False, True]
+            assert [await ber.fetch.servable(manifest.content, manifest.id) is not None for manifest in manifests] == [False, False, True]
+            target, partials = Target(manifests[0].content, manifests[0].id), ber.fetch._partials
+            for _ in range(2):
+                assert (await partials.open(manifests[0])).count == 6, "also when it was closed for a while, because nobody had it"
+                await partials.close(target, discard=False)
+            before = ams.fetch.provider.sent_bytes
+            await network.link(ams, ber)
+            await ber.wait_for(*manifests)
+            await until(lambda: not ber.store.aside, what="the damaged copies to go")
+            running.cancel()
+        assert ams.fetch.provider.sent_bytes - before <= MIB + len(contents[1]) + SLACK
+        assert [ber.store.path_of(manifest.content).read_bytes() for manifest in manifests] == contents
+        assert await ber.catalog.damaged() == []
+        assert (await scrub.whole(0.99)).damaged == ()
+
+
+async def test_of_a_new_version_only_what_is_new_is_fetched(tmp_path: Path) -> None:
+    """Wherever its chunks stood, and although one of the copies rotted meanwhile."""
+    old = random_bytes(8 * MIB + 9)
+    new = old[4 * MIB : 5 * MIB] + old[MIB : 6 * MIB] + random_bytes(MIB, seed=2) + old[6 * MIB :]
+    async with data_network(tmp_path) as network:
+        ams, ber = await network.node("ams"), await network.node("ber")
+        await network.share("munki")
+        await network.link(ams, ber)
+        first, second = await ams.add(old), await ams.add(new)
+        await network.publish(ams, "munki", image=first)
+        await ber.wait_for(first)
+        flip(ber.store.path_of(first.content), at=7 * MIB)
+        before = ams.fetch.provider.sent_bytes
+        await network.publish(ams, "munki", image=second)
+        await ber.wait_for(second)
+        assert ber.store.path_of(second.content).read_bytes() == new
+        assert ams.fetch.provider.sent_bytes - before == 2 * MIB, "the new chunk, and the one whose copy is wrong"
+        assert not ber.blamed

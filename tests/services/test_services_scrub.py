@@ -1,0 +1,178 @@
+"""Scrub: every blob has its turn in time, at a bounded rate; what is damaged is found, served no more, kept aside, and known as damaged until it is held again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from ingest_world import Node, items, running_node
+
+from replicad.catalog import Damage
+from replicad.model.ids import Digest
+from replicad.services.hub import Hub
+from replicad.services.reconcile import reconcile
+from replicad.services.scrub import Scrub, passed, passed_at
+from replicad.store.care import ScrubConfig
+from support.storing import MIB, flip, manifest_of, pieces, random_bytes
+from support.waiting import until
+
+DAY_MS = 86_400_000
+DAY_S = 86_400.0
+
+
+@dataclass
+class World:
+    """A node and its scrub, whose sleeps take no time. ``slept_s`` are their lengths."""
+
+    node: Node
+    scrub: Scrub
+    slept_s: list[float] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def world(root: Path, **config: Any) -> AsyncIterator[World]:
+    async with running_node(root) as node:
+        hub, slept_s = Hub(), list[float]()
+
+        async def pause(seconds: float) -> None:
+            slept_s.append(seconds)
+            await asyncio.sleep(0)
+
+        node.catalog.on_event = hub.publish
+        scrub = Scrub(node.catalog, node.store, hub=hub, config=ScrubConfig(**config), clock_ms=node.clock, sleep=pause)
+        yield World(node, scrub, slept_s)
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(0, 10**13), st.lists(st.integers(1, 10**9), max_size=12), st.integers(1000, 10**10))
+def test_the_hand_passes_every_digest_once_a_round(digest: bytes, start_ms: int, steps_ms: list[int], interval_ms: int) -> None:
+    """However the way around is cut into steps."""
+    digest = digest[:31] + bytes([digest[31] | 1])
+    count, at_ms = 0, start_ms
+    for step_ms in [*steps_ms, interval_ms]:
+        next_ms = min(at_ms + step_ms, start_ms + interval_ms)
+        count += sum(after < digest <= until for after, until in passed(at_ms, next_ms, interval_ms))
+        at_ms = next_ms
+    assert count == 1
+    turn_ms = passed_at(Digest(digest), start_ms, interval_ms)
+    assert start_ms <= turn_ms <= start_ms + interval_ms
+    assert any(after < digest <= until for after, until in passed(turn_ms, turn_ms + 1, interval_ms))
+
+
+async def test_every_file_is_read_again_in_30_days_give_or_take_5(tmp_path: Path, dice: random.Random) -> None:
+    async with world(tmp_path) as this:
+        manifests = await this.node.upload(*(random_bytes(50, seed=number) for number in range(40)))
+        reads: dict[Digest, list[int]] = defaultdict(list)
+        await this.scrub.follow()
+        real = this.node.store.examine
+
+        async def examine(manifest: Any, **more: Any) -> str:
+            reads[manifest.content].append(this.node.clock.now_ms)
+            return await real(manifest, **more)
+
+        this.node.store.examine = examine  # type: ignore[method-assign]
+        start_ms = this.node.clock.now_ms
+        while this.node.clock.now_ms < start_ms + 125 * DAY_MS:
+            this.node.clock.now_ms += dice.choice([3_600_000, DAY_MS, int(4.9 * DAY_MS)])
+            await this.scrub.follow()
+        for manifest in manifests:
+            times = [start_ms, *reads[manifest.content]]
+            assert times[1] - times[0] <= 35 * DAY_MS
+            assert all(25 * DAY_MS <= later - sooner <= 35 * DAY_MS for sooner, later in itertools.pairwise(times[1:]))
+            assert len(times) >= 4
+        assert sum(len(at) for at in reads.values()) < 40 * 6
+
+
+async def test_it_goes_on_where_it_was_never_owes_more_than_a_round_and_keeps_to_its_rate(tmp_path: Path) -> None:
+    content = random_bytes(9 * MIB)
+    async with world(tmp_path) as this:
+        await this.node.ingest.receive(pieces(content), size=len(content))
+        await this.scrub.follow()
+        assert this.slept_s == []
+        this.node.clock.now_ms += 15 * DAY_MS
+        await this.scrub.follow()
+        sooner = sum(this.slept_s)
+    async with world(tmp_path, rate=1_000_000) as this:
+        this.node.clock.now_ms += 15 * DAY_MS
+        assert this.scrub.late_s == 0
+        await this.scrub.follow()
+        read_s = sum(this.slept_s)
+        assert {sooner, read_s} == {0.0, len(content) / (16_000_000 if sooner else 1_000_000)}, "read once, in one half of the round or in the other"
+        this.node.clock.now_ms += 95 * DAY_MS
+        assert this.scrub.late_s > 90 * DAY_S
+        this.slept_s.clear()
+        await this.scrub.follow()
+        assert sum(this.slept_s) == len(content) / 1_000_000
+        assert this.scrub.late_s == 0
+        this.node.clock.now_ms -= 10 * DAY_MS
+        await this.scrub.follow()
+
+
+async def test_fifty_rotten_files_are_found_served_no_more_and_kept_aside(tmp_path: Path, dice: random.Random) -> None:
+    files = {f"f{number}": random_bytes(dice.choice([40, 700, 70_000, MIB, 2 * MIB + 5]), seed=number) for number in range(60)}
+    async with world(tmp_path) as this:
+        node = this.node
+        for content in files.values():
+            await node.ingest.receive(pieces(content, MIB), size=len(content))
+        await node.ingest.publish("munki", items(files))
+        rotten = dice.sample(sorted(files), 50)
+        left: dict[Digest, bytes] = {}
+        for path in rotten:
+            manifest = manifest_of(files[path])
+            flip(node.store.path_of(manifest.content), at=dice.randrange(manifest.size))
+            left[manifest.content] = node.store.path_of(manifest.content).read_bytes()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(this.scrub.run())
+            first, second = await asyncio.gather(this.scrub.whole(), this.scrub.whole())
+            assert first is second
+            running.cancel()
+        assert (first.files, first.size_bytes) == (60, sum(map(len, files.values())))
+        assert {damage.content for damage in first.damaged} == left.keys()
+        assert {wanted.content for wanted in await node.catalog.wanted()} == left.keys()
+        for path, content in files.items():
+            listed = await node.catalog.visible("munki", path)
+            assert listed is not None
+            assert listed.available == (path not in rotten)
+            assert node.store.has(manifest_of(content).content) == (path not in rotten)
+        assert {content: (tmp_path / "aside" / str(content)).read_bytes() for content in left} == left
+    async with world(tmp_path) as this:
+        assert (await reconcile(this.node.catalog, this.node.store)).lost == ()
+        assert {damage.content for damage in await this.node.catalog.damaged()} == left.keys() == this.node.store.aside.keys()
+
+
+async def test_what_is_held_again_is_damaged_no_more(tmp_path: Path) -> None:
+    content = random_bytes(2 * MIB + 5)
+    manifest = manifest_of(content)
+    async with world(tmp_path) as this:
+        node = this.node
+        await node.ingest.receive(pieces(content), size=len(content))
+        await node.ingest.publish("munki", items({"a": content}))
+        flip(node.store.path_of(manifest.content), at=MIB)
+        found = await this.scrub.whole(0.01)
+        assert found.damaged == (Damage(manifest.content, manifest.size, node.clock.now_ms, "1 of 3 chunks are wrong"),)
+        assert await this.scrub.check(manifest.content) is None
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(this.scrub.run())
+            await node.ingest.receive(pieces(content), size=len(content))
+            await until(lambda: not node.store.aside, what="the damaged copy to go")
+            running.cancel()
+        assert await node.catalog.damaged() == []
+        assert (await this.scrub.whole(0.5)).damaged == ()
+
+
+async def test_a_file_that_went_is_damaged_too(tmp_path: Path) -> None:
+    async with world(tmp_path) as this:
+        [manifest] = await this.node.upload(b"here and gone")
+        this.node.store.path_of(manifest.content).unlink()
+        await this.scrub.lost(manifest.content)
+        await this.scrub.lost(manifest.content)
+        assert [damage.detail for damage in await this.node.catalog.damaged()] == ["it is not on the disk any more"]
+        assert (this.node.catalog.is_held(manifest.content), dict(this.node.store.aside)) == (False, {})
