@@ -31,6 +31,10 @@ class Contents(State):
         """Whether the content is held, verified and durable. A look into memory, a few microseconds."""
         return content in self._held
 
+    def held_sizes(self, contents: Sequence[Digest]) -> dict[Digest, int]:
+        """The sizes in bytes of those of the contents that are held. A look into memory."""
+        return self._held.sizes(contents)
+
     def serves(self, content: Digest) -> bool:
         """Whether the content is held and may be given away: no takedown stands on it. A look into memory, too."""
         return content not in self.replica.trust.taken_down() and content in self._held

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest
@@ -14,27 +14,38 @@ SHOWN_MAX = 4096
 """Names remembered, about 1 KB each. A guess: the files that clients ask for again and again are hundreds."""
 
 
+LOOK_UPS = 256
+
+
 class HeldSet:
-    """The digests of everything held. In SQLite's own memory: 45 bytes a digest instead of the 120 of a Python set, 2 to 4 microseconds a question."""
+    """The digests and sizes of everything held. In SQLite's own memory: 50 bytes a digest instead of the 150 of a Python dictionary, 2 to 4 microseconds a question, 0.5 of many at once."""
 
     def __init__(self) -> None:
         self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._connection.execute("CREATE TABLE held (content BLOB PRIMARY KEY) STRICT, WITHOUT ROWID")
+        self._connection.execute("CREATE TABLE held (content BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID")
         self._loading = threading.Lock()
 
     def load(self, catalog: sqlite3.Connection) -> None:
         """Take over what the catalog's table says; the only call that may come from another thread, before anybody else uses the set."""
         with self._loading:
             self._connection.execute("BEGIN")
-            self._connection.executemany("INSERT INTO held VALUES (?)", catalog.execute("SELECT content FROM held"))
+            self._connection.executemany("INSERT INTO held VALUES (?, ?)", catalog.execute("SELECT content, size_bytes FROM held"))
             self._connection.execute("COMMIT")
 
     def __contains__(self, content: Digest) -> bool:
         return self._connection.execute("SELECT 1 FROM held WHERE content = ?", (content,)).fetchone() is not None
 
-    def add(self, contents: Iterable[Digest]) -> None:
-        """They are held now."""
-        self._connection.executemany("INSERT INTO held VALUES (?) ON CONFLICT DO NOTHING", ((content,) for content in contents))
+    def sizes(self, contents: Sequence[Digest]) -> dict[Digest, int]:
+        """The sizes in bytes of those of them that are held."""
+        found: dict[Digest, int] = {}
+        for start in range(0, len(contents), LOOK_UPS):
+            part = contents[start : start + LOOK_UPS]
+            found.update(self._connection.execute(f"SELECT content, size_bytes FROM held WHERE content IN ({','.join('?' * len(part))})", part))  # noqa: S608 - constants only
+        return found
+
+    def add(self, contents: Iterable[tuple[Digest, int]]) -> None:
+        """They are held now, each with its size."""
+        self._connection.executemany("INSERT INTO held VALUES (?, ?) ON CONFLICT DO NOTHING", contents)
 
     def discard(self, content: Digest) -> None:
         """It is not held now."""

@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,7 +46,7 @@ from replicad.protocol.gossip.events import (
 )
 from replicad.protocol.gossip.heads import Missing, Presence
 from replicad.protocol.gossip.standing import Kept
-from replicad.protocol.wire import RECORDS_BYTES_PER_MESSAGE
+from replicad.protocol.wire import RECORDS_BYTES_PER_MESSAGE, RECORDS_PER_MESSAGE_MAX
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from replicad.catalog import Catalog
     from replicad.catalog.answers import Refusal
     from replicad.crypto.keys import SigningKey
-    from replicad.model.events import Event as HubEvent
     from replicad.net.link import Link
     from replicad.net.links import LinkTable
     from replicad.protocol.gossip.standing import Standing
@@ -172,20 +171,17 @@ class GossipService:
     async def _listen(self, news: Subscription) -> None:
         missed = 0
         while True:
-            for event in await news.wait():
-                self._translate(event)
-            if news.missed != missed:
-                missed = news.missed
+            events = await news.wait()
+            for event in events:
+                if isinstance(event, RecordsCommitted):
+                    self._handle(Committed(event.records, event.source))
+                elif isinstance(event, TrustChanged):
+                    self._handle(RightsChanged())
+            lost, missed = news.missed != missed, news.missed
+            if lost:
                 self._handle(RightsChanged())
+            if lost or any(isinstance(event, ContentHeld | ContentLost) for event in events):
                 self._handle(HoldingsChanged())
-
-    def _translate(self, event: HubEvent) -> None:
-        if isinstance(event, RecordsCommitted):
-            self._handle(Committed(event.records, event.source))
-        elif isinstance(event, TrustChanged):
-            self._handle(RightsChanged())
-        else:
-            self._handle(HoldingsChanged())
 
     def _now(self) -> Now:
         return Now(int(time.monotonic() * 1000), self.clock_ms())
@@ -202,14 +198,13 @@ class GossipService:
     def _heard(self, link: Link, message: Message) -> Awaitable[None] | None:
         self._handle(Heard(link.node, message))
         backlog = self._backlogs.get(link.node)
-        if backlog is None or backlog.size_bytes <= BACKLOG_BYTES:
-            return None
-        backlog.room.clear()
-        return self._wait_for_room(backlog)
+        return None if backlog is None or backlog.size_bytes <= BACKLOG_BYTES else self._wait_for_room(backlog)
 
     @staticmethod
     async def _wait_for_room(backlog: _Backlog) -> None:
-        await backlog.room.wait()
+        if backlog.working and backlog.size_bytes > BACKLOG_BYTES:
+            backlog.room.clear()
+            await backlog.room.wait()
 
     # -- effects ------------------------------------------------------------------------------------------------------------------------------------
 
@@ -267,10 +262,10 @@ class GossipService:
         """Store what one peer sent, in order."""
         try:
             while backlog.stores:
-                store = backlog.stores.popleft()
                 async with self._store_slots:
+                    store, size_bytes = _next(backlog.stores)
                     received = await self.catalog.receive(store.envelopes, source=store.node)
-                backlog.size_bytes -= _size(store)
+                backlog.size_bytes -= size_bytes
                 if backlog.size_bytes <= BACKLOG_BYTES:
                     backlog.room.set()
                 self._judge(store.node, received.refused)
@@ -311,13 +306,12 @@ class GossipService:
     # -- heads on disk ------------------------------------------------------------------------------------------------------------------------------
 
     async def _load_heads(self) -> None:
-        now_ms = self._now().monotonic_ms
         for row in await self.catalog.heads():
             try:
                 head = heads.peek(row.envelope)
             except PeerError:
                 continue
-            self.standing.add(Kept(head, row.envelope, now_ms - _UNHEARD_MS))
+            self.standing.add(Kept(head, row.envelope, self._now().monotonic_ms - _UNHEARD_MS))
             self._saved[head.node, head.share] = head.order
             if head.share == NETWORK_SHARE:
                 self._saved_addresses[head.node] = self.standing.address(head.node)
@@ -340,6 +334,16 @@ class GossipService:
             await self.catalog.save_heads([(kept.head.node, kept.head.share, kept.envelope) for kept in newer])
             self._saved.update({(kept.head.node, kept.head.share): kept.head.order for kept in newer})
             self._saved_addresses.update({kept.head.node: self.standing.address(kept.head.node) for kept in newer})
+
+
+def _next(stores: deque[Store]) -> tuple[Store, int]:
+    """The first of what is to be stored, as one with the news that follow it, up to the bound of a message; and its size. A burst of messages costs a few transactions, not one each."""
+    first = stores.popleft()
+    size_bytes, envelopes = _size(first), first.envelopes
+    while stores and not (first.pull or stores[0].pull) and len(envelopes) + len(stores[0].envelopes) <= RECORDS_PER_MESSAGE_MAX:
+        size_bytes += _size(stores[0])
+        envelopes += stores.popleft().envelopes
+    return replace(first, envelopes=envelopes), size_bytes
 
 
 def _size(store: Store) -> int:

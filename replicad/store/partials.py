@@ -246,7 +246,7 @@ class Partial:
 
     async def _name(self) -> None:
         with self._using():
-            file = Commit(self._path, self._target)
+            file = Commit(str(self._path), str(self._target))
             try:
                 await self._committer.commit([file])
             finally:

@@ -86,6 +86,12 @@ class Space:
                 self._disk.allocate(fd, offset, length)
             self._used_bytes += length
 
+    def claim(self, length: int) -> None:
+        """The same for files that are small enough to be written at once, without preallocating."""
+        with self._lock:
+            self.check(length)
+            self._used_bytes += length
+
     def count(self, length: int) -> None:
         """Count ``length`` bytes that are on the disk already."""
         with self._lock:

@@ -1,7 +1,7 @@
 """Uploads: a stream becomes a blob, or leaves no trace.
 
-Small contents (at most one buffer) are hashed and written in one hop and share their syncs with others; bigger ones go through the pipeline. Either way the blob gets its name only after its bytes match
-what was promised and are durable.
+Small contents (at most one buffer) are hashed and written many in one hop (``write``), and become durable blobs together, later (``name``); bigger ones go through the pipeline. Either way the blob gets
+its name only after its bytes match what was promised and are durable.
 """
 
 from __future__ import annotations
@@ -37,17 +37,31 @@ _REHASH_BYTES = 64 << 20
 class _Upload:
     """A temporary file. ``fd`` is -1 until it is open; ``allocated`` bytes are accounted for."""
 
-    path: Path
+    path: str
     fd: int = -1
     allocated: int = 0
     named: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fresh:
+    """A small content that is on the disk and matches its digest, but would not survive a power failure yet: between ``write`` and ``name``. ``path`` may be opened until then."""
+
+    content: Digest
+    size: int
+    upload: _Upload
+
+    @property
+    def path(self) -> str:
+        """Where its bytes are."""
+        return self.upload.path
 
 
 class Uploads:
     """Receives contents into one store. ``target(content)`` is where the blob belongs."""
 
     def __init__(
-        self, directory: Path, *, target: Callable[[Digest], Path], config: StoreConfig, space: Space, committer: Committer, disk: Disk, executor: Executor
+        self, directory: Path, *, target: Callable[[Digest], str], config: StoreConfig, space: Space, committer: Committer, disk: Disk, executor: Executor
     ) -> None:
         self._directory = directory
         self._target = target
@@ -64,7 +78,7 @@ class Uploads:
         if size is not None and not 0 <= size <= CONTENT_SIZE_MAX:
             raise InputError(f"size {size}: 0 to {CONTENT_SIZE_MAX} bytes expected")
         async with self._slots:
-            upload = _Upload(self._directory / f"{UPLOAD_PREFIX}{next(self._numbers)}")
+            upload = self._new()
             try:
                 if size is not None and size <= SMALL_BYTES_MAX:
                     manifest = await self._receive_small(upload, source, size=size, expect=expect)
@@ -76,24 +90,43 @@ class Uploads:
                 await hop(self._executor, self._close, [upload])
         return manifest
 
-    async def put(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]]) -> list[Digest | None]:
-        """Many small contents at once, with what they are expected to be; their digests, None for those that are something else and were not stored."""
-        uploads = [_Upload(self._directory / f"{UPLOAD_PREFIX}{next(self._numbers)}") for _ in contents]
+    def _new(self) -> _Upload:
+        return _Upload(f"{self._directory}/{UPLOAD_PREFIX}{next(self._numbers)}")
+
+    async def write(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]]) -> list[Fresh | None]:
+        """Hash and write small contents, in one hop, with what they are expected to be; None for those that are something else and were not written."""
+        uploads = [self._new() for _ in contents]
         try:
-            found = await hop(self._executor, self._write_all, contents, uploads)
-            await self._commit([(digest, upload) for digest, upload in zip(found, uploads, strict=True) if digest is not None])
-        finally:
+            digests = await hop(self._executor, self._write_all, contents, uploads)
+        except BaseException:
             await hop(self._executor, self._close, uploads)
-        return found
+            raise
+        found = zip(digests, contents, uploads, strict=True)
+        return [None if digest is None else Fresh(digest, len(content), upload) for digest, (content, _), upload in found]
+
+    async def name(self, fresh: Sequence[Fresh]) -> None:
+        """Make what was written durable, all of it together, and give it its names. What got none is gone afterwards."""
+        try:
+            await self._commit([(one.content, one.upload) for one in fresh])
+        finally:
+            await self.drop(fresh)
+
+    async def drop(self, fresh: Sequence[Fresh]) -> None:
+        """Close what was written; what has no name is gone."""
+        await hop(self._executor, self._close, [one.upload for one in fresh])
 
     def _write_all(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]], uploads: Sequence[_Upload]) -> list[Digest | None]:
-        found: list[Digest | None] = []
-        for (content, expect), upload in zip(contents, uploads, strict=True):
-            digest = Digest(hashlib.sha256(content).digest())
-            found.append(digest if expect in {None, digest} else None)
-            if found[-1] is not None:
-                self._write_small(upload, memoryview(content))
-        return found
+        digests = [Digest(hashlib.sha256(content).digest()) for content, _ in contents]
+        right = [expect is None or expect == digest for (_, expect), digest in zip(contents, digests, strict=True)]
+        self._space.claim(sum(len(content) for (content, _), fits in zip(contents, right, strict=True) if fits))
+        for (content, _), upload, fits in zip(contents, uploads, right, strict=True):
+            upload.allocated = len(content) if fits else 0
+        with storage_errors("writing an upload"):
+            for (content, _), upload, fits in zip(contents, uploads, right, strict=True):
+                if fits:
+                    upload.fd = _created(upload.path)
+                    self._disk.write(upload.fd, memoryview(content), 0)
+        return [digest if fits else None for digest, fits in zip(digests, right, strict=True)]
 
     async def _receive_small(self, upload: _Upload, source: Source, *, size: int, expect: Digest | None) -> Manifest:
         buffer = await self._pool.take()
@@ -108,17 +141,14 @@ class Uploads:
         return small_manifest(found, size)
 
     def _hash_and_write(self, upload: _Upload, content: memoryview) -> bytes:
-        self._write_small(upload, content)
-        return hashlib.sha256(content).digest()
-
-    def _write_small(self, upload: _Upload, content: memoryview) -> None:
         self._create(upload, len(content))
         with storage_errors("writing an upload"):
             self._disk.write(upload.fd, content, 0)
+        return hashlib.sha256(content).digest()
 
     def _create(self, upload: _Upload, size: int) -> None:
         with storage_errors("starting an upload"):
-            upload.fd = os.open(upload.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            upload.fd = _created(upload.path)
         self._space.allocate(upload.fd, 0, size)
         upload.allocated = size
 
@@ -173,8 +203,14 @@ class Uploads:
             if upload.fd >= 0:
                 os.close(upload.fd)
                 if not upload.named:
-                    upload.path.unlink(missing_ok=True)
-                    self._space.release(upload.allocated)
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(upload.path)  # noqa: PTH108 - a Path costs more than the call
+            if not upload.named:
+                self._space.release(upload.allocated)
+
+
+def _created(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def small_manifest(content: Digest, size: int) -> Manifest:

@@ -295,6 +295,7 @@ class Swarm:
             case Seek():
                 held = tuple(small for small in message.contents if small in node.small)
                 says = node.supply.handle(supply.Sought(sender.id, message.contents, held, message.active), self.now)
+                self.tell(node, ev.Sought(sender.id, message))
             case Have() | HaveMore():
                 self.tell(node, ev.Told(sender.id, message))
                 target = ev.Target(message.content, message.manifest)
@@ -302,6 +303,8 @@ class Swarm:
                     says = node.supply.handle(supply.Has(sender.id, target, chunks_of(message, count), whole=isinstance(message, Have)), self.now)
             case Hold():
                 self.tell(node, ev.Told(sender.id, message))
+                if message.held:
+                    says = node.supply.handle(supply.Sought(sender.id, message.contents, (), active=False), self.now)
         self._say_all(node, says)
 
     # -- requests

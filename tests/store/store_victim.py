@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from replicad.store.blobs import BlobStore
-from support.storing import MIB, manifest_of, opened_store, pieces, random_bytes
+from support.storing import MIB, manifest_of, opened_store, pieces, put_small, random_bytes
 
 CHUNK = 64 * 1024
 FETCHED = [random_bytes(23 * CHUNK + 999, seed=seed) for seed in range(3)]
@@ -68,7 +68,7 @@ async def main(root: Path, dice: random.Random) -> None:
                     group.create_task(fetch(store, root, number, random.Random(dice.random())))
                 for content in UPLOADED:
                     group.create_task(store.receive(pieces(content), size=len(content) if dice.random() < 0.5 else None))
-                group.create_task(store.put_small([(manifest_of(content), content) for content in SMALL]))
+                group.create_task(put_small(store, [(manifest_of(content), content) for content in SMALL]))
             for content in await store.contents():
                 await store.remove(content)
             say("round")

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,6 +46,13 @@ async def opened_store(root: Path, *, config: StoreConfig = NO_RESERVE, disk: Di
     with ThreadPoolExecutor(4) as executor:
         async with BlobStore.open(root, config=config, executor=executor, disk=disk) as store:
             yield store
+
+
+async def put_small(store: BlobStore, items: Sequence[tuple[Manifest, bytes]]) -> list[Digest]:
+    """Write small contents and make them durable; the digests of those that are something else."""
+    written = await store.write_small(items)
+    await store.name_small([one for one in written if one is not None])
+    return [manifest.content for (manifest, _), one in zip(items, written, strict=True) if one is None]
 
 
 def files_in(root: Path) -> list[str]:

@@ -25,18 +25,21 @@ RIVALRIES_MAX = 1024
 """Contents of which it is remembered who else fetches them."""
 
 
+DropRequests = Callable[[ContentJob], None]
+
+
 class Backlog:
     """Wants become jobs here. ``emit`` takes effects, ``peers`` yields who may be asked now, ``drop_requests`` cancels what is under way for a job."""
 
     def __init__(
-        self, config: FetchConfig, *, emit: Callable[[Effect], None], peers: Callable[[], Iterable[NodeId]], drop_requests: Callable[[ContentJob], None]
+        self, config: FetchConfig, pack: PackJob, *, emit: Callable[[Effect], None], peers: Callable[[], Iterable[NodeId]], drop_requests: DropRequests
     ) -> None:
         self._config = config
         self._emit = emit
         self._peers = peers
         self._drop_requests = drop_requests
         self.jobs: dict[Target, ContentJob] = {}
-        self.pack = PackJob()
+        self.pack = pack
         self._large: dict[Target, Wanted] = {}
         self._small: dict[Small, Wanted] = {}
         self._benched: dict[Target | Small, float] = {}
@@ -95,8 +98,7 @@ class Backlog:
         return Priority.AWAITED if key in self._awaits else self._wants.priority(wanted)
 
     def _in_pack(self, key: Small) -> bool:
-        place = self.pack.places.get(key)
-        return place is not None and bool(self.pack.missing >> place & 1)
+        return bool(self.pack.missing & self.pack.units_of([key]))
 
     def _drop_unwanted(self, large: dict[Target, Wanted], small: dict[Small, Wanted]) -> None:
         for job in [job for target, job in self.jobs.items() if target not in large and job.state is not State.FINISHING]:
@@ -111,8 +113,8 @@ class Backlog:
             del self._large[target]
 
     def small_here(self, units: int) -> None:
-        """These places of the pack were filled."""
-        self._let_go([small_of(wanted) for wanted in self.pack.wanted_of(units)])
+        """These places of the pack were filled. Nobody is told that they are sought no more: whoever seeks them hears that they are here, and whoever has them will not need to say so again."""
+        self.pack.drop(units)
 
     def _let_go(self, keys: list[Small]) -> None:
         self.pack.drop(self.pack.units_of(keys))

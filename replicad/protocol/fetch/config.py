@@ -71,6 +71,13 @@ AWAITED_MAX = 64
 """Contents that clients wait for and that go before all others for it."""
 PACK_MAX = 2048
 """Small contents looked for at once; twice that of one peer are remembered."""
+OWNER_S = 5.0
+OWNER_FACTOR = 3.0
+"""An owner of small contents of whom nothing is heard for max(5 s, 3 x what a batch takes) is passed over (as protocol.md section 7 has it for sites)."""
+LIKELY_S = 1.0
+"""Who has sought small contents in the last five seconds is expected to seek those that come next within one (guesses: some times what records of one publication take to arrive)."""
+PACK_BYTES_MIN = MIB
+"""A batch asks for at least so much if there is so much, however slow the peer seems to be: what a request costs, thousands of small files must share."""
 STALLED_S = 30.0
 """What nobody has for so long lets others have its place."""
 RENEW_S = 30.0

@@ -14,7 +14,7 @@ from itertools import groupby
 from replicad.model.ids import Digest
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import COPIES_MAX, OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.config import COPIES_MAX, OVERDUE_S_MIN, PACK_BYTES_MIN, FetchConfig
 from replicad.protocol.fetch.events import Effect, GetBatch, GetExtent, GetManifest
 from replicad.protocol.fetch.flights import Flights
 from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
@@ -92,10 +92,12 @@ class Dispatch:
 
     def _ask_units(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
         free, under_way = self._open_to(job, peer, job.free(peer.node, busy=bool(peer.requests))), self._flights.of_job(job)
+        if isinstance(job, PackJob) and peer.requests and not job.enough(free):
+            return _Outcome.NOTHING
         if not free or (shared and sum(request.node == peer.node for request in under_way) >= max(1, self._config.requests_per_peer - 1)):
             return _Outcome.NOTHING
         hasty = self._flights.limit is not None and bool(self.urgent) and job.named(self.urgent, free) == free
-        room, grain = self._flights.room(urgent=hasty), peer.grain(self._config)
+        room, grain = self._flights.room(urgent=hasty), self._grain(job, peer)
         if shared and under_way:
             room = min(room, self._config.bytes_in_flight_max * 3 // 4 - sum(request.bytes for request in under_way))
         if room < grain // 2:
@@ -108,6 +110,10 @@ class Dispatch:
             return _Outcome.NOTHING
         self._start(job, peer, units, size_bytes=size_bytes, now=now)
         return _Outcome.STARTED
+
+    def _grain(self, job: Job, peer: Peer) -> int:
+        grain = peer.grain(self._config)
+        return max(grain, min(PACK_BYTES_MIN, self._config.bytes_in_flight_max)) if isinstance(job, PackJob) else grain
 
     def _open_to(self, job: Job, peer: Peer, units: int) -> int:
         """Those of them that may be asked of the peer: when our own limits let nothing through, what is urgent."""

@@ -107,6 +107,14 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Sought:
+    """A peer looks for small contents, or does not any more."""
+
+    node: NodeId
+    message: Seek
+
+
+@dataclass(frozen=True, slots=True)
 class Rival:
     """A peer fetches the same content (``active``), or does not any more."""
 
@@ -192,7 +200,7 @@ class Tick:
     """Nothing happened, but the deadline has come."""
 
 
-Event = Wants | Awaits | PeerUp | PeerDown | Told | Rival | Crew | Opened | Unopened | Ended | Finished | Here | Halt | Limited | Tick
+Event = Wants | Awaits | PeerUp | PeerDown | Told | Sought | Rival | Crew | Opened | Unopened | Ended | Finished | Here | Halt | Limited | Tick
 
 
 # -- effects of the plan

@@ -14,7 +14,8 @@ from replicad.model.chunks import EXTENT_CHUNKS_MAX, Extent, chunk_count, chunk_
 from replicad.model.entries import Wanted
 from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, EARLY_CHUNKS, EARLY_TURNS, PACK_MAX
+from replicad.protocol.fetch.claims import Claims
+from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, EARLY_CHUNKS, EARLY_TURNS, PACK_BYTES_MIN, PACK_MAX
 from replicad.protocol.fetch.events import Priority, Target
 from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.wire import BATCH_CONTENTS_MAX, Have, HaveMore, Small
@@ -187,10 +188,10 @@ class ContentJob(Units):
         ahead = min(((sets.lowest(free >> at), at) for at in self.awaited if free >> at), default=None)
         if ahead is not None:
             first = sum(ahead)
-            return sets.run(first, _run_length(free >> first, min(longest, ahead[0] + 1)))
+            return sets.run(first, sets.run_length(free >> first, min(longest, ahead[0] + 1)))
         if not self.rivals:
             first = sets.lowest(free)
-            return sets.run(first, _run_length(free >> first, longest))
+            return sets.run(first, sets.run_length(free >> first, longest))
         if pool := self.suggested.get(node, 0) & free:
             first = sets.lowest(pool)
         else:
@@ -199,7 +200,7 @@ class ContentJob(Units):
             first = sets.some(pool, randrange)
         while first % longest and pool >> (first - 1) & 1:
             first -= 1
-        return sets.run(first, _run_length(pool >> first, longest))
+        return sets.run(first, sets.run_length(pool >> first, longest))
 
     def named(self, contents: Container[Digest], units: int) -> int:
         """Of these units those of such contents: all or none."""
@@ -210,16 +211,12 @@ class ContentJob(Units):
         return Extent(sets.lowest(units), units.bit_count())
 
 
-def _run_length(mask: int, longest: int) -> int:
-    """How many of the lowest bits are set without a gap, at most ``longest``."""
-    return min(longest, ((mask + 1) & ~mask).bit_length() - 1)
-
-
 class PackJob(Units):
     """The small contents looked for now, each in a place of its own that is used again when it is here."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: NodeId) -> None:
         super().__init__()
+        self.claims = Claims(own)
         self.places: dict[Small, int] = {}
         self._wanted: list[Wanted | None] = [None] * PACK_MAX
         self._since: list[float] = [0.0] * PACK_MAX
@@ -258,6 +255,7 @@ class PackJob(Units):
         place = self.places.get(small)
         if place is None:
             place = self.places[small] = self._empty.pop()
+            self.claims.add(small, place, now)
             heappush(self._ages, (wanted.hlc, wanted.content, wanted.size))
             if len(self._ages) > 2 * PACK_MAX:
                 self._ages = sorted((known.hlc, known.content, known.size) for known in self._wanted if known is not None)
@@ -270,6 +268,7 @@ class PackJob(Units):
         self.got(units)
         units &= ~self.flying.counted
         self.rarity.clear(units)
+        self.claims.drop(units)
         for node in self.have:
             self.have[node] &= ~units
         for place in sets.members(units):
@@ -278,6 +277,24 @@ class PackJob(Units):
                 del self.places[small_of(wanted)]
                 self._wanted[place] = None
                 self._empty.append(place)
+
+    def forget(self, node: NodeId) -> None:
+        """The peer is gone."""
+        super().forget(node)
+        self.claims.forget(node)
+
+    def free(self, node: NodeId, *, busy: bool = False) -> int:
+        """While only this peer has something that is missing here, only that is taken from it, and of that what this node owns: others soon have the rest. A waiting client ignores that."""
+        free = super().free(node, busy=busy)
+        sole = self.have.get(node, 0) & self.missing & ~self.rarity.several
+        return free & (self.late | self._classes.get(Priority.AWAITED, 0) | sole & ~self.claims.foreign) if sole else free
+
+    def enough(self, free: int) -> bool:
+        """Whether that is worth a request of its own, or most of what is left; else it waits for more while another one is under way."""
+        count = free.bit_count()
+        if self._best_class(free) is Priority.AWAITED:
+            return True
+        return count >= BATCH_CONTENTS_MAX or 4 * count >= self.missing.bit_count() or 2 * self.size_of(free) >= PACK_BYTES_MIN
 
     def units_of(self, contents: Iterable[Small]) -> int:
         """The places of those of them that have one."""
@@ -308,10 +325,12 @@ class PackJob(Units):
             pool = self.best(node, free & self._classes.get(self._best_class(free), free))
             place = sets.some(pool, randrange)
             later = pool >> place << place
-            for wanted, unit in zip(self.wanted_of(later), sets.members(later), strict=True):
-                if not left or (chosen and budget < wanted.size):
+            for unit in sets.members(later):
+                wanted = self._wanted[unit]
+                size = wanted.size if wanted is not None else 0
+                if not left or (chosen and budget < size):
                     return chosen
-                chosen, budget, left = chosen | 1 << unit, budget - wanted.size, left - 1
+                chosen, budget, left = chosen | 1 << unit, budget - size, left - 1
             free &= ~later
         return chosen
 

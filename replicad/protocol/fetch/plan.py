@@ -14,7 +14,7 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import LIMITED_S, MAKE_WAY_S, OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.config import LIMITED_S, MAKE_WAY_S, OVERDUE_S_MIN, OWNER_FACTOR, OWNER_S, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Awaits,
@@ -33,6 +33,7 @@ from replicad.protocol.fetch.events import (
     PeerDown,
     PeerUp,
     Rival,
+    Sought,
     Target,
     Tick,
     Told,
@@ -43,6 +44,7 @@ from replicad.protocol.fetch.flights import Flights, Request
 from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
 from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.fetch.roster import Roster
+from replicad.protocol.wire import Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,14 @@ class Statistics:
 
 
 class Plan:
-    """One node's fetching. ``randrange(n)`` is the dice: 0 to n - 1."""
+    """The fetching of the node ``own``. ``randrange(n)`` is the dice: 0 to n - 1."""
 
     def __init__(self, own: NodeId, config: FetchConfig, randrange: sets.RandRange) -> None:
         self._own = own
         self._effects: list[Effect] = []
         emit = self._effects.append
         self._flights = Flights(config)
-        self._backlog = Backlog(config, emit=emit, peers=lambda: tuple(self._roster.peers), drop_requests=self._cancel_all)
+        self._backlog = Backlog(config, PackJob(own), emit=emit, peers=lambda: tuple(self._roster.peers), drop_requests=self._cancel_all)
         self._roster = Roster(config, randrange=randrange, emit=emit, joined=self._backlog.greet, left=self._lost)
         self._dispatch = Dispatch(config, roster=self._roster, backlog=self._backlog, flights=self._flights, randrange=randrange, emit=emit)
         self._now = 0.0
@@ -81,6 +83,7 @@ class Plan:
             PeerUp: self._on_up,
             PeerDown: self._on_down,
             Rival: self._on_rival,
+            Sought: self._on_sought,
             Crew: self._on_crew,
             Opened: self._on_opened,
             Unopened: self._on_unopened,
@@ -105,6 +108,8 @@ class Plan:
             request.job.overdue(request.mask)
             self._roster.wake()
         ready = self._backlog.advance(now)
+        if self._backlog.pack.claims.review(now):
+            self._roster.wake()
         for job in ready:
             if job.owners is not None and job.owners.due <= now:
                 self._look_for_misses(job, job.owners)
@@ -116,7 +121,14 @@ class Plan:
 
     def next_deadline(self) -> float | None:
         """When ``handle(Tick())`` must be called if nothing happens before; None: never."""
-        times = (self._flights.next_deadline(), self._roster.next_deadline(self._now), self._backlog.next_deadline(), self._halted_until)
+        backlog = self._backlog
+        times = (
+            self._flights.next_deadline(),
+            self._roster.next_deadline(self._now),
+            backlog.next_deadline(),
+            backlog.pack.claims.next_deadline(),
+            self._halted_until,
+        )
         return min((time for time in times if time is not None and time > self._now), default=None)
 
     def statistics(self) -> Statistics:
@@ -165,10 +177,21 @@ class Plan:
 
     def _on_told(self, event: Told) -> bool:
         """Whether there is something to ask of that peer now that was not before."""
+        if isinstance(event.message, Hold) and event.message.held:
+            self._backlog.pack.claims.found(event.node, event.message.contents, self._backlog.pack.units_of(event.message.contents), self._now)
         if event.node not in self._roster.peers or not self._backlog.told(event.node, event.message):
             return False
         self._roster.idle.add(event.node)
         return True
+
+    def _on_sought(self, event: Sought) -> None:
+        pack, contents = self._backlog.pack, event.message.contents
+        if event.node not in self._roster.peers:
+            return
+        if event.message.active:
+            pack.claims.seek(event.node, ((small, pack.places.get(small)) for small in contents), self._now)
+        else:
+            pack.claims.found(event.node, contents, pack.units_of(contents), self._now)
 
     def _on_rival(self, event: Rival) -> None:
         self._backlog.rival(event.node, event.target, active=event.active)
@@ -273,6 +296,8 @@ class Plan:
         if event.fault is Fault.LOCAL:
             self._halted_until = max(self._halted_until, self._now + OVERDUE_S_MIN)
         self._roster.answered(request, event, received=received, now=self._now)
+        if isinstance(job, PackJob) and good:
+            job.claims.patience_s = max(OWNER_S, OWNER_FACTOR * (self._now - request.started))
         if not (request.units or event.fault or event.bad):
             self._named(job)
         self._clear_up(job, request)

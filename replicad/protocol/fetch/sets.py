@@ -60,6 +60,11 @@ def lowest(mask: int) -> int:
     return (mask & -mask).bit_length() - 1
 
 
+def run_length(mask: int, longest: int) -> int:
+    """How many of the lowest bits are set without a gap, at most ``longest``."""
+    return min(longest, ((mask + 1) & ~mask).bit_length() - 1)
+
+
 def some(mask: int, randrange: RandRange) -> int:
     """A random unit of a set that is not empty, each as likely as any other: the member of random rank, found by halving."""
     rank, place, width = randrange(mask.bit_count()), 0, mask.bit_length()
@@ -106,6 +111,14 @@ class Tally:
     def counted(self) -> int:
         """The units whose counter is not zero."""
         return union(self._planes)
+
+    @property
+    def several(self) -> int:
+        """The units whose counter is two or more."""
+        found = 0
+        for plane in self._planes[1:]:
+            found |= plane
+        return found
 
     def least(self, among: int) -> int:
         """Of ``among`` those with the smallest counter."""

@@ -57,7 +57,7 @@ class Unwatch:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """A peer looks for these small contents, of which ``held`` are here. ``active`` False: not any more."""
+    """A peer looks for these small contents, of which ``held`` are here. ``active`` False: not any more, or it has them."""
 
     node: NodeId
     contents: tuple[Small, ...]
@@ -141,7 +141,7 @@ class Supply:
         self._randrange = randrange
         self._watched: dict[Target, _Watched] = {}
         self._watches: dict[NodeId, dict[Target, None]] = {}
-        self._seeks: dict[NodeId, dict[Small, None]] = {}
+        self._seeks: dict[NodeId, dict[Small, bool]] = {}
         self._news: dict[NodeId, list[Small]] = {}
         self._stale: dict[Target, None] = {}
         self._due: float | None = None
@@ -255,7 +255,8 @@ class Supply:
             for small in event.contents:
                 seeks.pop(small, None)
             return []
-        seeks.update(dict.fromkeys(event.contents))
+        seeks.update(dict.fromkeys(event.contents, False))
+        seeks.update(dict.fromkeys(event.held, True))
         while len(seeks) > SEEKS_PER_PEER_MAX:
             del seeks[next(iter(seeks))]
         return [Say(event.node, Hold(part)) for part in _parts(event.held)]
@@ -263,11 +264,13 @@ class Supply:
     def _on_small_held(self, event: SmallHeld) -> list[Say]:
         effects: list[Say] = []
         for node, seeks in self._seeks.items():
-            concerned = [small for small in event.contents if small in seeks]
+            concerned = [small for small in event.contents if seeks.get(small) is not event.held and small in seeks]
+            seeks.update(dict.fromkeys(concerned, event.held))
             if event.held:
                 if concerned:
                     self._news.setdefault(node, []).extend(concerned)
             else:
+                self._news[node] = [small for small in self._news.get(node, ()) if small not in concerned]
                 effects += [Say(node, Hold(part, held=False)) for part in _parts(concerned)]
         return effects
 

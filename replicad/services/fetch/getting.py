@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from replicad.model.manifest import Manifest
     from replicad.net.client import PeerClient
     from replicad.net.link import Link
+    from replicad.net.links import LinkTable
     from replicad.net.pace import Paces
     from replicad.protocol.wire import Small
     from replicad.services.fetch.inbox import Inbox
@@ -38,12 +39,20 @@ _FAULTS: dict[str, Fault] = {"cut-body": Fault.CUT, "short-body": Fault.SHORT, "
 class Getting:
     """One way to ask, whichever path the bytes take. Nothing here is verified yet, except manifests."""
 
-    def __init__(self, client: PeerClient, inbox: Inbox, paces: Paces, *, urgent: Callable[[Digest], bool]) -> None:
+    def __init__(self, links: LinkTable, client: PeerClient, inbox: Inbox, paces: Paces, *, urgent: Callable[[Digest], bool]) -> None:
+        self._links = links
         self._client = client
         self._inbox = inbox
         self._paces = paces
         self._urgent = urgent
         self._detours: dict[NodeId, float] = {}
+
+    def link(self, node: NodeId) -> Link:
+        """The link to this peer; UnreachableError if there is none any more."""
+        found = self._links.get(node)
+        if found is None:
+            raise UnreachableError("no link")
+        return found
 
     async def chunks(self, link: Link, manifest: Manifest, extent: Extent, into: memoryview) -> tuple[int, ReplicadError | None]:
         """Fill ``into`` with an extent, as fast as our limits allow. Returns how many bytes arrived and why not all of them."""

@@ -31,19 +31,19 @@ from replicad.protocol.fetch.events import (
 from replicad.protocol.fetch.jobs import small_of
 from replicad.services.fetch.getting import fault_of
 from replicad.services.fetch.reuse import reuse
+from replicad.store.uploads import small_manifest
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
 
     from replicad.catalog import Catalog
-    from replicad.model.entries import Wanted
     from replicad.model.ids import NodeId
     from replicad.net.link import Link
-    from replicad.net.links import LinkTable
     from replicad.services.fetch.buffers import Buffers
     from replicad.services.fetch.getting import Getting
     from replicad.services.fetch.partials import Partials
+    from replicad.services.fetch.smalls import Smalls
     from replicad.store.blobs import BlobStore
 
 log = get(__name__)
@@ -64,18 +64,18 @@ class Performing:
         *,
         catalog: Catalog,
         store: BlobStore,
-        links: LinkTable,
         getting: Getting,
         partials: Partials,
+        smalls: Smalls,
         buffers: Buffers,
         report: Callable[[Event], None],
         progressed: Callable[[Target], None],
     ) -> None:
         self._catalog = catalog
         self._store = store
-        self._links = links
         self._getting = getting
         self._partials = partials
+        self._smalls = smalls
         self._buffers = buffers
         self._report = report
         self._progressed = progressed
@@ -169,10 +169,8 @@ class Performing:
     # -- requests
 
     async def _request(self, effect: GetManifest | GetExtent | GetBatch) -> None:
-        link = self._links.get(effect.node)
         try:
-            if link is None:
-                raise UnreachableError("no link")
+            link = self._getting.link(effect.node)
             match effect:
                 case GetManifest():
                     await self._get_manifest(effect, link)
@@ -216,29 +214,21 @@ class Performing:
 
     async def _get_batch(self, effect: GetBatch, link: Link) -> None:
         contents = [small_of(wanted) for wanted in effect.wanted]
-        with self._buffers.taken(batch.answer_bytes_max(contents)) as buffer:
-            parts = await self._getting.batch(link, contents, buffer)
-            bad = await self._keep(effect.wanted, parts)
-        present = [at for at, part in enumerate(parts) if part is not None]
-        self._report(
-            Ended(
-                effect.number,
-                good=tuple(at for at in present if at not in bad),
-                bad=tuple(bad),
-                absent=tuple(at for at, part in enumerate(parts) if part is None),
+        with self._smalls.coming():
+            with self._buffers.taken(batch.answer_bytes_max(contents)) as buffer:
+                parts = await self._getting.batch(link, contents, buffer)
+                present = {at: part for at, part in enumerate(parts) if part is not None}
+                manifests = [small_manifest(contents[at].content, len(part)) for at, part in present.items()]
+                places = list(present)
+                wrong = {places[at] for at in await self._smalls.keep(list(zip(manifests, present.values(), strict=True)))}
+            self._report(
+                Ended(
+                    effect.number,
+                    good=tuple(at for at in places if at not in wrong),
+                    bad=tuple(sorted(wrong)),
+                    absent=tuple(at for at, part in enumerate(parts) if part is None),
+                )
             )
-        )
-
-    async def _keep(self, wanted: Sequence[Wanted], parts: Sequence[memoryview | None]) -> list[int]:
-        """Verify, store and hold what came of a batch; returns the places of what is not what it should be."""
-        present = [
-            (at, manifest, part)
-            for at, (one, part) in enumerate(zip(wanted, parts, strict=True))
-            if part is not None and (manifest := Manifest.implied(one.content, one.size))
-        ]
-        wrong = set(await self._store.put_small([(manifest, part) for _, manifest, part in present]))
-        await self._catalog.hold([manifest for _, manifest, _ in present if manifest.content not in wrong])
-        return [at for at, manifest, _ in present if manifest.content in wrong]
 
     def _explain(self, node: NodeId, fault: Fault, error: ReplicadError) -> None:
         if fault is Fault.LOCAL:

@@ -6,8 +6,10 @@ Only verified chunks leave: of a held blob all, of a partial those whose hash wa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
+import random
 from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -22,7 +24,6 @@ from replicad.protocol.wire import Small
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-    from pathlib import Path
 
     from replicad.catalog import Catalog
     from replicad.model.ids import Digest, NodeId
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from replicad.protocol.fetch.events import Say
     from replicad.services.fetch.partials import Partials
     from replicad.services.fetch.rights import Rights
+    from replicad.services.fetch.smalls import Smalls
     from replicad.store.blobs import BlobStore
 
 QUEUE_S = 5.0
@@ -51,18 +53,19 @@ class Provider:
         catalog: Catalog,
         store: BlobStore,
         partials: Partials,
+        smalls: Smalls,
         rights: Rights,
         paces: Paces,
-        randrange: sets.RandRange,
         say: Callable[[list[Say]], None],
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._partials = partials
+        self._smalls = smalls
         self._rights = rights
         self._paces = paces
         self._say = say
-        self.supply = supply.Supply(randrange)
+        self.supply = supply.Supply(random.SystemRandom().randrange)
         self._turns = Turns(config)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._numbers = itertools.count(1)
@@ -91,14 +94,14 @@ class Provider:
                 self._manifests.popitem(last=False)
         return found
 
-    async def held_small(self, contents: Sequence[Small]) -> tuple[Small, ...]:
-        """Those that are held under exactly that size."""
-        candidates = [small for small in contents if self._catalog.is_held(small.content)]
-        sizes = await asyncio.to_thread(self._sizes, candidates) if candidates else []
-        return tuple(small for small, size in zip(candidates, sizes, strict=True) if size == small.size)
+    def held_small(self, contents: Sequence[Small]) -> tuple[Small, ...]:
+        """Those that can be served under exactly that size."""
+        sizes = self._catalog.held_sizes([small.content for small in contents])
+        return tuple(small for small in contents if sizes.get(small.content, -1) == small.size or self._is_fresh(small))
 
-    def _sizes(self, contents: Sequence[Small]) -> list[int]:
-        return [_size(self._store.path_of(small.content)) for small in contents]
+    def _is_fresh(self, small: Small) -> bool:
+        fresh = self._smalls.find(small.content)
+        return fresh is not None and fresh.size == small.size
 
     # -- what others want to know
 
@@ -115,7 +118,7 @@ class Provider:
         held: tuple[Small, ...] = ()
         if active:
             granted = await self._rights.granted(node, (small.content for small in contents))
-            held = await self.held_small([small for small in contents if small.content in granted])
+            held = self.held_small([small for small in contents if small.content in granted])
         self.tell(supply.Sought(node, contents, held, active))
 
     def progressed(self, target: Target) -> None:
@@ -245,42 +248,63 @@ class Provider:
         granted = await self._rights.granted(node, (small.content for small in contents))
         if not granted:
             raise NotAllowedError("none of these contents is granted")
-        held = set(await self.held_small([small for small in contents if small.content in granted]))
-        size = len(contents) + sum(small.size for small in contents if small in held)
+        held = self.held_small([small for small in contents if small.content in granted])
+        here, first = await asyncio.to_thread(self._begin, contents, held)
+        for small in set(held) - here:
+            await self._catalog.lose(small.content)
+        size = len(contents) + sum(small.size for small in contents if small in here)
         self.sent_bytes += size
-        return size, self._pieces(contents, held)
+        return size, self._pieces(contents, here, first)
 
-    async def _pieces(self, contents: tuple[Small, ...], held: set[Small]) -> AsyncIterator[bytes]:
-        group: list[Small] = []
-        for place, small in enumerate(contents, 1):
-            group.append(small)
-            if place == len(contents) or sum(one.size for one in group) >= PIECE_BYTES:
-                yield await asyncio.to_thread(self._read, group, held)
-                group = []
+    def _begin(self, contents: Sequence[Small], held: Sequence[Small]) -> tuple[set[Small], bytes]:
+        """Which of them are on the disk, and the first piece of the answer."""
+        here = {small for small in held if self._store.size_of(small.content) == small.size or self._is_fresh(small)}
+        return here, self._read(contents[: _piece(contents, 0)], here)
 
-    def _read(self, contents: list[Small], held: set[Small]) -> bytes:
+    async def _pieces(self, contents: Sequence[Small], here: set[Small], first: bytes) -> AsyncIterator[bytes]:
+        yield first
+        at = _piece(contents, 0)
+        while at < len(contents):
+            stop = _piece(contents, at)
+            yield await asyncio.to_thread(self._read, contents[at:stop], here)
+            at = stop
+
+    def _read(self, contents: Sequence[Small], here: set[Small]) -> bytes:
         pieces: list[bytes] = []
         for small in contents:
-            if small not in held:
+            if small not in here:
                 pieces.append(batch.ABSENT)
                 continue
-            with self._store.path_of(small.content).open("rb") as blob:
-                content = blob.read(small.size + 1)
+            descriptor = self._open_small(small.content)
+            try:
+                content = os.pread(descriptor, small.size + 1, 0)
+            finally:
+                os.close(descriptor)
             if len(content) != small.size:
                 raise StorageError(f"blob {small.content} has another length than before")
             pieces += (batch.HELD, content)
         return b"".join(pieces)
+
+    def _open_small(self, content: Digest) -> int:
+        fresh = self._smalls.find(content)
+        if fresh is not None:
+            with contextlib.suppress(FileNotFoundError):  # just named
+                return os.open(fresh.path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._store.open_blob(content)
 
     async def _check(self, node: NodeId, content: Digest) -> None:
         if not await self._rights.may_have(node, content):
             raise NotAllowedError("that content is not granted")
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return -1
+def _piece(contents: Sequence[Small], start: int) -> int:
+    """Where the piece of the answer that begins with this content ends."""
+    size = 0
+    for at in range(start, len(contents)):
+        size += contents[at].size
+        if size >= PIECE_BYTES:
+            return at + 1
+    return len(contents)
 
 
 def _now() -> float:

@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 REMEMBERED_MAX = 16_384
 """Contents whose shares are remembered: about 3 MiB."""
+
+
+_NOWHERE: frozenset[str] = frozenset()
 
 
 class Names(Protocol):
@@ -43,12 +48,12 @@ class Rights:
         """Those of the contents that the member may have."""
         taken_down = self._names.replica.trust.taken_down()
         wanted = [content for content in dict.fromkeys(contents) if content not in taken_down]
-        allowed = {content for content in wanted if self._allows(node, self._named.get(content, frozenset()))}
+        allowed = self._allowed(node, wanted)
         unknown = [content for content in wanted if content not in allowed]
         if unknown:
             for content, shares in (await self._names.named_by_many(unknown)).items():
                 self._remember(content, frozenset(shares))
-            allowed.update(content for content in unknown if self._allows(node, self._named.get(content, frozenset())))
+            allowed |= self._allowed(node, unknown)
         return allowed
 
     async def may_have(self, node: NodeId, content: Digest) -> bool:
@@ -56,14 +61,14 @@ class Rights:
         return content in await self.granted(node, (content,))
 
     async def permitted(self, say: Say) -> Interest | Have | HaveMore | Seek | Hold | None:
-        """What of a message may be said to whom it is for."""
+        """What of a message about content its receiver may know."""
         message = say.message
         if isinstance(message, Seek | Hold):
             granted = await self.granted(say.node, (small.content for small in message.contents))
+            if len(granted) == len(message.contents):
+                return message
             contents = tuple(small for small in message.contents if small.content in granted)
-            if not contents:
-                return None
-            return Seek(contents, message.active) if isinstance(message, Seek) else Hold(contents, message.held)
+            return msgspec.structs.replace(message, contents=contents) if contents else None
         return message if await self.may_have(say.node, message.content) else None
 
     def near(self, own: NodeId, node: NodeId) -> bool:
@@ -91,6 +96,18 @@ class Rights:
         self._named.move_to_end(content)
         if len(self._named) > REMEMBERED_MAX:
             self._named.popitem(last=False)
+
+    def _allowed(self, node: NodeId, contents: Iterable[Digest]) -> set[Digest]:
+        """As far as remembered: the same shares, which most contents of a question are in, are judged once."""
+        judged: dict[frozenset[str], bool] = {}
+        allowed: set[Digest] = set()
+        for content in contents:
+            shares = self._named.get(content, _NOWHERE)
+            if shares not in judged:
+                judged[shares] = self._allows(node, shares)
+            if judged[shares]:
+                allowed.add(content)
+        return allowed
 
     def _allows(self, node: NodeId, shares: frozenset[str]) -> bool:
         trust = self._names.replica.trust

@@ -19,12 +19,12 @@ from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.events import ContentHeld, ContentLost, EntriesChanged, TrustChanged
 from replicad.net.client import PeerClient
 from replicad.net.pace import Paces
-from replicad.protocol.fetch import sets, supply
+from replicad.protocol.fetch import supply
 from replicad.protocol.fetch.config import FetchConfig
-from replicad.protocol.fetch.events import Blame, Crew, Event, Here, Open, Opened, PeerDown, Rival, Say, Target, Tick, Told
+from replicad.protocol.fetch.events import Blame, Crew, Event, Halt, Here, Open, Opened, PeerDown, Rival, Say, Sought, Target, Tick, Told
 from replicad.protocol.fetch.jobs import ContentJob, chunks_of
 from replicad.protocol.fetch.plan import Plan, Statistics
-from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Unsent
+from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Small, Unsent
 from replicad.services.fetch.awaiting import Awaiting
 from replicad.services.fetch.buffers import Buffers
 from replicad.services.fetch.getting import Getting
@@ -32,21 +32,22 @@ from replicad.services.fetch.giving import Giving
 from replicad.services.fetch.inbox import Inbox
 from replicad.services.fetch.limiting import Limiting
 from replicad.services.fetch.partials import Partials
-from replicad.services.fetch.performing import Performing
+from replicad.services.fetch.performing import FULL_S, Performing
 from replicad.services.fetch.provider import Provider
 from replicad.services.fetch.rights import Rights
+from replicad.services.fetch.smalls import Smalls
 from replicad.services.fetch.wanting import Wanting
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from replicad.catalog import Catalog
     from replicad.model.events import Event as HubEvent
     from replicad.model.ids import Digest, NodeId
     from replicad.net.link import Link
     from replicad.net.links import LinkTable
-    from replicad.services.hub import Hub
+    from replicad.services.hub import Hub, Subscription
     from replicad.store.blobs import BlobStore
 
 log = get(__name__)
@@ -90,20 +91,21 @@ class Fetch:
         self._partials = Partials(catalog, store, shrunk=self._shrunk)
         self._buffers = Buffers(config.bytes_in_flight_max)
         self.inbox = Inbox()
+        self._smalls = Smalls(catalog, store, changed=self._smalls_changed)
         self.provider = Provider(
-            config, catalog=catalog, store=store, partials=self._partials, rights=self._rights, paces=paces, randrange=self._dice.randrange, say=self._say
+            config, catalog=catalog, store=store, partials=self._partials, smalls=self._smalls, rights=self._rights, paces=paces, say=self._say
         )
         self.clients = Awaiting(catalog, self._partials, self.provider, report=self._tell)
-        self.wanting = Wanting(catalog, clock_ms=rights.clock_ms, report=self._tell, idle=self._buffers.clear)
-        self._getting = Getting(client, self.inbox, paces, urgent=self.wanting.urgent)
+        self.wanting = Wanting(catalog, self._smalls, clock_ms=rights.clock_ms, report=self._tell, idle=self._buffers.clear)
+        self._getting = Getting(links, client, self.inbox, paces, urgent=self.wanting.urgent)
         self._giving = Giving(self.provider, client)
         self.limiting = Limiting(paces, links, self._tell)
         self._performing = Performing(
             catalog=catalog,
             store=store,
-            links=links,
             getting=self._getting,
             partials=self._partials,
+            smalls=self._smalls,
             buffers=self._buffers,
             report=self._tell,
             progressed=self._progressed,
@@ -156,12 +158,6 @@ class Fetch:
         """Counters for telemetry."""
         return self._plan.statistics()
 
-    async def servable(self, content: Digest, manifest: Digest) -> Have | None:
-        """What this node can serve of a content; None if nothing."""
-        count, chunks = await self.provider.servable(Target(content, manifest))
-        complete = count > 0 and chunks == sets.full(count)
-        return Have(content, manifest, b"" if complete else sets.to_bitmap(chunks, count), complete) if chunks else None
-
     # -- running
 
     async def run(self) -> None:
@@ -169,34 +165,32 @@ class Fetch:
         self._plan = Plan(self._catalog.node, self._config, self._dice.randrange)
         await self._partials.clear_out()
         try:
-            async with asyncio.TaskGroup() as group, self._listening():
-                self._group = group
-                group.create_task(self._speak_forever())
-                group.create_task(self.wanting.run())
-                group.create_task(self._partials.commit_forever())
-                for link in self._links.all():
-                    self.limiting.up(link.node)
-                self.clients.repeat()
-                self.wanting.refresh()
-                try:
-                    await self._listen()
-                finally:
-                    self._group = None  # a group that ends takes no more tasks, and links still end after it
+            with self._hub.subscribe(EntriesChanged, TrustChanged, ContentHeld, ContentLost) as news:
+                await self._run(news)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            await self._smalls.commit()
             await self._partials.close_all()
 
-    @asynccontextmanager
-    async def _listening(self) -> AsyncIterator[None]:
-        with self._hub.subscribe(EntriesChanged, TrustChanged, ContentHeld, ContentLost) as subscription:
-            self._subscription = subscription
-            yield
+    async def _run(self, news: Subscription) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for work in (self._speak_forever(), self.wanting.run(), self._partials.commit_forever(), self._smalls.commit_forever()):
+                group.create_task(work)
+            for link in self._links.all():
+                self.limiting.up(link.node)
+            self.clients.repeat()
+            self.wanting.refresh()
+            try:
+                await self._listen(news)
+            finally:
+                self._group = None  # a group that ends takes no more tasks, and links still end after it
 
-    async def _listen(self) -> None:
+    async def _listen(self, news: Subscription) -> None:
         while True:
-            events = await self._subscription.wait()
-            missed, self._subscription.missed = self._subscription.missed, 0
+            events = await news.wait()
+            missed, news.missed = news.missed, 0
             if missed or any(isinstance(event, TrustChanged) for event in events):
                 self._rights.forget()
             if missed or any(isinstance(event, EntriesChanged | TrustChanged | ContentLost) for event in events):
@@ -283,6 +277,12 @@ class Fetch:
         except ReplicadError as error:
             log.warning("an offence could not be noted", peer=blame.node.short, reason=error.message)
 
+    def _smalls_changed(self, contents: Sequence[Small], *, held: bool) -> None:
+        self.provider.tell(supply.SmallHeld(tuple(contents), held))
+        if not held:
+            self._tell(Halt(FULL_S))
+            self.wanting.refresh()
+
     def _shrunk(self, target: Target) -> None:
         self._tell(Opened(target, manifest=True, verified=self._partials.verified(target)))
         self._progressed(target)
@@ -325,6 +325,7 @@ class Fetch:
         await self.provider.watch(link.node, target, active=message.active)
 
     async def _on_seek(self, link: Link, message: Seek) -> None:
+        self._tell(Sought(link.node, message))
         await self.provider.seek(link.node, message.contents, active=message.active)
 
     def _on_have(self, link: Link, message: Have | HaveMore) -> None:
@@ -332,11 +333,12 @@ class Fetch:
         target = Target(message.content, message.manifest)
         partial = self._partials.get(target)
         if partial is not None:
-            chunks = chunks_of(message, partial.manifest.count)
-            self.provider.tell(supply.Has(link.node, target, chunks, whole=isinstance(message, Have)))
+            self.provider.tell(supply.Has(link.node, target, chunks_of(message, partial.manifest.count), whole=isinstance(message, Have)))
 
     def _on_hold(self, link: Link, message: Hold) -> None:
         self._tell(Told(link.node, message))
+        if message.held:
+            self.provider.tell(supply.Sought(link.node, message.contents, (), active=False))
 
     def _on_send(self, link: Link, message: Send | SendMany) -> None:
         if self._group is None:

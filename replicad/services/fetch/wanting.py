@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from replicad.catalog import Catalog
     from replicad.model.entries import Wanted
     from replicad.model.ids import Digest
+    from replicad.services.fetch.smalls import Smalls
 
 WANTED_MAX = 10_000
 NEW_MAX = 1_000
@@ -29,10 +30,11 @@ CUT_REFRESH_S_MAX = 60.0
 
 
 class Wanting:
-    """``report`` takes ``Wants``; ``idle`` is called when nothing is wanted."""
+    """``report`` takes ``Wants``; ``idle`` is called when nothing is wanted. What ``smalls`` has is only not durable yet."""
 
-    def __init__(self, catalog: Catalog, *, clock_ms: Callable[[], int], report: Callable[[Event], None], idle: Callable[[], None]) -> None:
+    def __init__(self, catalog: Catalog, smalls: Smalls, *, clock_ms: Callable[[], int], report: Callable[[Event], None], idle: Callable[[], None]) -> None:
         self._catalog = catalog
+        self._smalls = smalls
         self._clock_ms = clock_ms
         self._report = report
         self._idle = idle
@@ -69,6 +71,7 @@ class Wanting:
                 pass
             self._refresh.clear()
             new_since = self._clock_ms() - NEW_MS << 16
+            fresh = self._smalls.contents()
             wanted = await self._catalog.wanted(WANTED_MAX)
             self._urgent = await self._catalog.urgent(WANTED_MAX)
             cut = len(wanted) == WANTED_MAX
@@ -76,7 +79,8 @@ class Wanting:
                 wanted += [one for one in await self._catalog.wanted(NEW_MAX, since=new_since) if one.hlc > wanted[-1].hlc]
             pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and wanted == before else CUT_REFRESH_S if cut else None
             before = wanted
-            self._report(Wants(tuple(wanted), cut, new_since, self._urgent, frozenset(self._lost)))
+            missing = (one for one in wanted if one.content not in fresh and one.content not in self._smalls)
+            self._report(Wants(tuple(missing), cut, new_since, self._urgent, frozenset(self._lost)))
             if not wanted:
                 self._idle()
             await asyncio.sleep(REFRESH_S)
