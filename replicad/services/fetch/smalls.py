@@ -34,7 +34,7 @@ UNSAFE_FILES_MAX = 1024
 """An open file each."""
 GROUP_S = 0.5
 """So long a content that is here waits for others before it becomes durable, if there is always one more on its way: 2,000 files of 64 KiB on eight nodes of one disk then cost 10 groups a node instead
-of 125 (docs/adr/0009-small-files-in-groups.md)."""
+of 125 (docs/adr/0010-small-files-in-groups.md)."""
 
 
 class Changed(Protocol):
