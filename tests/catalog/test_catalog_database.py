@@ -156,6 +156,7 @@ async def test_the_log_is_copied_back_when_it_is_long(database: Database, tmp_pa
     monkeypatch.setattr(database_module, "LOG_BYTES", 100_000)
     log = tmp_path / "a.sqlite-wal"
     sizes = []
+    await database.write(put("the tables were made just now: that log is longer"))
     for number in range(60):
         await database.write(put(f"{number} {'x' * 10_000}"))
         sizes.append(log.stat().st_size)
