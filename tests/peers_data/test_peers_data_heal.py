@@ -33,7 +33,7 @@ async def test_what_rotted_is_healed_and_only_that_is_fetched(tmp_path: Path) ->
             found = await scrub.whole()
             assert {damage.content for damage in found.damaged} == {manifest.content for manifest in manifests[:2]} == ber.store.aside.keys()
             assert [ber.holds(manifest) for manifest in manifests] == [False, False, True]
-            assert [await ber.fetch.servable(manifest.content, manifest.id) is not None for manifest in manifests] == [False, False, True]
+            assert [(await ber.fetch.provider.servable(Target(manifest.content, manifest.id)))[1] != 0 for manifest in manifests] == [False, False, True]
             target, partials = Target(manifests[0].content, manifests[0].id), ber.fetch._partials
             for _ in range(2):
                 assert (await partials.open(manifests[0])).count == 6, "also when it was closed for a while, because nobody had it"

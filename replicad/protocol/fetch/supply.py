@@ -255,8 +255,7 @@ class Supply:
             for small in event.contents:
                 seeks.pop(small, None)
             return []
-        seeks.update(dict.fromkeys(event.contents, False))
-        seeks.update(dict.fromkeys(event.held, True))
+        seeks.update(dict.fromkeys(event.contents, False) | dict.fromkeys(event.held, True))
         while len(seeks) > SEEKS_PER_PEER_MAX:
             del seeks[next(iter(seeks))]
         return [Say(event.node, Hold(part)) for part in _parts(event.held)]
@@ -264,14 +263,12 @@ class Supply:
     def _on_small_held(self, event: SmallHeld) -> list[Say]:
         effects: list[Say] = []
         for node, seeks in self._seeks.items():
-            concerned = [small for small in event.contents if seeks.get(small) is not event.held and small in seeks]
-            seeks.update(dict.fromkeys(concerned, event.held))
-            if event.held:
-                if concerned:
-                    self._news.setdefault(node, []).extend(concerned)
-            else:
-                self._news[node] = [small for small in self._news.get(node, ()) if small not in concerned]
-                effects += [Say(node, Hold(part, held=False)) for part in _parts(concerned)]
+            concerned = {small: event.held for small in event.contents if seeks.get(small, event.held) is not event.held}
+            seeks.update(concerned)
+            untold = [small for small in self._news.get(node, ()) if small not in concerned]
+            self._news[node] = [*untold, *concerned] if event.held else untold
+            effects += [Say(node, Hold(part, held=False)) for part in _parts(concerned) if not event.held]
+        self._news = {node: untold for node, untold in self._news.items() if untold}
         return effects
 
     def _on_left(self, event: Left) -> list[Say]:
