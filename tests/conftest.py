@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,7 +30,11 @@ hypothesis.settings.load_profile("replicad")
 
 
 def pytest_configure() -> None:
-    """One seed for the whole run; ``REPLICAD_TEST_SEED`` repeats it. Worker processes of xdist inherit it through the environment."""
+    """One seed for the whole run; ``REPLICAD_TEST_SEED`` repeats it. Worker processes of xdist inherit it through the environment. Started in the background of a script everything would ignore
+    Ctrl-C, also the commands that tests interrupt.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault(SEED_VARIABLE, str(random.SystemRandom().randrange(1 << 32)))
 
 
