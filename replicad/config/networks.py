@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from replicad.config.values import quoted
+from replicad.config.values import Strings, quoted
 from replicad.errors import InputError
 from replicad.model.access import Network, check_network
 
 
-class Cidr:
+class Cidr(Strings):
     """A network, such as that of a site or of a proxy."""
 
     expects = 'a network such as "10.4.0.0/16"'
@@ -20,10 +20,6 @@ class Cidr:
             return check_network(value)
         except InputError as error:
             raise ValueError(error.message) from None
-
-    def from_text(self, text: str) -> object:
-        """As it is."""
-        return text
 
     def show(self, value: Network) -> str:
         """In CIDR notation."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from replicad.config.values import SIZES, Size, Text, quoted
+from replicad.config.values import Size, Strings, Text, quoted
+from replicad.model.limits import UNITS
 
 DURATIONS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 _NUMBER = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(\S*)")
@@ -14,7 +15,7 @@ _SIZE = Size()
 
 
 @dataclass(frozen=True)
-class Duration:
+class Duration(Strings):
     """A span of time with a unit, in seconds."""
 
     least_s: float
@@ -31,10 +32,6 @@ class Duration:
         if not self.least_s <= seconds <= self.most_s:
             raise ValueError(f"{shown_duration(self.least_s)} to {shown_duration(self.most_s)} expected, got {quoted(text)}")
         return seconds
-
-    def from_text(self, text: str) -> object:
-        """As in TOML."""
-        return text
 
     def show(self, value: float) -> str:
         """In the largest unit that divides it."""
@@ -61,7 +58,7 @@ class Switch:
         return "true" if value else "false"
 
 
-class Rate:
+class Rate(Strings):
     """Bytes per second, at least 1000."""
 
     expects = 'a rate such as "16 MB/s"'
@@ -72,18 +69,14 @@ class Rate:
         if not text.endswith("/s"):
             raise ValueError(f"{self.expects} expected, got {quoted(text)}")
         rate = _SIZE.parse(text.removesuffix("/s"))
-        if rate < SIZES["kB"]:
+        if rate < UNITS["kB"]:
             raise ValueError(f"at least 1 kB/s expected, got {quoted(text)}")
         return rate
 
-    def from_text(self, text: str) -> object:
-        """As in TOML."""
-        return text
-
     def show(self, value: int) -> str:
         """In the largest decimal unit that divides it."""
-        unit = next((unit for unit in ("GB", "MB", "kB") if value % SIZES[unit] == 0), "B")
-        return quoted(f"{value // SIZES[unit]} {unit}/s")
+        unit = next((unit for unit in ("GB", "MB", "kB") if value % UNITS[unit] == 0), "B")
+        return quoted(f"{value // UNITS[unit]} {unit}/s")
 
 
 def shown_duration(seconds: float) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+from replicad.model.limits import UNITS
+
 _NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(\S*)")
 _HOST = re.compile(r"[A-Za-z0-9._-]{0,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 _LIST_MAX = 64
@@ -58,15 +59,17 @@ class Reserve:
     size_bytes: int = 0
 
 
-class _Strings:
+class Strings:
     """For kinds that are written as strings in TOML: the environment's text is what TOML would have given."""
 
     expects = ""
 
     def from_text(self, text: str) -> object:
+        """As in TOML."""
         return text
 
     def show(self, value: Any) -> str:
+        """Quoted; None as nothing."""
         return quoted("" if value is None else str(value))
 
     def _text(self, value: object) -> str:
@@ -76,7 +79,7 @@ class _Strings:
 
 
 @dataclass(frozen=True)
-class Text(_Strings):
+class Text(Strings):
     """A label of 0 (or 1, when it must not be empty) to ``longest`` printable characters."""
 
     longest: int
@@ -96,7 +99,7 @@ class Text(_Strings):
 
 
 @dataclass(frozen=True)
-class Choice(_Strings):
+class Choice(Strings):
     """One of a few words."""
 
     words: tuple[str, ...]
@@ -144,7 +147,7 @@ class Integer:
 
 
 @dataclass(frozen=True)
-class Size(_Strings):
+class Size(Strings):
     """Bytes with a unit, ``least`` to ``most`` of them."""
 
     least: int = 0
@@ -163,7 +166,7 @@ class Size(_Strings):
         return quoted(shown_size(value))
 
 
-class Room(_Strings):
+class Room(Strings):
     """Room to keep free: a percentage or a size."""
 
     expects = 'a percentage such as "5 %" or a size such as "20 GiB"'
@@ -184,7 +187,7 @@ class Room(_Strings):
 
 
 @dataclass(frozen=True)
-class Listen(_Strings):
+class Listen(Strings):
     """HOST:PORT to listen on; ``may_be_off``: or "off", which gives None."""
 
     may_be_off: bool = False
@@ -209,7 +212,7 @@ class Listen(_Strings):
         return quoted("off" if value is None else str(value))
 
 
-class Url(_Strings):
+class Url(Strings):
     """The base URL of a door; empty gives None."""
 
     expects = 'a URL such as "https://ams1.example.org:8440"'
@@ -230,7 +233,7 @@ class Url(_Strings):
 
 
 @dataclass(frozen=True)
-class File(_Strings):
+class File(Strings):
     """A path; empty gives None. ``~`` is the home directory; ``config.load`` makes it absolute. ``may_be_off``: the word "off" is no path, and gives ``OFF``."""
 
     may_be_off: bool = False
@@ -317,8 +320,8 @@ def suggestion(word: str, known: tuple[str, ...] | list[str]) -> str:
 def shown_size(size: int) -> str:
     """Exact, in the largest binary unit that divides it."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
-        if size and size % SIZES[unit] == 0:
-            return f"{size // SIZES[unit]} {unit}"
+        if size and size % UNITS[unit] == 0:
+            return f"{size // UNITS[unit]} {unit}"
     return f"{size} B"
 
 
@@ -327,10 +330,10 @@ def _size(text: str, *, expects: str) -> int:
     if match is None:
         raise ValueError(f"{expects} expected, got {quoted(text[:80])}")
     number, unit = match.groups()
-    if unit not in SIZES:
+    if unit not in UNITS:
         wrong = f"unknown unit {quoted(unit[:20])}" if unit else "the unit is missing"
-        raise ValueError(f"{wrong} in {quoted(text[:80])} (units: {', '.join(SIZES)}){suggestion(unit, list(SIZES))}")
-    return round(float(number) * SIZES[unit])
+        raise ValueError(f"{wrong} in {quoted(text[:80])} (units: {', '.join(UNITS)}){suggestion(unit, list(UNITS))}")
+    return round(float(number) * UNITS[unit])
 
 
 def _spoken(value: object) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from replicad.errors import BusyError
 from replicad.model.chunks import chunk_size_for
+from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.events import Awaits, Event, Target
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Awaiting:
         chunk_size = chunk_size_for(wanted.size)
         first = offset // chunk_size
         here = self._partials.verified(target) >> first
-        chunks = ((here + 1) & ~here).bit_length() - 1
+        chunks = sets.run_length(here, here.bit_length())
         return max(offset, min(wanted.size - 1, (first + chunks) * chunk_size)) if chunks else offset
 
     def changed(self, content: Digest) -> None:
