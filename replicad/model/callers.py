@@ -1,4 +1,4 @@
-"""Who asks the admin door, and what that caller may do: a role, over all shares or some, everywhere or below a directory. And how people prove who they are: an ``Authenticator`` gives an ``Account``."""
+"""Who asks the admin door, and what that caller may do: a role, over all shares or some, everywhere or below a directory. And whom somebody who logs in is taken for."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Account:
 
 
 class Authenticator(Protocol):
-    """Knows names and passwords: this node's users, or a directory. Directories are asked in their order, and only about names that are not those of local users, so none can shadow or lock out a local one."""
+    """A directory of people besides this node's own users, such as LDAP. It is never asked about the name of a local user, so it can neither shadow one nor keep one out when it is down."""
 
     async def authenticate(self, name: str, password: str) -> Account | None:
         """Whose name and password these are; None if nobody's, or of somebody who has no role here, for whatever reason: who guesses is told no more.
