@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -32,9 +31,9 @@ def test_the_published_manual_is_that_of_the_program() -> None:
 @pytest.mark.needs("groff")
 def test_manual_pages_are_well_formed() -> None:
     pages = "".join(text for name, text in MANUAL.items() if name.endswith(".1"))
-    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww"], input=pages, capture_output=True, text=True, check=True)
+    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-P-cbu"], input=pages, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    shown = " ".join(re.sub("\x1b\\[[0-9;]*m", "", done.stdout).split())
+    shown = " ".join(done.stdout.split())
     for name, verb in VERBS.items():
         assert name in shown
         for option in (option for parameter in verb.params if isinstance(parameter, click.Option) and not parameter.hidden for option in parameter.opts):
