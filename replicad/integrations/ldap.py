@@ -27,6 +27,7 @@ from ldap3.utils.dn import parse_dn
 from replicad.errors import BusyError, ConfigurationError, UnreachableError
 from replicad.integrations.logins import LdapConfig, read_secret, strongest
 from replicad.model.callers import Account, Source
+from replicad.net.https import verified_context
 from replicad.telemetry.log import get
 
 log = get(__name__)
@@ -56,7 +57,7 @@ class Directory:
     def __init__(self, config: LdapConfig) -> None:
         self._config = config
         self._password = read_secret(config.bind_password_file, key="ldap.bind_password_file").encode()
-        self._context = _context(config)
+        self._context = verified_context(config.ca, key="ldap.ca")
         try:
             self._rights = {_canonical(name): rights for name, rights in config.groups.items()}
         except LDAPExceptionError as error:
@@ -251,15 +252,6 @@ class _Tls(ldap3.Tls):
         del do_handshake
         self._hold(connection.socket)
         connection.socket = self._context.wrap_socket(connection.socket, server_hostname=self._host)
-
-
-def _context(config: LdapConfig) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=config.ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"ldap.ca: cannot use {config.ca}: {error}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _bind(connection: ldap3.Connection, dn: str, password: bytes) -> bool:

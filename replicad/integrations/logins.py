@@ -10,6 +10,10 @@ from replicad.errors import ConfigurationError
 from replicad.model.callers import AccessRole
 
 SECRET_BYTES_MAX = 4096
+CALLBACK = "/oidc/callback"
+"""Where a provider sends browsers back to, at the admin door."""
+TICKET_S = 600
+"""How long that may take: to type a password and a second factor there."""
 
 
 @dataclass(frozen=True, slots=True)
