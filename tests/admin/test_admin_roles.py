@@ -76,6 +76,7 @@ TABLE = {
     "POST /shares": Line(ADMIN, NODE, {"name": "x"}),
     "GET /shares/{share}": Line(VIEWER, SCOPED),
     "PATCH /shares/{share}": Line(ADMIN, SHARE, {}),
+    "DELETE /shares/{share}": Line(ADMIN, SHARE),
     "POST /shares/{share}/tokens": Line(ADMIN, SHARE, {"name": "x"}),
     "DELETE /shares/{share}/tokens/{name}": Line(ADMIN, SHARE),
     "POST /shares/{share}/urls": Line(PUBLISHER, SHARE, {"path": "PATH"}),

@@ -63,6 +63,9 @@ class Idle:
     def trouble(self, _node: NodeId) -> str:
         return "connection refused at 10.4.0.9:8440; next try in 4 min"
 
+    async def pending(self) -> list[Any]:
+        return []
+
     def skews(self) -> dict[NodeId, int]:
         return self.clocks
 

@@ -95,6 +95,7 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/shares", shares.create, bodies.NewShare, role=ADMIN),
     Route("GET", "/shares/{share}", shares.show, bodies.Nothing, role=VIEWER, scoped=True, state=shares.show),
     Route("PATCH", "/shares/{share}", shares.change, bodies.ShareChange, role=ADMIN, state=shares.show),
+    Route("DELETE", "/shares/{share}", shares.remove, bodies.RemoveShare, role=ADMIN, state=shares.show),
     Route("POST", "/shares/{share}/tokens", shares.create_token, bodies.NewShareToken, role=ADMIN),
     Route("DELETE", "/shares/{share}/tokens/{name}", shares.revoke_token, bodies.Nothing, role=ADMIN),
     Route("POST", "/shares/{share}/urls", shares.sign_url, bodies.SignUrl, role=PUBLISHER),

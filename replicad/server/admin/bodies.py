@@ -204,6 +204,13 @@ class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
     prestage_key: Annotated[str, Meta(max_length=8192)] | UnsetType = UNSET
 
 
+class RemoveShare(Struct, frozen=True, forbid_unknown_fields=True):
+    """DELETE /shares/{share}. ``expect``: how many names it has; needed when it has any."""
+
+    dry_run: bool = False
+    expect: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+
+
 class NewShareToken(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares/{share}/tokens. ``expires_s`` absent: it lives until it is revoked."""
 
