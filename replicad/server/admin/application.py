@@ -30,6 +30,7 @@ from replicad.server.admin import (
     matrix,
     members,
     munki,
+    oidc,
     openapi,
     problems,
     repeating,
@@ -159,7 +160,7 @@ def make(services: Services, *, token: str | None) -> web.Application:
     answers, edits = repeating.Answers(services.monotonic_ms), asyncio.Lock()
     for route in ROUTES:
         application.router.add_route(route.method, PREFIX + route.path, _handler(route, services, answers=answers, edits=edits))
-    application.router.add_routes(ui.routes())
+    application.router.add_routes([*ui.routes(), *oidc.routes(services)])
     return application
 
 
@@ -176,8 +177,8 @@ _NOBODY = Caller("", VIEWER)
 def _identified(identify: Identify) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The page at /ui/ holds nothing and is open: it asks with the token that the person gives it."""
-        if not request.path.startswith("/ui/") and (request.method, request.path) not in _OPEN:
+        """The page at /ui/ holds nothing and is open: it asks with the token that the person gives it. Below /oidc/ are logins."""
+        if not request.path.startswith(("/ui/", "/oidc/")) and (request.method, request.path) not in _OPEN:
             trace(request).caller = await identify(request)
         return await handler(request)
 
