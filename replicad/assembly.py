@@ -43,7 +43,7 @@ from replicad.server.downloads import application as downloads_door
 from replicad.server.downloads.application import View
 from replicad.server.downloads.arriving import Arrivals
 from replicad.server.downloads.config import DownloadsConfig
-from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peer_tls, peers_runner, read_token
+from replicad.server.listening import admin_runner, open_downloads, open_socket, open_tcp, peer_tls, peers_runner, read_token
 from replicad.server.peers import application as peer_door
 from replicad.server.peers import data
 from replicad.services.collect import Collect
@@ -172,12 +172,11 @@ async def build(config: Config) -> AsyncIterator[Node]:
         peers = peer_door.make(
             links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=data.routes(services.fetch, services.links)
         )
-        await open_tcp(
+        await open_downloads(
             stack,
-            downloads_runner(downloads),
+            downloads,
             host=config.downloads.listen.host,
             port=config.downloads.listen.port,
-            key="downloads.listen",
             tls=tls_of.get("downloads"),
         )
         await open_tcp(stack, peers_runner(peers), host=config.peers.listen.host, port=config.peers.listen.port, key="peers.listen", tls=tls)
