@@ -173,7 +173,9 @@ def takedown(invocation: Invocation, *, named: str, lift: bool, stage: str | Non
     client, out = invocation.client(), invocation.out
     content = _content_of(client, named, stage)
     if dry_run:
-        out.data(nouns.TakedownAnswer(content, taken_down=not lift, changed=False), f"would {'lift' if lift else 'take down'}  {clean(named)}  sha256 {content}")
+        out.data(
+            nouns.TakedownAnswer(content, taken_down=not lift, changed=False), f"would {'lift' if lift else 'take down'}  {clean(named)}  sha256 {content}"
+        )
         return
     if lift:
         answer = client.ask("DELETE", path_of("takedowns", content), answer=nouns.TakedownAnswer)

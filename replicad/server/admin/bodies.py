@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from replicad.model.access import CREDENTIAL_NAME_MAX, NETWORKS_MAX
 from replicad.model.callers import AccessRole
+from replicad.model.chunks import CONTENT_SIZE_MAX
 from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
 
 ANSWER_ITEMS = 1000
@@ -41,6 +42,9 @@ _Site = Annotated[str, Meta(max_length=NAME_MAX)]
 _Limit = Annotated[int, Meta(ge=1, le=ANSWER_ITEMS_MAX)]
 _Cursor = Annotated[str, Meta(pattern="^[A-Za-z0-9_=-]{1,4096}$")]
 _Label = Annotated[str, Meta(max_length=LABEL_MAX)]
+_NUMBER_MAX = 2**62
+"""Of numbers whose sense is checked where they are used: JSON has no end."""
+_Life = Annotated[int, Meta(ge=1, le=_NUMBER_MAX)]
 
 
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +59,7 @@ class Rights(Struct, frozen=True, forbid_unknown_fields=True):
     stages: _Stages | UnsetType | None = UNSET
     paths: _Paths | UnsetType | None = UNSET
     site: _Site | UnsetType = UNSET
-    life_s: int | UnsetType | None = UNSET
+    life_s: _Life | UnsetType | None = UNSET
 
 
 class Invite(Rights, frozen=True, forbid_unknown_fields=True):
@@ -122,7 +126,7 @@ class ActionsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """GET /audit/log: what was done at or after ``since``. ``after`` is the ``next`` of the page before."""
 
     since: Annotated[datetime, Meta(tz=True)] | None = None
-    after: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    after: Annotated[int, Meta(ge=0, le=_NUMBER_MAX)] = 0
     limit: _Limit = ANSWER_ITEMS
 
 
@@ -161,7 +165,7 @@ class RemoveShare(Struct, frozen=True, forbid_unknown_fields=True):
     """DELETE /shares/{share}. ``expect``: how many names it has; needed when it has any."""
 
     dry_run: bool = False
-    expect: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+    expect: Annotated[int, Meta(ge=0, le=_NUMBER_MAX)] | None = None
 
 
 class NewShareToken(Struct, frozen=True, forbid_unknown_fields=True):
@@ -207,7 +211,7 @@ class NewEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
     path: _Path
     sha256: _Sha256
-    size: Annotated[int, Meta(ge=0)]
+    size: Annotated[int, Meta(ge=0, le=CONTENT_SIZE_MAX)]
 
 
 class Publish(Struct, frozen=True, forbid_unknown_fields=True):
@@ -242,7 +246,7 @@ class Remove(Struct, frozen=True, forbid_unknown_fields=True):
     stage: _StageName | None = None
     publisher: _Label = ""
     dry_run: bool = False
-    expect: Annotated[int, Meta(ge=1)] | None = None
+    expect: Annotated[int, Meta(ge=1, le=_NUMBER_MAX)] | None = None
 
 
 class Undelete(Struct, frozen=True, forbid_unknown_fields=True):
