@@ -165,7 +165,7 @@ async def test_a_dry_run_says_that_there_is_no_room(door: Door) -> None:
     entries = [{"path": f"{number}.pkg", "sha256": hashlib.sha256(bytes([number])).hexdigest(), "size": 1 << 42} for number in range(250)]
     reply = await door.ask("POST", "/shares/munki/entries", {"entries": entries, "dry_run": True})
     assert (reply.status, reply.json["code"]) == (507, "no-space")
-    assert f"no room for {1 << 62} bytes" in reply.json["detail"]
+    assert f"no room for {250 << 42} bytes" in reply.json["detail"]
 
 
 async def test_an_immutable_share_keeps_its_files(door: Door) -> None:

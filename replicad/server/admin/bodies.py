@@ -51,6 +51,13 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
     """No parameters."""
 
 
+class PageQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """GET of a list. ``after`` is the ``next`` of the page before."""
+
+    after: _Cursor | None = None
+    limit: _Limit = ANSWER_ITEMS
+
+
 class Rights(Struct, frozen=True, forbid_unknown_fields=True):
     """What a member may do and gets. Absent: as it is, for a newcomer a mirror with everything, without end. Null: all, or without end. ``paths``: prefixes below which a publisher may publish."""
 
@@ -98,12 +105,10 @@ class Revoke(Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "
     network_key: _KeyText | None = None
 
 
-class AuditQuery(Struct, frozen=True, forbid_unknown_fields=True):
+class AuditQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
     """GET /audit: records made at or after ``since``."""
 
     since: Annotated[datetime, Meta(tz=True)] | None = None
-    after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS
 
 
 _Rate = Annotated[str, Meta(min_length=1, max_length=40)]
@@ -188,22 +193,18 @@ class SignUrl(Struct, frozen=True, forbid_unknown_fields=True):
     expires_s: Annotated[int, Meta(ge=1, le=EXPIRES_S_MAX)] = 24 * 3600
 
 
-class EntriesQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """GET /entries. ``after`` is the ``next`` of the page before."""
+class EntriesQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
+    """GET /entries."""
 
     share: _ShareName | None = None
     prefix: Annotated[str, Meta(max_length=1024)] = ""
-    after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS
 
 
-class MatrixQuery(Struct, frozen=True, forbid_unknown_fields=True):
+class MatrixQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
     """GET /matrix. ``incomplete``: only rows of which some node that wants them lacks a copy."""
 
     share: _ShareName | None = None
     incomplete: bool = False
-    after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS
 
 
 class NewEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -264,13 +265,6 @@ class Rollback(Struct, frozen=True, forbid_unknown_fields=True):
     to: _Record | None = None
     stage: _StageName | None = None
     publisher: _Label = ""
-
-
-class HistoryQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """GET /shares/{share}/history/{path}. ``after`` is the ``next`` of the page before."""
-
-    after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS
 
 
 class TakeDown(Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,9 +20,10 @@ class Token(Struct, frozen=True):
 
 
 class Tokens(Struct, frozen=True):
-    """GET /tokens: oldest first."""
+    """GET /tokens: oldest first. ``next`` is the cursor of the next page, null at the end."""
 
     tokens: list[Token]
+    next: str | None = None
 
 
 class TokenAnswer(Struct, frozen=True):
