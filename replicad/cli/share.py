@@ -15,6 +15,7 @@ from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
 from replicad.cli.output import clean, moment, plural
 from replicad.errors import InputError, NotFoundError
+from replicad.model.callers import PASSWORD_CHARS_MAX
 from replicad.server.admin import bodies, nouns
 
 ANYWHERE, NO_KEY = "any", "none"
@@ -163,10 +164,10 @@ def _change(
 
 def _password(file: Path) -> str:
     """The first line. Never an argument: those are in everybody's process list."""
-    text = sys.stdin.readline(2 * bodies.PASSWORD_CHARS_MAX) if str(file) == "-" else _read(file)
+    text = sys.stdin.readline(2 * PASSWORD_CHARS_MAX) if str(file) == "-" else _read(file)
     password = text.partition("\n")[0].rstrip("\r")
-    if not 1 <= len(password) <= bodies.PASSWORD_CHARS_MAX:
-        raise InputError(f"--password-file: a password of 1 to {bodies.PASSWORD_CHARS_MAX} characters expected in the first line")
+    if not 1 <= len(password) <= PASSWORD_CHARS_MAX:
+        raise InputError(f"--password-file: a password of 1 to {PASSWORD_CHARS_MAX} characters expected in the first line")
     return password
 
 

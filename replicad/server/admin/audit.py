@@ -5,14 +5,14 @@ from __future__ import annotations
 from replicad.model.access import OPEN
 from replicad.model.ids import NodeId, RecordId, Stamp
 from replicad.model.records import Body, Cut, Entry, Grant, Policy, Record, Takedown, Tombstone
-from replicad.server.admin import bodies, nouns, paging
+from replicad.server.admin import bodies, nouns, paging, queries
 from replicad.server.admin.routes import Call
 
 _PLAIN = ("caller", "origin", "request", "method", "target", "detail", "status", "code")
 """Columns of an action that the API shows as they are."""
 
 
-async def audit(call: Call[bodies.AuditQuery]) -> nouns.Audit:
+async def audit(call: Call[queries.AuditQuery]) -> nouns.Audit:
     """GET /audit."""
     asked, catalog = call.asked, call.services.catalog
     after: tuple[Stamp, bytes] | None = paging.read(asked.after, tuple[Stamp, RecordId])
@@ -25,7 +25,7 @@ async def audit(call: Call[bodies.AuditQuery]) -> nouns.Audit:
     return nouns.Audit(found, paging.write(page[-1][0].order) if more else None)
 
 
-async def log(call: Call[bodies.ActionsQuery]) -> nouns.Actions:
+async def log(call: Call[queries.ActionsQuery]) -> nouns.Actions:
     """GET /audit/log."""
     asked = call.asked
     since_ms = 0 if asked.since is None else max(0, int(asked.since.timestamp() * 1000))

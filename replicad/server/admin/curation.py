@@ -11,7 +11,7 @@ from replicad.model import paths
 from replicad.model.entries import Revision
 from replicad.model.ids import Digest, RecordId, Stamp
 from replicad.model.records import Entry, Takedown
-from replicad.server.admin import bodies, nouns, paging, views
+from replicad.server.admin import bodies, nouns, paging, queries, views
 from replicad.server.admin.routes import Call
 from replicad.server.admin.services import Services
 from replicad.services.curation import Change
@@ -52,7 +52,7 @@ def _changes(call: Call[Any], changes: Sequence[Change]) -> nouns.Changes:
     return nouns.Changes(call.share, shown, len({paths.key(one.path) for one in changes}))
 
 
-async def history(call: Call[bodies.PageQuery]) -> nouns.Revisions:
+async def history(call: Call[queries.PageQuery]) -> nouns.Revisions:
     """GET /shares/{share}/history/{path}: every record about the name, of all stages. NotFoundError if there never was one."""
     share, asked = views.find_share(call.services, call.share).name, call.asked
     before = paging.read(asked.after, tuple[Stamp, RecordId]) or LAST
@@ -85,7 +85,7 @@ def _revision(one: Revision, members: views.Members) -> nouns.Revision:
     )
 
 
-async def takedowns(call: Call[bodies.PageQuery]) -> nouns.Takedowns:
+async def takedowns(call: Call[queries.PageQuery]) -> nouns.Takedowns:
     """GET /takedowns: newest first."""
     services = call.services
     members = views.members_now(services)

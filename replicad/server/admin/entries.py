@@ -7,7 +7,7 @@ from replicad.model import paths
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, check_share_name
 from replicad.model.records import STAGES_MAX
-from replicad.server.admin import bodies, nouns, paging, views
+from replicad.server.admin import bodies, nouns, paging, queries, views
 from replicad.server.admin.routes import Call
 from replicad.services.ingest import Item, Published
 
@@ -24,7 +24,7 @@ def place(given: str | None) -> tuple[str, str] | None:
     return paging.read(given, tuple[str, str])
 
 
-async def list_(call: Call[bodies.EntriesQuery]) -> nouns.Entries:
+async def list_(call: Call[queries.EntriesQuery]) -> nouns.Entries:
     """GET /entries: what this node shows, as far as the caller may see it; so a page may hold few, or none, and still have a ``next``."""
     asked = call.asked
     if asked.share is not None:
@@ -34,7 +34,7 @@ async def list_(call: Call[bodies.EntriesQuery]) -> nouns.Entries:
     return nouns.Entries([views.entry(listed, members) for listed in page if call.caller.reaches(listed.share, listed.path)], cursor(page, asked.limit))
 
 
-async def find(call: Call[bodies.Nothing] | Call[bodies.GetFileQuery]) -> Listed:
+async def find(call: Call[bodies.Nothing] | Call[queries.GetFileQuery]) -> Listed:
     """The entry of the path as this node shows it; NotFoundError says what is there instead."""
     share = views.find_share(call.services, call.share)
     key = paths.key(call.path)

@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 from replicad.crypto.keys import SigningKey
 from replicad.errors import ConfigurationError, ConflictError, InputError, NotFoundError
 from replicad.model.ids import NodeId, Stamp, check_share_name, check_stage_name
-from replicad.server.admin import bodies, nouns, paging, views
+from replicad.server.admin import bodies, nouns, paging, queries, views
 from replicad.server.admin.routes import Call
 from replicad.services.membership import Wishes
 
@@ -17,7 +17,7 @@ BLAMES_SHOWN_MAX = 20
 LINK_STEP = "link"
 
 
-async def list_(call: Call[bodies.PageQuery]) -> nouns.Peers:
+async def list_(call: Call[queries.PageQuery]) -> nouns.Peers:
     """GET /members: the other members, and who waits for approval."""
     services = call.services
     usage = await services.catalog.usage()

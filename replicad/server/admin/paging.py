@@ -11,7 +11,7 @@ import msgspec
 
 from replicad.errors import InputError
 from replicad.model.ids import from_wire, to_text
-from replicad.server.admin import bodies
+from replicad.server.admin import queries
 
 T = TypeVar("T")
 Key = tuple[int | str, str]
@@ -32,7 +32,7 @@ def read(given: str | None, kind: type[T]) -> T | None:
         raise InputError("after: not a cursor of this API; give the `next` of the page before") from None
 
 
-def page(items: Iterable[T], asked: bodies.PageQuery, key: Callable[[T], Key]) -> tuple[list[T], str | None]:
+def page(items: Iterable[T], asked: queries.PageQuery, key: Callable[[T], Key]) -> tuple[list[T], str | None]:
     """Of a list in memory: the page that is asked for, in the order of ``key``, and the cursor of the next one."""
     after = read(asked.after, tuple[int | str, str])
     try:

@@ -4,7 +4,21 @@ The answer to a query is one object whose list is named by its noun. Sizes are b
 or ``stages`` means "all". The server encodes these types and the command line decodes them; a field that is added later does not disturb an older client.
 """
 
-from replicad.server.admin.nouns.access import Action, ActionChain, Actions, MadeToken, Token, TokenAnswer, Tokens, Whoami
+from replicad.server.admin.nouns.access import (
+    Action,
+    ActionChain,
+    Actions,
+    LoggedIn,
+    MadeToken,
+    OfferedTotp,
+    Token,
+    TokenAnswer,
+    Tokens,
+    User,
+    UserAnswer,
+    Users,
+    Whoami,
+)
 from replicad.server.admin.nouns.files import (
     Blob,
     Blobs,
@@ -110,6 +124,7 @@ __all__ = [
     "Lag",
     "Limit",
     "Limits",
+    "LoggedIn",
     "MadeShareToken",
     "MadeToken",
     "Matrix",
@@ -120,6 +135,7 @@ __all__ = [
     "NodeAnswer",
     "NodeColumn",
     "NodeProgress",
+    "OfferedTotp",
     "Peer",
     "PeerDetail",
     "Peers",
@@ -156,6 +172,9 @@ __all__ = [
     "Transfers",
     "Trouble",
     "Unneeded",
+    "User",
+    "UserAnswer",
+    "Users",
     "Waited",
     "Whoami",
     "date",
