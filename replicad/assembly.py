@@ -153,7 +153,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         ground = await _ground(stack, config, certificate)
         services, gossip = await _services(stack, ground)
         await services.limits.load()
-        following = services.certificate
+        tls_of = {door: following.context for door, following in services.certificates.items()}
         access_log = AccessLog(config.downloads.access_log)
         stack.callback(access_log.write)
         downloads = downloads_door.make(
@@ -178,12 +178,14 @@ async def build(config: Config) -> AsyncIterator[Node]:
             host=config.downloads.listen.host,
             port=config.downloads.listen.port,
             key="downloads.listen",
-            tls=following.context if following is not None else None,
+            tls=tls_of.get("downloads"),
         )
         await open_tcp(stack, peers_runner(peers), host=config.peers.listen.host, port=config.peers.listen.port, key="peers.listen", tls=tls)
         await open_socket(stack, admin_runner(admin_door.make(services, token=None)), config.admin_socket)
         if (listen := config.admin.listen) is not None:
-            await open_tcp(stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen")
+            await open_tcp(
+                stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen", tls=tls_of.get("admin")
+            )
         running = {
             "links": services.dialing.run,
             "gossip": gossip.run,
@@ -194,8 +196,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             "scrub": services.scrub.run,
             "collect": services.collect.run,
         }
-        if following is not None:
-            running["certificate"] = following.follow
+        running |= {f"certificate of {door}": following.follow for door, following in services.certificates.items()}
         yield Node(Supervisor(running, metrics=Metrics()), services.links, services.renewal, services.reload)
 
 
@@ -285,7 +286,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         monotonic_ms=monotonic_ms,
         renewal=asyncio.Event(),
         repositories=Repositories(catalog, ground.store.open_blob, now_ms=monotonic_ms),
-        certificate=LiveCertificate(*config.downloads.tls) if config.downloads.tls else None,
+        certificates={door: LiveCertificate(*tls) for door, tls in (("downloads", config.downloads.tls), ("admin", config.admin.tls)) if tls},
         sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
         reload=Reloading(config, lambda newer: _apply(newer, limits)).reload,
     )

@@ -46,8 +46,8 @@ def check_origin(request: web.Request) -> None:
         raise NotAllowedError(f"Origin: this is {request.host}, and the page that asks is of {given[:200]}", code="csrf")
 
 
-async def put(request: web.Request, response: web.StreamResponse) -> None:
-    """Give the cookie to the browser, or take it away, as the trace says. For ``on_response_prepare``."""
+def put(request: web.Request, response: web.StreamResponse) -> None:
+    """Give the cookie to the browser, or take it away, as the trace says. TLS may end at a proxy, but the browser says what it speaks."""
     text = trace(request).cookie
     if text is None:
         return
