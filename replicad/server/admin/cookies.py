@@ -51,7 +51,7 @@ def put(request: web.Request, response: web.StreamResponse) -> None:
     text = trace(request).cookie
     if text is None:
         return
-    secure = request.secure or request.headers.get("Origin", "").startswith("https://")
+    secure = request.secure or trace(request).is_https or request.headers.get("Origin", "").startswith("https://")
     name = SECURE_NAME if secure else NAME
     if text:
         response.set_cookie(name, text, max_age=LIFE_S, path="/", secure=secure, httponly=True, samesite="Strict")

@@ -12,16 +12,17 @@ from replicad.errors import InputError, NotFoundError
 from replicad.model import paths
 from replicad.model.callers import AccessRole
 from replicad.model.ids import check_share_name
-from replicad.server.admin import bodies, nouns, people
+from replicad.server.admin import bodies, nouns, paging, people, queries
 from replicad.server.admin.identity import origin
 from replicad.server.admin.routes import Call
 from replicad.server.admin.sessions import local_user
 from replicad.server.admin.trace import trace
 
 
-async def list_(call: Call[bodies.Nothing]) -> nouns.Users:
+async def list_(call: Call[queries.PageQuery]) -> nouns.Users:
     """GET /users."""
-    return nouns.Users([_noun(user) for user in await call.services.catalog.users()])
+    found, following = paging.page(await call.services.catalog.users(), call.asked, lambda user: (user.name, ""))
+    return nouns.Users([_noun(user) for user in found], following)
 
 
 async def show(call: Call[Any]) -> nouns.UserAnswer:
