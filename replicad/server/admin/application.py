@@ -61,7 +61,7 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("GET", "/doctor", status.doctor, bodies.Nothing, role=VIEWER),
     Route("GET", "/openapi.json", openapi.document, bodies.Nothing, role=VIEWER, scoped=True),
     Route("GET", "/whoami", sessions.whoami, bodies.Nothing, role=VIEWER, scoped=True),
-    Route("POST", "/sessions", sessions.login, people.Login, role=VIEWER, open=True),
+    Route("POST", "/sessions", sessions.login, people.Login, role=VIEWER, scoped=True, open=True),
     Route("DELETE", "/sessions/current", sessions.logout, bodies.Nothing, role=VIEWER, scoped=True),
     Route("GET", "/users", users.list_, queries.PageQuery, role=ADMIN),
     Route("POST", "/users", users.add, people.NewUser, role=ADMIN),
