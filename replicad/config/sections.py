@@ -72,10 +72,11 @@ class Peers:
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """The door for people and scripts. ``listen`` is None when there is only the socket."""
+    """The door for people and scripts. ``listen`` is None when there is only the socket; ``tls`` is (certificate file, key file) of the listener, None for plain HTTP."""
 
     socket: Path
     listen: Address | None
+    tls: tuple[Path, Path] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ SECTIONS: dict[str, str] = {
     "node": "This node.",
     "downloads": "The door for clients: files over HTTP or HTTPS, read only.",
     "peers": "The door for the other nodes of the network.",
-    "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with bearer tokens (replicad token; admin.token in the data directory is the root token).",
+    "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with bearer tokens (replicad token; admin.token in the data directory is the root token) and logins (replicad user, replicad login).",
     "storage": "The disk.",
     "scrub": "Every file is read again now and then; what the disk lost is fetched again from other nodes.",
     "limits": 'How fast bytes may flow between this node and others, in bytes per second. What "replicad limits set" says goes before this. Urgent files have no limits.',
@@ -197,6 +198,15 @@ KEYS: tuple[Key, ...] = (
     Key("peers", "connect", ListOf(Url()), (), "Peer doors to try besides those that the network already knows.", sample='["https://ber1.example.org:8440"]'),
     Key("admin", "socket", File(), None, "The Unix socket. Empty: admin.sock in the data directory."),
     Key("admin", "listen", Listen(may_be_off=True), Address("127.0.0.1", 8441), 'HOST:PORT, or "off" for the socket alone.'),
+    Key(
+        "admin",
+        "tls_certificate",
+        File(),
+        None,
+        "The listener's certificate with its chain, PEM: then it speaks HTTPS only. Needed where passwords come over a network. Renewed as the downloads door's.",
+        sample='"/etc/replicad/tls/fullchain.pem"',
+    ),
+    Key("admin", "tls_key", File(), None, "The certificate's private key, PEM. Both keys, or neither.", sample='"/etc/replicad/tls/privkey.pem"'),
     Key("storage", "reserve", Room(), Reserve(fraction=_STORE.reserve_fraction), "Room on the file system that is never used: a percentage or a size."),
     Key("storage", "quota", Size(), _STORE.quota_bytes, "The most that files may take; 0 B: no such bound."),
     Key(

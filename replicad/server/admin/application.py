@@ -155,7 +155,6 @@ def make(services: Services, *, token: str | None) -> web.Application:
     identify = over_socket() if token is None else over_tcp(token, services.tokens, services.sessions)
     application = web.Application(middlewares=[actions.Recorder(services).middleware(), problems.as_documents, _identified(identify)])
     application.on_response_prepare.append(show_id)
-    application.on_response_prepare.append(cookies.put)
     application[openapi.DOCUMENT] = document
     application[waiting.WAITS] = asyncio.Semaphore(waiting.WAITS_MAX)
     answers, edits = repeating.Answers(services.monotonic_ms), asyncio.Lock()
@@ -203,7 +202,9 @@ def _handler(route: Route[Any], services: Services, *, answers: repeating.Answer
         work = functools.partial(_answer, route, call, edits)
         if route.repeatable and (key := repeating.given_key(request)) is not None:
             return await answers.once((caller.name, key), repeating.fingerprint(call), work)
-        return await work()
+        response = await work()
+        cookies.put(request, response)
+        return response
 
     return handle
 

@@ -10,11 +10,12 @@ from replicad.catalog import User
 from replicad.crypto import totp
 from replicad.errors import InputError, NotFoundError
 from replicad.model import paths
-from replicad.model.callers import AccessRole, Source
+from replicad.model.callers import AccessRole
 from replicad.model.ids import check_share_name
 from replicad.server.admin import bodies, nouns
 from replicad.server.admin.identity import origin
 from replicad.server.admin.routes import Call
+from replicad.server.admin.sessions import local_user
 from replicad.server.admin.trace import trace
 
 
@@ -94,8 +95,8 @@ async def _own_or_any(call: Call[Any]) -> str:
 
 
 def _is_own(call: Call[Any], name: str) -> bool:
-    session = trace(call.request).session
-    return session is not None and session.account.source is Source.LOCAL and session.account.name.lower() == name.lower()
+    own = local_user(trace(call.request))
+    return own is not None and own.lower() == name.lower()
 
 
 def _shares(given: list[str] | None) -> tuple[str, ...] | None:

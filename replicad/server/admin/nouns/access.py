@@ -39,8 +39,8 @@ class MadeToken(Struct, frozen=True):
 
 
 class Whoami(Struct, frozen=True):
-    """GET /whoami: who asks and what they may. ``shares`` null: all; ``path`` empty: everywhere. ``via``: what they are known by: ``socket``, ``root-token``, ``token``, ``session`` or ``cookie``. ``expires``: when a
-    session ends if it is not used until then. ``csrf``: what a write with the cookie shows as ``X-CSRF-Token``.
+    """GET /whoami: who asks and what they may. ``shares`` null: all; ``path`` empty: everywhere. ``via``: what they are known by: ``socket``, ``root-token``, ``token``, ``session`` or ``cookie``. ``user``: which of
+    GET /users that is, null: none. ``expires``: when a session ends if it is not used until then. ``csrf``: what a write with the cookie shows as ``X-CSRF-Token``.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Whoami(Struct, frozen=True):
     shares: list[str] | None
     path: str
     via: str
+    user: str | None
     expires: str | None
     csrf: str | None
 
