@@ -81,10 +81,10 @@ class Services:
     repositories: Repositories
     reload: Callable[[], Reloaded]
     sign_url: Callable[[str, str, int], dict[str, str]]
-    provider: Provider | None = None
-    """Of OpenID Connect, if one is configured."""
     certificates: Mapping[str, LiveCertificate] = field(default_factory=dict)
     """Of the doors that speak TLS with a certificate of the operator's, by the door's name."""
+    provider: Provider | None = None
+    """Of OpenID Connect, if one is configured."""
 
     @property
     def node(self) -> NodeId:
