@@ -27,7 +27,11 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     parts = [
         (
-            ["# Rules broken on purpose", "", "`make bench BENCH=mutations`. Of records and names: the first seed of the mixed schedule (`tests/simulation`) that notices, and the invariant (section 9 of the design)."],
+            [
+                "# Rules broken on purpose",
+                "",
+                "`make bench BENCH=mutations`. Of records and names: the first seed of the mixed schedule (`tests/simulation`) that notices, and the invariant (section 9 of the design).",
+            ],
             ("broken", "seed", "invariant"),
             simulated(options.seeds),
         ),
@@ -69,7 +73,9 @@ def red(copy: Path, rule: Rule) -> str:
     path.write_text(sound.replace(rule.old, rule.new))
     try:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "60", rule.test]
-        ran = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"})
+        ran = subprocess.run(
+            command, cwd=copy, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        )
     finally:
         path.write_text(sound)
     found = re.search(r"^FAILED (?:\S*/)?(\S+)", ran.stdout, re.MULTILINE)

@@ -103,7 +103,9 @@ RULES = (
         "False",
         f"{BOUNDS}::test_memory_stays_bounded_when_a_peer_watches_and_seeks_without_end",
     ),
-    Rule("I12", "nobody owns what crosses the WAN", FETCH + "jobs.py", "if self.owners is None or self.awaited or node in self.owners.near:", "if True:", COPIES),
+    Rule(
+        "I12", "nobody owns what crosses the WAN", FETCH + "jobs.py", "if self.owners is None or self.awaited or node in self.owners.near:", "if True:", COPIES
+    ),
     Rule(
         "I12",
         "at the end also those who are far are asked twice",
