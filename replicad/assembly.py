@@ -25,6 +25,7 @@ from replicad.config.reloading import Reloading
 from replicad.crypto.keys import SigningKey
 from replicad.integrations.mirrors import Mirrors
 from replicad.integrations.repositories import Repositories
+from replicad.integrations.vouching import open_vouchers
 from replicad.model.ids import Digest, NodeId
 from replicad.model.members import Member
 from replicad.net.dialer import Dialer
@@ -51,6 +52,7 @@ from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
 from replicad.services.hub import Hub
+from replicad.services.identity import Argon, Guesses, Logins, Sessions, Users
 from replicad.services.ingest import Ingest
 from replicad.services.limits import LimitsService
 from replicad.services.links import Links
@@ -152,7 +154,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
         ground = await _ground(stack, config, certificate)
         services, gossip = await _services(stack, ground)
         await services.limits.load()
-        following = services.certificate
+        tls_of = {door: following.context for door, following in services.certificates.items()}
         access_log = AccessLog(config.downloads.access_log)
         stack.callback(access_log.write)
         downloads = downloads_door.make(
@@ -166,7 +168,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             on_lost=services.scrub.lost,
             config=DownloadsConfig(proxies=config.downloads.trusted_proxies, url=config.downloads_url, listing=frozenset(config.downloads.listing)),
             note=access_log.note,
-            arrivals=_arrivals(config, services),
+            arrivals=Arrivals(services.fetch.clients.waiting, linked=lambda: bool(services.links.all())) if config.downloads.on_missing == "stream" else None,
         )
         peers = peer_door.make(
             links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=data.routes(services.fetch, services.links)
@@ -177,12 +179,14 @@ async def build(config: Config) -> AsyncIterator[Node]:
             host=config.downloads.listen.host,
             port=config.downloads.listen.port,
             key="downloads.listen",
-            tls=following.context if following is not None else None,
+            tls=tls_of.get("downloads"),
         )
         await open_tcp(stack, peers_runner(peers), host=config.peers.listen.host, port=config.peers.listen.port, key="peers.listen", tls=tls)
         await open_socket(stack, admin_runner(admin_door.make(services, token=None)), config.admin_socket)
         if (listen := config.admin.listen) is not None:
-            await open_tcp(stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen")
+            await open_tcp(
+                stack, admin_runner(admin_door.make(services, token=token)), host=listen.host, port=listen.port, key="admin.listen", tls=tls_of.get("admin")
+            )
         running = {
             "links": services.dialing.run,
             "gossip": gossip.run,
@@ -193,16 +197,8 @@ async def build(config: Config) -> AsyncIterator[Node]:
             "scrub": services.scrub.run,
             "collect": services.collect.run,
         }
-        if following is not None:
-            running["certificate"] = following.follow
+        running |= {f"certificate of {door}": following.follow for door, following in services.certificates.items()}
         yield Node(Supervisor(running, metrics=Metrics()), services.links, services.renewal, services.reload)
-
-
-def _arrivals(config: Config, services: Services) -> Arrivals | None:
-    """Files are served while they arrive, if the administrator wants it."""
-    if config.downloads.on_missing != "stream":
-        return None
-    return Arrivals(services.fetch.clients.waiting, linked=lambda: bool(services.links.all()))
 
 
 async def _ground(stack: AsyncExitStack, config: Config, certificate: Digest | None) -> _Ground:
@@ -260,6 +256,8 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         clock_ms=clock_ms,
     )
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
+    argon, sessions = Argon(), Sessions(catalog, clock_ms)
+    directories, provider = await stack.enter_async_context(open_vouchers(config.ldap, config.oidc))
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url, config.downloads_url),
         catalog=catalog,
@@ -272,6 +270,10 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         limits=limits,
         membership=Membership(_local(ground, table, dialer, standing)),
         tokens=Tokens(catalog, clock_ms),
+        users=Users(catalog, argon, clock_ms),
+        sessions=sessions,
+        logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms, directories),
+        provider=provider,
         links=table,
         dialing=links,
         standing=standing,
@@ -280,7 +282,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         monotonic_ms=monotonic_ms,
         renewal=asyncio.Event(),
         repositories=Repositories(catalog, ground.store.open_blob, now_ms=monotonic_ms),
-        certificate=LiveCertificate(*config.downloads.tls) if config.downloads.tls else None,
+        certificates={door: LiveCertificate(*tls) for door, tls in (("downloads", config.downloads.tls), ("admin", config.admin.tls)) if tls},
         sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
         reload=Reloading(config, lambda newer: _apply(newer, limits)).reload,
     )
