@@ -25,6 +25,7 @@ from replicad.config.reloading import Reloading
 from replicad.crypto.keys import SigningKey
 from replicad.integrations.mirrors import Mirrors
 from replicad.integrations.repositories import Repositories
+from replicad.integrations.vouching import open_vouchers
 from replicad.model.ids import Digest, NodeId
 from replicad.model.members import Member
 from replicad.net.dialer import Dialer
@@ -167,7 +168,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             on_lost=services.scrub.lost,
             config=DownloadsConfig(proxies=config.downloads.trusted_proxies, url=config.downloads_url, listing=frozenset(config.downloads.listing)),
             note=access_log.note,
-            arrivals=_arrivals(config, services),
+            arrivals=Arrivals(services.fetch.clients.waiting, linked=lambda: bool(services.links.all())) if config.downloads.on_missing == "stream" else None,
         )
         peers = peer_door.make(
             links=services.links, identity=ground.identity, answer_join=services.membership.answer_join, routes=data.routes(services.fetch, services.links)
@@ -198,13 +199,6 @@ async def build(config: Config) -> AsyncIterator[Node]:
         }
         running |= {f"certificate of {door}": following.follow for door, following in services.certificates.items()}
         yield Node(Supervisor(running, metrics=Metrics()), services.links, services.renewal, services.reload)
-
-
-def _arrivals(config: Config, services: Services) -> Arrivals | None:
-    """Files are served while they arrive, if the administrator wants it."""
-    if config.downloads.on_missing != "stream":
-        return None
-    return Arrivals(services.fetch.clients.waiting, linked=lambda: bool(services.links.all()))
 
 
 async def _ground(stack: AsyncExitStack, config: Config, certificate: Digest | None) -> _Ground:
@@ -263,6 +257,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
     )
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
     argon, sessions = Argon(), Sessions(catalog, clock_ms)
+    directories, provider = await stack.enter_async_context(open_vouchers(config.ldap, config.oidc))
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url, config.downloads_url),
         catalog=catalog,
@@ -277,7 +272,8 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         tokens=Tokens(catalog, clock_ms),
         users=Users(catalog, argon, clock_ms),
         sessions=sessions,
-        logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms),
+        logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms, directories),
+        provider=provider,
         links=table,
         dialing=links,
         standing=standing,

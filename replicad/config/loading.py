@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
+from replicad.config import logins
 from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
 from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
 from replicad.config.values import OFF, Address, suggestion
@@ -24,6 +25,8 @@ from replicad.store.space import StoreConfig
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import tzinfo
+
+    from replicad.integrations.logins import LdapConfig, OidcConfig
 
 PREFIX = "REPLICAD__"
 DEFAULT = "default"
@@ -57,6 +60,8 @@ class Config(Struct, frozen=True):
     collect: CollectConfig
     scrub: ScrubConfig
     fetch: FetchConfig
+    ldap: LdapConfig | None
+    oidc: OidcConfig | None
     log: Log
     values: Mapping[str, object]
     origins: Mapping[str, str]
@@ -135,6 +140,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     given = _from_file(document, problems) | _from_environment(environ, problems)
     values = {key.path: _value(key, given.get(key.path), document.name, problems) for key in KEYS}
     problems += [*_halves(values, given, "downloads"), *_halves(values, given, "admin")]
+    problems = problems or [f"{given[path].problem_at}: {problem}" for path, problem in logins.gaps(values) if path in given]
     if problems:
         raise ConfigurationError("\n".join(problems), hint="every key is explained by: replicad config example")
     origins = {key.path: given[key.path].origin if key.path in given else DEFAULT for key in KEYS}
@@ -280,6 +286,8 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             uploads_max=values["fetch.uploads_at_once"],
             uploads_per_peer=values["fetch.uploads_per_peer"],
         ),
+        ldap=logins.ldap(values, base),
+        oidc=logins.oidc(values, base),
         log=Log(format=values["log.format"], level=values["log.level"]),
         values=values,
         origins=origins,

@@ -30,7 +30,9 @@ from replicad.server.admin import (
     matrix,
     members,
     munki,
+    oidc,
     openapi,
+    people,
     problems,
     queries,
     repeating,
@@ -59,16 +61,16 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("GET", "/doctor", status.doctor, bodies.Nothing, role=VIEWER),
     Route("GET", "/openapi.json", openapi.document, bodies.Nothing, role=VIEWER, scoped=True),
     Route("GET", "/whoami", sessions.whoami, bodies.Nothing, role=VIEWER, scoped=True),
-    Route("POST", "/sessions", sessions.login, bodies.Login, role=VIEWER, open=True),
+    Route("POST", "/sessions", sessions.login, people.Login, role=VIEWER, scoped=True, open=True),
     Route("DELETE", "/sessions/current", sessions.logout, bodies.Nothing, role=VIEWER, scoped=True),
     Route("GET", "/users", users.list_, queries.PageQuery, role=ADMIN),
-    Route("POST", "/users", users.add, bodies.NewUser, role=ADMIN),
+    Route("POST", "/users", users.add, people.NewUser, role=ADMIN),
     Route("GET", "/users/{user}", users.show, bodies.Nothing, role=ADMIN, state=users.show),
-    Route("PATCH", "/users/{user}", users.change, bodies.UserChange, role=ADMIN, state=users.show),
+    Route("PATCH", "/users/{user}", users.change, people.UserChange, role=ADMIN, state=users.show),
     Route("DELETE", "/users/{user}", users.remove, bodies.Nothing, role=ADMIN, state=users.show),
-    Route("PUT", "/users/{user}/password", users.set_password, bodies.NewPassword, role=VIEWER, scoped=True),
+    Route("PUT", "/users/{user}/password", users.set_password, people.NewPassword, role=VIEWER, scoped=True),
     Route("POST", "/users/{user}/totp", users.offer_totp, bodies.Nothing, role=VIEWER, scoped=True),
-    Route("PUT", "/users/{user}/totp", users.confirm_totp, bodies.TotpCode, role=VIEWER, scoped=True),
+    Route("PUT", "/users/{user}/totp", users.confirm_totp, people.TotpCode, role=VIEWER, scoped=True),
     Route("DELETE", "/users/{user}/totp", users.drop_totp, bodies.Nothing, role=ADMIN),
     Route("GET", "/tokens", tokens.list_, queries.PageQuery, role=ADMIN),
     Route("POST", "/tokens", tokens.create, bodies.NewToken, role=ADMIN),
@@ -160,7 +162,7 @@ def make(services: Services, *, token: str | None) -> web.Application:
     answers, edits = repeating.Answers(services.monotonic_ms), asyncio.Lock()
     for route in ROUTES:
         application.router.add_route(route.method, PREFIX + route.path, _handler(route, services, answers=answers, edits=edits))
-    application.router.add_routes(ui.routes())
+    application.router.add_routes([*ui.routes(), *oidc.routes(services)])
     return application
 
 
@@ -177,8 +179,8 @@ _NOBODY = Caller("", VIEWER)
 def _identified(identify: Identify) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The page at /ui/ holds nothing and is open: it asks with the token that the person gives it."""
-        if not request.path.startswith("/ui/") and (request.method, request.path) not in _OPEN:
+        """The page at /ui/ holds nothing and is open: it asks with the token that the person gives it. Below /oidc/ are logins."""
+        if not request.path.startswith(("/ui/", "/oidc/")) and (request.method, request.path) not in _OPEN:
             trace(request).caller = await identify(request)
         return await handler(request)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from replicad.model.access import CREDENTIAL_NAME_MAX, NETWORKS_MAX
-from replicad.model.callers import NAME_CHARS_MAX, PASSWORD_CHARS_MAX, AccessRole
+from replicad.model.callers import PASSWORD_CHARS_MAX, AccessRole
 from replicad.model.chunks import CONTENT_SIZE_MAX
 from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
 
@@ -22,11 +22,9 @@ TOKEN_NAME = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"  # noqa: S105 - what one may b
 BLOB_BATCH_BYTES_MAX = 16 * 1024 * 1024
 BLOB_BATCH_ITEMS_MAX = 256
 EXPIRES_S_MAX = 10 * 366 * 24 * 3600
-PASSWORD_CHARS_MIN = 8
-"""NIST SP 800-63B section 3.1.1.2, with a second factor; what is guessed is throttled in any case."""
 
 ShareName = Annotated[str, Meta(min_length=1, max_length=63)]
-_Shares = Annotated[list[ShareName], Meta(min_length=1, max_length=SHARES_MAX)]
+Shares = Annotated[list[ShareName], Meta(min_length=1, max_length=SHARES_MAX)]
 StageName = Annotated[str, Meta(min_length=1, max_length=32)]
 _Stages = Annotated[list[StageName], Meta(min_length=1, max_length=STAGES_MAX)]
 _Path = Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -51,7 +49,7 @@ class Rights(Struct, frozen=True, forbid_unknown_fields=True):
     """What a member may do and gets. Absent: as it is, for a newcomer a mirror with everything, without end. Null: all, or without end. ``paths``: prefixes below which a publisher may publish."""
 
     role: Role | UnsetType = UNSET
-    shares: _Shares | UnsetType | None = UNSET
+    shares: Shares | UnsetType | None = UNSET
     stages: _Stages | UnsetType | None = UNSET
     paths: _Paths | UnsetType | None = UNSET
     site: _Site | UnsetType = UNSET
@@ -115,55 +113,9 @@ class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
 
     role: AccessRole
     name: Annotated[str, Meta(pattern=TOKEN_NAME)] | None = None
-    shares: _Shares | None = None
+    shares: Shares | None = None
     path: Annotated[str, Meta(max_length=1024)] = ""
     expires_s: Annotated[int, Meta(ge=1, le=TOKEN_EXPIRES_S_MAX)] | None = None
-
-
-_NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS_MIN, max_length=PASSWORD_CHARS_MAX)]
-_GivenPassword = Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)]
-_Code = Annotated[str, Meta(pattern="^[0-9]{6}$")]
-
-
-class NewUser(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /users. ``shares`` null: all. ``path``: the directory below which that person may see and change names, empty: everywhere."""
-
-    name: Annotated[str, Meta(pattern=TOKEN_NAME)]
-    password: _NewPassword
-    role: AccessRole
-    shares: _Shares | None = None
-    path: Annotated[str, Meta(max_length=1024)] = ""
-
-
-class UserChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """PATCH /users/{user}: what is absent stays."""
-
-    role: AccessRole | UnsetType = UNSET
-    shares: _Shares | UnsetType | None = UNSET
-    path: Annotated[str, Meta(max_length=1024)] | UnsetType = UNSET
-    enabled: bool | UnsetType = UNSET
-
-
-class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
-    """PUT /users/{user}/password. ``current``: needed for the own account."""
-
-    password: _NewPassword
-    current: _GivenPassword | None = None
-
-
-class TotpCode(Struct, frozen=True, forbid_unknown_fields=True):
-    """PUT /users/{user}/totp."""
-
-    code: _Code
-
-
-class Login(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /sessions. ``code``: of the second factor. ``cookie``: for a browser, which bears the session in a cookie; otherwise its text is in the answer."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
-    password: _GivenPassword
-    code: _Code | None = None
-    cookie: bool = False
 
 
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replicad.catalog import Catalog
+    from replicad.integrations.oidc import Provider
     from replicad.integrations.repositories import Repositories
     from replicad.model.ids import NodeId
     from replicad.net.links import LinkTable
@@ -82,6 +83,8 @@ class Services:
     sign_url: Callable[[str, str, int], dict[str, str]]
     certificates: Mapping[str, LiveCertificate] = field(default_factory=dict)
     """Of the doors that speak TLS with a certificate of the operator's, by the door's name."""
+    provider: Provider | None = None
+    """Of OpenID Connect, if one is configured."""
 
     @property
     def node(self) -> NodeId:
