@@ -17,7 +17,7 @@ import click
 from msgspec import Struct
 
 from replicad.cli import output, values
-from replicad.cli.client import ANSWER_BYTES_MAX, PAGE_ITEMS, Client, error_of, path_of, problem_of
+from replicad.cli.client import ANSWER_BYTES_MAX, Client, error_of, path_of, problem_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import clean, moment, size
 from replicad.cli.progress import Progress
@@ -37,25 +37,13 @@ class Got(Struct, frozen=True):
     sha256: str
 
 
-def all_entries(client: Client, *, share: str | None, prefix: str) -> nouns.Entries:
-    """The whole listing, page by page."""
-    entries: list[nouns.Entry] = []
-    after: str | None = None
-    while True:
-        page = client.ask("GET", path_of("entries"), answer=nouns.Entries, query={"share": share, "prefix": prefix, "after": after, "limit": PAGE_ITEMS})
-        entries += page.entries
-        if page.next is None:
-            return nouns.Entries(entries=entries, next=None)
-        after = page.next
-
-
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Entries)
 @click.argument("place", metavar=values.PLACE_METAVAR, required=False, callback=values.place)
 @pass_invocation
 def ls(invocation: Invocation, *, place: tuple[str | None, str]) -> None:
     """List what this node shows of all shares, of one, or below a prefix."""
     share, prefix = place
-    answer = all_entries(invocation.client(), share=share, prefix=prefix)
+    answer = invocation.client().whole(path_of("entries"), answer=nouns.Entries, items="entries", query={"share": share, "prefix": prefix})
     rows = (
         [
             f"{one.share}/{one.path}",
@@ -100,7 +88,7 @@ def render_entry(answer: nouns.EntryAnswer) -> str:
     return "\n".join(lines)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.EntryAnswer)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @pass_invocation
 def show(invocation: Invocation, *, name: tuple[str, str]) -> None:
@@ -179,7 +167,7 @@ def _told_of(target: Path) -> Iterator[None]:
         raise kind(f"cannot write {shown}: {(error.strerror or str(error)).lower()}", code="unwritable") from error
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=Got)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @click.option("-o", "--output", "output_file", metavar="FILE", help="Where to write it ('-': standard output) [the file's own name, here].")
 @click.option("--record", metavar="ID", help="A sibling or an older version, as `replicad show` and `replicad history` name it; 8 digits will do.")

@@ -7,7 +7,7 @@ import time
 import click
 
 from replicad.cli import output
-from replicad.cli.client import PAGE_ITEMS, Client, path_of
+from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import Output, clean, duration, plural, since, size
 from replicad.server.admin import nouns
@@ -57,7 +57,7 @@ def _show_status(client: Client, out: Output) -> None:
     out.data(answer, render_status(answer, out))
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Status)
 @click.option("--watch", is_flag=True, help="Show it again every two seconds until Ctrl-C.")
 @pass_invocation
 def status(invocation: Invocation, *, watch: bool) -> None:
@@ -80,18 +80,6 @@ def _cell(percent: int | None, *, wanted: bool) -> str:
     return "ok" if percent == 100 else f"{percent} %"
 
 
-def all_rows(client: Client, *, share: str | None, incomplete: bool) -> nouns.Matrix:
-    """The whole matrix, page by page."""
-    rows: list[nouns.Row] = []
-    after: str | None = None
-    while True:
-        page = client.ask("GET", path_of("matrix"), answer=nouns.Matrix, query={"share": share, "incomplete": incomplete, "after": after, "limit": PAGE_ITEMS})
-        rows += page.rows
-        if page.next is None:
-            return nouns.Matrix(nodes=page.nodes, rows=rows, next=None)
-        after = page.next
-
-
 def render_matrix(answer: nouns.Matrix) -> str:
     """The picture of ``replicad matrix``."""
     heads = ["FILE", "STAGE", *(f"{output.RIGHT}{clean(node.name)}" for node in answer.nodes), f"{output.RIGHT}COPIES"]
@@ -107,13 +95,13 @@ def render_matrix(answer: nouns.Matrix) -> str:
     return output.table(heads, rows)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Matrix)
 @click.option("--incomplete", is_flag=True, help="Only files that some node lacks.")
 @click.option("--share", metavar="SHARE", help="Only this share.")
 @pass_invocation
 def matrix(invocation: Invocation, *, incomplete: bool, share: str | None) -> None:
     """Show which node holds which file."""
-    answer = all_rows(invocation.client(), share=share, incomplete=incomplete)
+    answer = invocation.client().whole(path_of("matrix"), answer=nouns.Matrix, items="rows", query={"share": share, "incomplete": incomplete})
     invocation.out.data(answer, render_matrix(answer))
 
 
@@ -138,7 +126,7 @@ def render_transfers(answer: nouns.Transfers) -> str:
     return output.table(heads, rows)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Transfers)
 @click.option("--watch", is_flag=True, help="Show it again every two seconds until Ctrl-C.")
 @pass_invocation
 def transfers(invocation: Invocation, *, watch: bool) -> None:
@@ -154,7 +142,7 @@ def transfers(invocation: Invocation, *, watch: bool) -> None:
         time.sleep(WATCH_S)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Examined)
 @pass_invocation
 def doctor(invocation: Invocation) -> int:
     """Examine this node and its network; exits 1 if something is broken, 0 if all is well or merely worth a warning."""

@@ -66,12 +66,21 @@ class MunkiStatus(Struct, frozen=True):
 
 
 class Shares(Struct, frozen=True):
-    """GET /shares."""
+    """GET /shares: by name. ``next`` is the cursor of the next page, null at the end."""
 
     shares: list[Share]
+    next: str | None = None
 
 
 class ShareAnswer(Struct, frozen=True):
     """GET, POST and PATCH /shares/{name}."""
 
     share: Share
+
+
+class RemovedShare(Struct, frozen=True):
+    """DELETE /shares/{share}. ``names``: how many it has, at whatever stage; ``removed`` is false with ``dry_run``."""
+
+    share: str
+    names: int
+    removed: bool
