@@ -32,6 +32,7 @@ from replicad.services.membership import Local, Membership
 from replicad.services.scrub import Scrub
 from replicad.services.tokens import Tokens
 from replicad.telemetry import log as logs
+from replicad.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from replicad.config import Config
@@ -88,6 +89,7 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
         dialing=links,
         standing=standing,
         hub=hub,
+        metrics=Metrics(),
         clock_ms=clock_ms,
         monotonic_ms=monotonic_ms,
         renewal=asyncio.Event(),

@@ -44,6 +44,7 @@ from replicad.services.tokens import Tokens
 from replicad.store.blobs import BlobStore
 from replicad.store.care import CollectConfig, ScrubConfig
 from replicad.store.space import StoreConfig
+from replicad.telemetry.metrics import Metrics
 
 TOKEN = "a-token-for-tests"
 
@@ -222,6 +223,7 @@ async def opened(data: Path, *, directories: Sequence[Authenticator] = (), provi
             dialing=idle,  # type: ignore[arg-type]
             standing=Standing(lambda: catalog.replica.chains),
             hub=hub,
+            metrics=Metrics(),
             clock_ms=clock_ms,
             renewal=asyncio.Event(),
             repositories=Repositories(catalog, store.open_blob, now_ms=lambda: time.monotonic_ns() // 1_000_000),

@@ -29,6 +29,7 @@ from replicad.server.admin import (
     limits,
     matrix,
     members,
+    metrics,
     munki,
     oidc,
     openapi,
@@ -54,6 +55,8 @@ from replicad.server.bad_requests import BadRequestLog
 PREFIX = "/api/v1"
 VIEWER, PUBLISHER, OPERATOR, ADMIN = AccessRole.VIEWER, AccessRole.PUBLISHER, AccessRole.OPERATOR, AccessRole.ADMIN
 
+METRICS = Route("GET", "/metrics", metrics.exposition, bodies.Nothing, role=VIEWER)
+"""Where Prometheus looks for it: not part of the API."""
 ROUTES: tuple[Route[Any], ...] = (
     Route("GET", "/status", status.status, bodies.Nothing, role=VIEWER),
     Route("GET", "/node", status.node, bodies.Nothing, role=VIEWER, scoped=True),
@@ -162,6 +165,7 @@ def make(services: Services, *, token: str | None) -> web.Application:
     answers, edits = repeating.Answers(services.monotonic_ms), asyncio.Lock()
     for route in ROUTES:
         application.router.add_route(route.method, PREFIX + route.path, _handler(route, services, answers=answers, edits=edits))
+    application.router.add_route(METRICS.method, METRICS.path, _handler(METRICS, services, answers=answers, edits=edits))
     application.router.add_routes([*ui.routes(), *oidc.routes(services)])
     return application
 

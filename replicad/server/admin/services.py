@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from replicad.services.scrub import Scrub
     from replicad.services.tokens import Tokens
     from replicad.store.blobs import BlobStore
+    from replicad.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Services:
     dialing: Links
     standing: Standing
     hub: Hub
+    metrics: Metrics
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
     renewal: asyncio.Event
