@@ -51,7 +51,7 @@ from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
 from replicad.services.hub import Hub
-from replicad.services.ingest import Ingest
+from replicad.services.ingest import Ingest, Uploads
 from replicad.services.limits import LimitsService
 from replicad.services.links import Links
 from replicad.services.membership import Local, Membership, finish, next_key_path
@@ -192,6 +192,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             "access log": access_log.run,
             "scrub": services.scrub.run,
             "collect": services.collect.run,
+            "uploads": services.uploads.run,
         }
         if following is not None:
             running["certificate"] = following.follow
@@ -265,6 +266,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         catalog=catalog,
         store=ground.store,
         ingest=ingest,
+        uploads=await stack.enter_async_context(Uploads.open(catalog, ground.store, ingest, clock_ms=clock_ms)),
         curation=Curation(catalog, turn=ingest.turn, clock_ms=clock_ms),
         fetch=fetch,
         scrub=Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms),

@@ -170,7 +170,7 @@ async def test_uploads_at_once_are_bounded_and_all_arrive(tmp_path: Path) -> Non
         async for piece in pieces(content, 500_000):
             yield piece
             await go_on.wait()
-            assert store._uploads._pool._taken <= 32
+            assert store._uploads.pool._taken <= 32
         active -= 1
 
     contents = [random_bytes(3 * MIB + number, seed=number) for number in range(20)]

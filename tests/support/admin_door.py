@@ -34,7 +34,7 @@ from replicad.server.admin.services import Facts, Reloaded, Services
 from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.hub import Hub
-from replicad.services.ingest import Ingest
+from replicad.services.ingest import Ingest, Uploads
 from replicad.services.limits import LimitsService
 from replicad.services.scrub import Scrub
 from replicad.services.tokens import Tokens
@@ -95,17 +95,17 @@ class Door:
                 if end:
                     writer.write_eof()
                 await writer.drain()
-            return await self._reply(reader)
+            return await self._reply(reader, bodiless=raw.startswith(b"HEAD "))
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
     @staticmethod
-    async def _reply(reader: asyncio.StreamReader) -> Reply:
+    async def _reply(reader: asyncio.StreamReader, *, bodiless: bool) -> Reply:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-        return Reply(int(head[0].split(" ")[1]), headers, await reader.readexactly(int(headers.get("content-length", "0"))))
+        return Reply(int(head[0].split(" ")[1]), headers, await reader.readexactly(0 if bodiless else int(headers.get("content-length", "0"))))
 
     async def ask(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, over_tcp: bool = False) -> Reply:
         """One API request; ``body`` is bytes or something for JSON."""
@@ -198,6 +198,7 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             catalog=catalog,
             store=store,
             ingest=ingest,
+            uploads=await stack.enter_async_context(Uploads.open(catalog, store, ingest, clock_ms=clock_ms)),
             curation=Curation(catalog, turn=ingest.turn),
             fetch=idle,  # type: ignore[arg-type]
             scrub=Scrub(catalog, store, hub=hub, config=ScrubConfig(), clock_ms=clock_ms),

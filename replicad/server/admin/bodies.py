@@ -276,6 +276,22 @@ class PutFileQuery(Struct, frozen=True, forbid_unknown_fields=True):
     urgent: bool = False
 
 
+class UploadMetadata(Struct, frozen=True, forbid_unknown_fields=True):
+    """``Upload-Metadata`` of POST /uploads. ``filename`` is the ``path`` where that is absent; ``sha256`` is what the whole must be. The others are what clients add by themselves; they mean nothing here."""
+
+    share: _ShareName
+    path: _Path | None = None
+    filename: _Path | None = None
+    stage: _StageName | None = None
+    publisher: _Label = ""
+    urgent: bool = False
+    sha256: _Sha256 | None = None
+    name: str = ""
+    type: str = ""
+    filetype: str = ""
+    relativePath: str = ""  # noqa: N815 - Uppy writes it so
+
+
 class WaitEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """What a name stands for. ``stage`` absent: the lowest stage that this node carries and that has a live file there."""
 
