@@ -125,7 +125,9 @@ async def test_every_route_by_every_role(door: Door) -> None:
         for name, line in TABLE.items():
             method, path = name.split(" ")
             path = re.sub("{[a-z0-9]+}", "x", path)
-            nonsense: dict[str, Any] = {"body": {"nonsense": 1}} if line.body is not None and not path.startswith(("/blobs", "/uploads")) and "files" not in path else {}
+            nonsense: dict[str, Any] = (
+                {"body": {"nonsense": 1}} if line.body is not None and not path.startswith(("/blobs", "/uploads")) and "files" not in path else {}
+            )
             reply = await door.ask(method, path if nonsense else f"{path}?nonsense=1", headers=bearer, over_tcp=True, **nonsense)
             allowed = role.includes(line.role)
             expected = (400, "bad-input") if allowed else (403, "not-allowed")

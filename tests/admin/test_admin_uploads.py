@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
 from email.utils import parsedate_to_datetime
@@ -138,16 +139,15 @@ BEGINNINGS = {
 }
 
 
-@pytest.mark.parametrize("case", BEGINNINGS)
-async def test_what_cannot_be_begun(door: Door, case: str) -> None:
+async def test_what_cannot_be_begun(door: Door) -> None:
     for share in ("munki", "jamf"):
         await door.publish(share, "there.pkg", b"old")
-    headers, values, status, code = BEGINNINGS[case]
-    given = {**TUS, "Upload-Length": "10", "Upload-Metadata": described(**values), **headers}
-    reply = await door.ask("POST", "/uploads", headers=given)
-    assert (reply.status, reply.json["code"], reply.headers["tus-resumable"]) == (status, code, "1.0.0")
-    assert reply.headers.get("tus-version") == ("1.0.0" if status == 412 else None)
-    assert on_disk(door) == []
+    for case, (headers, values, status, code) in BEGINNINGS.items():
+        given = {**TUS, "Upload-Length": "10", "Upload-Metadata": described(**values), **headers}
+        reply = await door.ask("POST", "/uploads", headers=given)
+        assert (reply.status, reply.json["code"], reply.headers["tus-resumable"]) == (status, code, "1.0.0"), case
+        assert reply.headers.get("tus-version") == ("1.0.0" if status == 412 else None)
+        assert on_disk(door) == [], case
     assert await door.services.catalog.uploads() == []
 
 
@@ -172,14 +172,13 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("case", PARTS)
-async def test_a_part_that_is_refused_changes_nothing(door: Door, case: str) -> None:
+async def test_a_part_that_is_refused_changes_nothing(door: Door) -> None:
     place = await begun(door, 11)
     assert (await append(door, place, 0, b"four")).status == 204
-    headers, part, status, code = PARTS[case]
-    reply = await append(door, place, 4, part, headers=headers)
-    assert (reply.status, reply.json["code"], reply.headers["tus-resumable"]) == (status, code, "1.0.0")
-    assert await offset_of(door, place) == 4
+    for case, (headers, part, status, code) in PARTS.items():
+        reply = await append(door, place, 4, part, headers=headers)
+        assert (reply.status, reply.json["code"], reply.headers["tus-resumable"]) == (status, code, "1.0.0"), case
+        assert await offset_of(door, place) == 4, case
     assert (await append(door, place, 4, b" eleven")).status == 204
     assert (await door.listed("munki", "a.pkg")).content == Digest(hashlib.sha256(b"four eleven").digest())
 
@@ -226,7 +225,7 @@ async def test_a_lost_connection_frees_it(door: Door, size: int, checked: bool) 
     writer.write(f"{head}\r\n".encode() + whole[:-10])
     await writer.drain()
     uploads, upload_id = door.services.uploads, place.rpartition("/")[2]
-    await until(lambda: uploads._known[upload_id].lock.locked(), what="the beginning of the part")
+    await until(uploads._known[upload_id].lock.locked, what="the beginning of the part")
     for reply in (await append(door, place, 0, whole), await door.ask("DELETE", place, headers=TUS)):
         assert (reply.status, reply.json["code"]) == (423, "locked")
     assert await offset_of(door, place) == 0
@@ -305,7 +304,5 @@ def test_metadata_is_read_as_it_was_written(values: dict[str, str]) -> None:
 
 @given(st.text(max_size=60), st.sampled_from([tus.metadata, tus.checksum, lambda text: tus.number("x", text), lambda text: content.promised([text])]))
 def test_any_text_is_something_or_refused(text: str, read: Any) -> None:
-    try:
-        read(text)
-    except InputError as error:
-        assert error.http_status == 400
+    with contextlib.suppress(InputError):
+        assert read(text) is not ...
