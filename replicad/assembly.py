@@ -51,6 +51,7 @@ from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
 from replicad.services.hub import Hub
+from replicad.services.identity import Argon, Guesses, Logins, Sessions, Users
 from replicad.services.ingest import Ingest, Uploads
 from replicad.services.limits import LimitsService
 from replicad.services.links import Links
@@ -117,8 +118,7 @@ class _Ground:
 
     def site_of(self, node: NodeId) -> str:
         """Where a member stands; empty if that is not known."""
-        member = self.members().get(node)
-        return member.site if member else ""
+        return member.site if (member := self.members().get(node)) else ""
 
     def identity(self) -> Identity:
         """This node, for handshakes."""
@@ -261,6 +261,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         clock_ms=clock_ms,
     )
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
+    argon, sessions = Argon(), Sessions(catalog, clock_ms)
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url, config.downloads_url),
         catalog=catalog,
@@ -274,6 +275,9 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         limits=limits,
         membership=Membership(_local(ground, table, dialer, standing)),
         tokens=Tokens(catalog, clock_ms),
+        users=Users(catalog, argon, clock_ms),
+        sessions=sessions,
+        logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms),
         links=table,
         dialing=links,
         standing=standing,

@@ -39,7 +39,7 @@ def render_log(actions: list[nouns.Action]) -> str:
     return output.table([">SEQ", "WHEN", "WHO", "FROM", "WHAT", "DETAIL", "RESULT"], rows)
 
 
-@click.group(cls=Verbs, invoke_without_command=True)
+@click.group(cls=Verbs, invoke_without_command=True, prints=(nouns.Audit, nouns.Actions))
 @click.option("--since", callback=values.moment, metavar="TIME", help="Only what is from then on, as 2026-11-12T14:03 or with a zone.")
 @click.option("--log", is_flag=True, help="Not the signed records of the network, but who did what through this node's admin door.")
 @click.pass_context
@@ -57,7 +57,7 @@ def audit(invocation: Invocation, context: click.Context, *, since: datetime | N
         invocation.out.data(nouns.Audit(records, None), render_audit(records))
 
 
-@audit.command()
+@audit.command(prints=nouns.ActionChain)
 @pass_invocation
 def verify(invocation: Invocation) -> None:
     """Compute the chain of this node's audit log anew: exit 7 if a row was changed, removed or added since it was written."""

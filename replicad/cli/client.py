@@ -132,7 +132,7 @@ class Client:
         if body is not None:
             encoded = msgspec.json.encode(body)
             headers["Content-Type"] = "application/json"
-        with self.wrapped(), contextlib.closing(self.connect(CONNECT_TIMEOUT_S)) as connection:
+        with self.wrapped(), contextlib.closing(self.connect(min(CONNECT_TIMEOUT_S, timeout_s or CONNECT_TIMEOUT_S))) as connection:
             connection.connect()
             connection.sock.settimeout(timeout_s)
             connection.request(method, self.target(path, query), body=encoded, headers=headers)

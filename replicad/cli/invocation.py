@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
+from msgspec import Struct
 
 from replicad.cli.client import Client
 from replicad.cli.output import Output
 from replicad.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from replicad.config import Config
 
 SYSTEM_CONFIG = Path("/etc/replicad/replicad.toml")
@@ -100,6 +103,17 @@ def _is_url(text: str) -> bool:
         return False
 
 
+Prints = type[Struct] | tuple[type[Struct], ...]
+
+
+YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+"""Of every verb that asks before it destroys something."""
+
+
+def _all_of(prints: Prints) -> tuple[type[Struct], ...]:
+    return prints if isinstance(prints, tuple) else (prints,)
+
+
 pass_invocation = click.make_pass_decorator(Invocation)
 
 
@@ -125,21 +139,35 @@ def global_options(*, hidden: bool) -> list[click.Parameter]:
     ]
 
 
-class Verb(click.Command):
-    """A command that also takes the global options."""
+class Named(click.types.StringParamType):
+    """Text of which a shell may offer what there is: members, shares, stages, paths, by the parameter's metavar."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """See ``click.ParamType``."""
+        completion = import_module("replicad.cli.completion")
+        return [import_module("click.shell_completion").CompletionItem(name) for name in completion.offer(ctx, param.metavar, incomplete)]
+
+
+class Verb(click.Command):
+    """A command that also takes the global options. ``prints``: what it prints with --json, one of these; none: a program cannot read it."""
+
+    def __init__(self, *args: Any, prints: Prints = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.prints = _all_of(prints)
+        for parameter in self.params:
+            if parameter.type is click.STRING and parameter.metavar:
+                parameter.type = Named()
         self.params.extend(global_options(hidden=True))
 
 
 class Verbs(click.Group):
-    """A group of verbs."""
+    """A group of verbs. ``prints``: what it prints itself, where it is a verb without any of them."""
 
     command_class = Verb
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, prints: Prints = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.prints = _all_of(prints)
         self.params.extend(global_options(hidden=True))
 
 

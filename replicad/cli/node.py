@@ -45,7 +45,7 @@ def serve(invocation: Invocation, *, loop: Literal["auto", "asyncio", "uvloop"])
     daemon.run(lambda: assembly.build(config), data=config.node.data, loop=loop)
 
 
-@click.command(cls=Verb, name="id")
+@click.command(cls=Verb, name="id", prints=Identity)
 @pass_invocation
 def id_(invocation: Invocation) -> None:
     """Print this node's id. Works without the daemon for whoever may read the node's key."""
@@ -60,7 +60,7 @@ def id_(invocation: Invocation) -> None:
     invocation.out.data(Identity(found), found)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=Version)
 @pass_invocation
 def version(invocation: Invocation) -> None:
     """Print the program's version and the protocol versions it speaks."""

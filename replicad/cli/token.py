@@ -19,7 +19,7 @@ def token() -> None:
     """Make and revoke the tokens with which people and scripts use this node's API from elsewhere."""
 
 
-@token.command()
+@token.command(prints=nouns.MadeToken)
 @click.option(
     "--role", type=click.Choice([role.value for role in AccessRole]), required=True, help="What its bearer may do; each role may what those before it may."
 )
@@ -38,7 +38,7 @@ def create(invocation: Invocation, *, role: str, shares: Sequence[str], path: st
     invocation.out.data(answer, answer.secret)
 
 
-@token.command(name="list")
+@token.command(name="list", prints=nouns.Tokens)
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the tokens, used, unused and expired."""
@@ -50,7 +50,7 @@ def list_(invocation: Invocation) -> None:
     invocation.out.data(answer, output.table(["NAME", "ID", "ROLE", "LIMITED TO", "CREATED", "EXPIRES", "LAST USED"], rows))
 
 
-@token.command()
+@token.command(prints=nouns.TokenAnswer)
 @click.argument("name", callback=values.named)
 @pass_invocation
 def revoke(invocation: Invocation, *, name: str) -> None:
@@ -59,7 +59,7 @@ def revoke(invocation: Invocation, *, name: str) -> None:
     invocation.out.data(answer, f"revoked: {_facts(answer.token)}")
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Whoami)
 @pass_invocation
 def whoami(invocation: Invocation) -> None:
     """Show who this node takes you for, and what you may do."""

@@ -6,7 +6,6 @@ Every kind reads what TOML gave (``parse``) and what an environment variable gav
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -312,6 +311,8 @@ def quoted(text: str) -> str:
 
 def suggestion(word: str, known: tuple[str, ...] | list[str]) -> str:
     """``; did you mean "quota"?`` or nothing."""
+    import difflib  # noqa: PLC0415 - for mistakes only; every command reads the configuration
+
     lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), lower, n=1)
     return f"; did you mean {quoted(lower[close[0]])}?" if close else ""

@@ -34,6 +34,7 @@ from replicad.server.admin.services import Facts, Reloaded, Services
 from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.hub import Hub
+from replicad.services.identity import Argon, Guesses, Logins, Sessions, Users
 from replicad.services.ingest import Ingest, Uploads
 from replicad.services.limits import LimitsService
 from replicad.services.scrub import Scrub
@@ -59,6 +60,9 @@ class Idle:
 
     def trouble(self, _node: NodeId) -> str:
         return "connection refused at 10.4.0.9:8440; next try in 4 min"
+
+    async def pending(self) -> list[Any]:
+        return []
 
     def skews(self) -> dict[NodeId, int]:
         return self.clocks
@@ -193,6 +197,7 @@ async def opened(data: Path) -> AsyncIterator[Door]:
         await catalog.author_as(network, [Grant(node.id, "ams1", Role.ADMIN)])
         await catalog.author("", [Policy("munki", public=True), Policy("jamf", public=True, immutable=True)])
         ingest = Ingest(catalog, store)
+        argon, sessions = Argon(), Sessions(catalog, clock_ms)
         services = Services(
             facts=Facts("ams1", "", data, data / "network.key", clock_ms(), "", "http://ams1:8480"),
             catalog=catalog,
@@ -206,6 +211,9 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             limits=LimitsService(catalog, Paces(), configured=Limits(), zone=None, clock_ms=clock_ms, changed=lambda: None),
             membership=idle,  # type: ignore[arg-type]
             tokens=Tokens(catalog, clock_ms),
+            users=Users(catalog, argon, clock_ms),
+            sessions=sessions,
+            logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms),
             links=LinkTable(node.id),
             dialing=idle,  # type: ignore[arg-type]
             standing=Standing(lambda: catalog.replica.chains),

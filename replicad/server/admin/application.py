@@ -16,13 +16,14 @@ import msgspec
 from aiohttp import web
 
 from replicad.errors import UnauthorizedError
-from replicad.model.callers import AccessRole
+from replicad.model.callers import AccessRole, Caller
 from replicad.server.admin import (
     actions,
     audit,
     authority,
     bodies,
     content,
+    cookies,
     curation,
     editing,
     entries,
@@ -33,18 +34,20 @@ from replicad.server.admin import (
     openapi,
     problems,
     repeating,
+    sessions,
     shares,
     status,
     storage,
     tokens,
     ui,
     uploads,
+    users,
     waiting,
 )
 from replicad.server.admin.identity import Handler, Identify, over_socket, over_tcp
 from replicad.server.admin.routes import MANY_BYTES_MAX, PREFIX, Call, Route
 from replicad.server.admin.services import Services
-from replicad.server.admin.trace import show_id, trace
+from replicad.server.admin.trace import Via, show_id, trace
 from replicad.server.bad_requests import BadRequestLog
 
 CREATED, NO_CONTENT = HTTPStatus.CREATED, HTTPStatus.NO_CONTENT
@@ -56,7 +59,18 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/node/rotate", status.rotate, bodies.Rotate, role=ADMIN),
     Route("GET", "/doctor", status.doctor, bodies.Nothing, role=VIEWER),
     Route("GET", "/openapi.json", openapi.document, bodies.Nothing, role=VIEWER, scoped=True),
-    Route("GET", "/whoami", tokens.whoami, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("GET", "/whoami", sessions.whoami, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("POST", "/sessions", sessions.login, bodies.Login, role=VIEWER, open=True),
+    Route("DELETE", "/sessions/current", sessions.logout, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("GET", "/users", users.list_, bodies.Nothing, role=ADMIN),
+    Route("POST", "/users", users.add, bodies.NewUser, role=ADMIN),
+    Route("GET", "/users/{user}", users.show, bodies.Nothing, role=ADMIN, state=users.show),
+    Route("PATCH", "/users/{user}", users.change, bodies.UserChange, role=ADMIN, state=users.show),
+    Route("DELETE", "/users/{user}", users.remove, bodies.Nothing, role=ADMIN, state=users.show),
+    Route("PUT", "/users/{user}/password", users.set_password, bodies.NewPassword, role=VIEWER, scoped=True),
+    Route("POST", "/users/{user}/totp", users.offer_totp, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("PUT", "/users/{user}/totp", users.confirm_totp, bodies.TotpCode, role=VIEWER, scoped=True),
+    Route("DELETE", "/users/{user}/totp", users.drop_totp, bodies.Nothing, role=ADMIN),
     Route("GET", "/tokens", tokens.list_, bodies.Nothing, role=ADMIN),
     Route("POST", "/tokens", tokens.create, bodies.NewToken, role=ADMIN),
     Route("DELETE", "/tokens/{token}", tokens.revoke, bodies.Nothing, role=ADMIN),
@@ -82,6 +96,7 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/shares", shares.create, bodies.NewShare, role=ADMIN),
     Route("GET", "/shares/{share}", shares.show, bodies.Nothing, role=VIEWER, scoped=True, state=shares.show),
     Route("PATCH", "/shares/{share}", shares.change, bodies.ShareChange, role=ADMIN, state=shares.show),
+    Route("DELETE", "/shares/{share}", shares.remove, bodies.RemoveShare, role=ADMIN, state=shares.show),
     Route("POST", "/shares/{share}/tokens", shares.create_token, bodies.NewShareToken, role=ADMIN),
     Route("DELETE", "/shares/{share}/tokens/{name}", shares.revoke_token, bodies.Nothing, role=ADMIN),
     Route("POST", "/shares/{share}/urls", shares.sign_url, bodies.SignUrl, role=PUBLISHER),
@@ -144,10 +159,10 @@ RUNNER: RunnerOptions = {
 
 
 def make(services: Services, *, token: str | None) -> web.Application:
-    """The application; run it with ``web.AppRunner(application, **RUNNER)``. ``token`` None: the listener is trusted (the Unix socket); otherwise every call of the API must bear it, or one of ``services.tokens``."""
-    identify = over_socket() if token is None else over_tcp(token, services.tokens)
+    """The application; run it with ``web.AppRunner(application, **RUNNER)``. ``token`` None: the listener is trusted (the Unix socket); otherwise every call of the API must bear it, or one of ``services.tokens``, or a session."""
+    identify = over_socket() if token is None else over_tcp(token, services.tokens, services.sessions)
     application = web.Application(middlewares=[actions.Recorder(services).middleware(), problems.as_documents, _identified(identify)])
-    application.on_response_prepare.extend([show_id, uploads.show_version])
+    application.on_response_prepare.extend([show_id, cookies.put, uploads.show_version])
     application[openapi.DOCUMENT] = document
     application[waiting.WAITS] = asyncio.Semaphore(waiting.WAITS_MAX)
     answers, edits = repeating.Answers(services.monotonic_ms), asyncio.Lock()
@@ -162,11 +177,16 @@ def document() -> msgspec.Raw:
     return msgspec.Raw(openapi.describe(ROUTES, server=PREFIX))
 
 
+_OPEN = {(route.method, PREFIX + route.path) for route in ROUTES if route.open}
+_NOBODY = Caller("", VIEWER)
+"""Who asks an open route, until it says who it is."""
+
+
 def _identified(identify: Identify) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         """The page at /ui/ holds nothing and is open: it asks with the token that the person gives it."""
-        if not request.path.startswith("/ui/"):
+        if not request.path.startswith("/ui/") and (request.method, request.path) not in _OPEN:
             trace(request).caller = await identify(request)
         return await handler(request)
 
@@ -177,6 +197,10 @@ def _handler(route: Route[Any], services: Services, *, answers: repeating.Answer
     async def handle(request: web.Request) -> web.StreamResponse:
         known = trace(request)
         caller, known.writes = known.caller, route.writes
+        if known.via is Via.COOKIE:
+            cookies.check(request)
+        if caller is None and route.open:
+            caller = _NOBODY
         if caller is None:
             raise UnauthorizedError("nobody is known to ask")
         authority.check_role(route, caller)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
+    from replicad.services.identity import Logins, Sessions, Users
     from replicad.services.ingest import Ingest, Uploads
     from replicad.services.limits import LimitsService
     from replicad.services.links import Links
@@ -67,6 +68,9 @@ class Services:
     collect: Collect
     membership: Membership
     tokens: Tokens
+    users: Users
+    sessions: Sessions
+    logins: Logins
     links: LinkTable
     dialing: Links
     standing: Standing

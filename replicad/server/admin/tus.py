@@ -6,10 +6,11 @@ import base64
 import binascii
 import re
 
+from msgspec import Struct
+
 from replicad.errors import InputError
 from replicad.model.checksums import Checksum
 from replicad.model.ids import Digest
-from replicad.server.admin.bodies import UploadMetadata
 from replicad.server.admin.routes import convert
 from replicad.services.ingest import Destination
 
@@ -22,6 +23,22 @@ METADATA_CHARS_MAX = 4096
 _KEY = re.compile(r"[!-+\--~]+")
 """ASCII without space and comma."""
 _NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+class Metadata(Struct, frozen=True, forbid_unknown_fields=True):
+    """``Upload-Metadata`` of POST /uploads. ``filename`` is the ``path`` where that is absent; ``sha256`` is what the whole must be. The others are what clients add by themselves; they mean nothing here."""
+
+    share: str
+    path: str | None = None
+    filename: str | None = None
+    stage: str | None = None
+    publisher: str = ""
+    urgent: bool = False
+    sha256: str | None = None
+    name: str = ""
+    type: str = ""
+    filetype: str = ""
+    relativePath: str = ""  # noqa: N815 - Uppy writes it so
 
 
 class VersionError(InputError):
@@ -69,8 +86,8 @@ def checksum(given: str | None) -> Checksum | None:
 
 
 def destination(given: str | None) -> Destination:
-    """``Upload-Metadata``, as UploadMetadata has it."""
-    asked = convert(metadata(given or ""), UploadMetadata, "Upload-Metadata")
+    """``Upload-Metadata``, as ``Metadata`` has it. What it names is checked by whoever begins the upload."""
+    asked = convert(metadata(given or ""), Metadata, "Upload-Metadata")
     path = asked.path or asked.filename
     if path is None:
         raise InputError("Upload-Metadata: path (or filename) is missing")
