@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from replicad.cli import output, values
-from replicad.cli.client import Client, path_of
+from replicad.cli.client import path_of
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
 from replicad.cli.output import moment
 from replicad.errors import DistrustError
@@ -48,13 +48,13 @@ def audit(invocation: Invocation, context: click.Context, *, since: datetime | N
     """Show every signed record that this node has, oldest first: who granted, narrowed, published or removed what, and why what does not count does not."""
     if context.invoked_subcommand is not None:
         return
-    client, start = invocation.client(), since.isoformat() if since else None
+    client, query = invocation.client(), {"since": since.isoformat() if since else None}
     if log:
-        actions = _actions(client, start)
-        invocation.out.data(nouns.Actions(actions, None), render_log(actions))
+        actions = client.whole(path_of("audit", "log"), answer=nouns.Actions, items="actions", query=query)
+        invocation.out.data(actions, render_log(actions.actions))
     else:
-        records = _records(client, start)
-        invocation.out.data(nouns.Audit(records, None), render_audit(records))
+        records = client.whole(path_of("audit"), answer=nouns.Audit, items="records", query=query)
+        invocation.out.data(records, render_audit(records.records))
 
 
 @audit.command(prints=nouns.ActionChain)
@@ -69,27 +69,6 @@ def verify(invocation: Invocation) -> None:
             code="audit-broken",
         )
     invocation.out.data(answer, f"{max(0, answer.last - answer.first + 1)} actions, up to {answer.last}, are as they were written; hash {answer.hash}")
-
-
-def _records(client: Client, since: str | None) -> list[nouns.Audited]:
-    records: list[nouns.Audited] = []
-    query: dict[str, str | None] = {"since": since, "after": None}
-    while True:
-        page = client.ask("GET", path_of("audit"), answer=nouns.Audit, query=query)
-        records += page.records
-        if page.next is None:
-            return records
-        query = {"since": None, "after": page.next}
-
-
-def _actions(client: Client, since: str | None) -> list[nouns.Action]:
-    actions: list[nouns.Action] = []
-    after: int | None = 0
-    while after is not None:
-        page = client.ask("GET", path_of("audit", "log"), answer=nouns.Actions, query={"since": since, "after": after})
-        actions += page.actions
-        after = page.next
-    return actions
 
 
 def _result(one: nouns.Action) -> str:

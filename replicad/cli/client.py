@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -30,6 +30,17 @@ PAGE_ITEMS = 5000
 PREFIX = "/api/v1"
 
 T = TypeVar("T")
+
+
+class Page(Protocol):
+    """An answer that may go on: ``next`` is what ``after`` takes for the following one."""
+
+    @property
+    def next(self) -> str | int | None:
+        """None at the end."""
+
+
+P = TypeVar("P", bound=Page)
 
 
 def _tree(kind: type[errors.ReplicadError]) -> Iterator[type[errors.ReplicadError]]:
@@ -72,11 +83,12 @@ class UnixConnection(http.client.HTTPConnection):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where the daemon is: ``socket_path`` (trusted), or ``url`` with ``token``."""
+    """Where the daemon is: ``socket_path`` (trusted), or ``url`` with ``token``. ``ca``: certificates (PEM) that are trusted instead of the system's; empty: the system's."""
 
     socket_path: str = ""
     url: str = ""
     token: str = ""
+    ca: str = ""
 
     @property
     def place(self) -> str:
@@ -89,7 +101,7 @@ class Client:
             return UnixConnection(self.socket_path, timeout_s=timeout_s)
         parts = urlsplit(self.url)
         if parts.scheme == "https":
-            return http.client.HTTPSConnection(parts.netloc, timeout=timeout_s, context=ssl.create_default_context())
+            return http.client.HTTPSConnection(parts.netloc, timeout=timeout_s, context=ssl.create_default_context(cadata=self.ca or None))
         return http.client.HTTPConnection(parts.netloc, timeout=timeout_s)
 
     def target(self, path: str, query: dict[str, Any] | None = None) -> str:
@@ -99,7 +111,7 @@ class Client:
 
     def headers(self) -> dict[str, str]:
         """The headers of every request."""
-        return {"Authorization": f"Bearer {self.token}"} if self.url else {}
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @contextlib.contextmanager
     def wrapped(self) -> Iterator[None]:
@@ -137,6 +149,17 @@ class Client:
             connection.sock.settimeout(timeout_s)
             connection.request(method, self.target(path, query), body=encoded, headers=headers)
             return decode(connection.getresponse(), answer)
+
+    def whole(self, path: str, *, answer: type[P], items: str, query: dict[str, Any] | None = None) -> P:
+        """A list, page by page: the last page with the ``items`` of all."""
+        found: list[Any] = []
+        asked = {"limit": PAGE_ITEMS, **(query or {})}
+        while True:
+            page = self.ask("GET", path, answer=answer, query=asked)
+            found += getattr(page, items)
+            if page.next is None:
+                return msgspec.structs.replace(page, **{items: found})  # type: ignore[type-var]  # the nouns are structs
+            asked["after"] = page.next
 
 
 def decode(response: http.client.HTTPResponse, answer: type[T]) -> T:

@@ -104,15 +104,8 @@ def _render_removed(answer: nouns.Changes, *, every_line: bool) -> str:
 
 
 def all_revisions(client: Client, share: str, path: str) -> nouns.Revisions:
-    """The whole history, page by page."""
-    records: list[nouns.Revision] = []
-    after: str | None = None
-    while True:
-        page = client.ask("GET", path_of("shares", share, "history", file=path), answer=nouns.Revisions, query={"after": after})
-        records += page.records
-        if page.next is None:
-            return nouns.Revisions(records, None)
-        after = page.next
+    """The whole history."""
+    return client.whole(path_of("shares", share, "history", file=path), answer=nouns.Revisions, items="records")
 
 
 def render_history(answer: nouns.Revisions) -> str:
@@ -173,7 +166,9 @@ def takedown(invocation: Invocation, *, named: str, lift: bool, stage: str | Non
     client, out = invocation.client(), invocation.out
     content = _content_of(client, named, stage)
     if dry_run:
-        out.data(nouns.TakedownAnswer(content, taken_down=not lift, changed=False), f"would {'lift' if lift else 'take down'}  {clean(named)}  sha256 {content}")
+        out.data(
+            nouns.TakedownAnswer(content, taken_down=not lift, changed=False), f"would {'lift' if lift else 'take down'}  {clean(named)}  sha256 {content}"
+        )
         return
     if lift:
         answer = client.ask("DELETE", path_of("takedowns", content), answer=nouns.TakedownAnswer)

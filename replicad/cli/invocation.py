@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 import click
 from msgspec import Struct
 
+from replicad.cli import remote
 from replicad.cli.client import Client
 from replicad.cli.output import Output
+from replicad.cli.remote import Remote
 from replicad.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
@@ -78,15 +80,33 @@ class Invocation:
         return import_module("replicad.config").load(self.find_config(), os.environ)  # type: ignore[no-any-return]
 
     def client(self) -> Client:
-        """The daemon to talk to: ``--url`` with the token of the environment, else the socket that the configuration names."""
+        """The daemon to talk to: that of ``--url`` with the token of the environment or the login there; else, unless a configuration is named, that of the login; else the socket that the configuration
+        names.
+        """
         if self.url is None:
-            return Client(socket_path=str(self.config().admin_socket))
+            login = self.login()
+            return Client(socket_path=str(self.config().admin_socket)) if login is None else login.client()
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
-        if not _is_url(self.url):
-            raise InputError(f"--url {self.url!r}: write http://HOST:PORT or https://HOST:PORT")
+        check_url(self.url, "--url")
         if not (token.isascii() and token.isprintable()):
             raise InputError(f"${TOKEN_VARIABLE} is not a token: it holds more than printable ASCII")
-        return Client(url=self.url, token=token)
+        login = None if token else remote.load()
+        return login.client() if login is not None and login.url == self.url.rstrip("/") else Client(url=self.url, token=token)
+
+    def login(self) -> Remote | None:
+        """The login that verbs use; None if they ask the node of a configuration, or the one of ``--url``."""
+        return None if self.named_config is not None or self.url is not None else remote.load()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether verbs ask a node that may not be this machine's."""
+        return self.url is not None or self.login() is not None
+
+
+def check_url(url: str, what: str) -> None:
+    """InputError unless it leads to an admin listener."""
+    if not _is_url(url):
+        raise InputError(f"{what} {url!r}: write http://HOST:PORT or https://HOST:PORT")
 
 
 def _look(place: Path) -> None:

@@ -52,7 +52,7 @@ def id_(invocation: Invocation) -> None:
     try:
         found = invocation.client().ask("GET", path_of("node"), answer=nouns.NodeAnswer).node.id
     except UnreachableError:
-        if invocation.url is not None:
+        if invocation.is_remote:
             raise
         from replicad.crypto.keys import SigningKey  # noqa: PLC0415 - libsodium is slow to load
 

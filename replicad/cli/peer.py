@@ -89,8 +89,8 @@ def _key_text(invocation: Invocation, file: Path | None) -> str | None:
     """The network's key as the daemon is told it, over the Unix socket only."""
     if file is None:
         return None
-    if invocation.url is not None:
-        raise click.UsageError("--network-key works on the node itself, not with --url: the key must not travel")
+    if invocation.is_remote:
+        raise click.UsageError("--network-key works on the node itself, not with --url or after a login: the key must not travel")
     if str(file) == "-":
         return sys.stdin.read(KEY_CHARS_MAX)
     from replicad.crypto.keys import SigningKey  # noqa: PLC0415 - brings libsodium
@@ -187,7 +187,7 @@ def render_peers(answer: nouns.Peers) -> str:
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the other members, and who waits for approval."""
-    answer = invocation.client().ask("GET", path_of("members"), answer=nouns.Peers)
+    answer = invocation.client().whole(path_of("members"), answer=nouns.Peers, items="peers")
     invocation.out.data(answer, render_peers(answer))
 
 

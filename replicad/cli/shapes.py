@@ -42,7 +42,7 @@ def printed(command: click.Command) -> tuple[type[Struct], ...]:
 def objects(printed_ones: Iterable[type[Struct]]) -> list[type[Struct]]:
     """These types and all within them, by name."""
     found: set[type[Struct]] = set()
-    waiting = [Failure, *printed_ones]
+    waiting: list[type[Struct]] = [Failure, *printed_ones]
     while waiting:
         kind = waiting.pop()
         if kind not in found:

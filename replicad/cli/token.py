@@ -42,9 +42,9 @@ def create(invocation: Invocation, *, role: str, shares: Sequence[str], path: st
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the tokens, used, unused and expired."""
-    answer = invocation.client().ask("GET", path_of("tokens"), answer=nouns.Tokens)
+    answer = invocation.client().whole(path_of("tokens"), answer=nouns.Tokens, items="tokens")
     rows = [
-        [one.name, one.id, one.role, _limits(one.shares, one.path), moment(one.created), _expiry(one), moment(one.used) if one.used else "never"]
+        [one.name, one.id, one.role, limits(one.shares, one.path), moment(one.created), _expiry(one), moment(one.used) if one.used else "never"]
         for one in answer.tokens
     ]
     invocation.out.data(answer, output.table(["NAME", "ID", "ROLE", "LIMITED TO", "CREATED", "EXPIRES", "LAST USED"], rows))
@@ -64,14 +64,15 @@ def revoke(invocation: Invocation, *, name: str) -> None:
 def whoami(invocation: Invocation) -> None:
     """Show who this node takes you for, and what you may do."""
     answer = invocation.client().ask("GET", path_of("whoami"), answer=nouns.Whoami)
-    invocation.out.data(answer, output.clean(f"{answer.name}: {answer.role}, {_limits(answer.shares, answer.path)}"))
+    invocation.out.data(answer, output.clean(f"{answer.name}: {answer.role}, {limits(answer.shares, answer.path)}"))
 
 
 def _facts(one: nouns.Token) -> str:
-    return output.clean(f"{one.name}: {one.role}, {_limits(one.shares, one.path)}, expires {_expiry(one)}")
+    return output.clean(f"{one.name}: {one.role}, {limits(one.shares, one.path)}, expires {_expiry(one)}")
 
 
-def _limits(shares: Sequence[str] | None, path: str) -> str:
+def limits(shares: Sequence[str] | None, path: str) -> str:
+    """Within what somebody may act, for people."""
     return ("all shares" if shares is None else ",".join(shares)) + (f" below {path}/" if path else "")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from replicad.config import logins
 from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
 from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
 from replicad.config.values import OFF, Address, suggestion
@@ -23,6 +24,8 @@ from replicad.store.space import StoreConfig
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import tzinfo
+
+    from replicad.integrations.logins import LdapConfig, OidcConfig
 
 PREFIX = "REPLICAD__"
 DEFAULT = "default"
@@ -58,6 +61,8 @@ class Config:
     collect: CollectConfig
     scrub: ScrubConfig
     fetch: FetchConfig
+    ldap: LdapConfig | None
+    oidc: OidcConfig | None
     log: Log
     values: Mapping[str, object]
     origins: Mapping[str, str]
@@ -136,7 +141,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     problems: list[str] = []
     given = _from_file(document, problems) | _from_environment(environ, problems)
     values = {key.path: _value(key, given.get(key.path), document.name, problems) for key in KEYS}
-    problems += _halves(values, given)
+    problems += [*_halves(values, given, "downloads"), *_halves(values, given, "admin")]
+    problems = problems or [f"{given[path].problem_at}: {problem}" for path, problem in logins.gaps(values) if path in given]
     if problems:
         raise ConfigurationError("\n".join(problems), hint="every key is explained by: replicad config example")
     origins = {key.path: given[key.path].origin if key.path in given else DEFAULT for key in KEYS}
@@ -196,9 +202,9 @@ def _value(key: Key, given: _Given | None, document: str, problems: list[str]) -
         return key.default
 
 
-def _halves(values: dict[str, Any], given: dict[str, _Given]) -> list[str]:
+def _halves(values: dict[str, Any], given: dict[str, _Given], section: str) -> list[str]:
     """A certificate without its key, or a key without its certificate."""
-    halves = ("downloads.tls_certificate", "downloads.tls_key")
+    halves = (f"{section}.tls_certificate", f"{section}.tls_key")
     lonely = [path for path in halves if values[path]]
     if len(lonely) != 1 or lonely[0] not in given:
         return []
@@ -229,8 +235,8 @@ def _tls(value: Any, base: Path) -> Literal["auto", "off"] | tuple[Path, Path]:
     return (base / value[0], base / value[1]) if isinstance(value, tuple) else value
 
 
-def _both(values: dict[str, Any], base: Path) -> tuple[Path, Path] | None:
-    certificate, key = values["downloads.tls_certificate"], values["downloads.tls_key"]
+def _both(values: dict[str, Any], base: Path, section: str) -> tuple[Path, Path] | None:
+    certificate, key = values[f"{section}.tls_certificate"], values[f"{section}.tls_key"]
     return (base / certificate, base / key) if certificate and key else None
 
 
@@ -242,7 +248,7 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
         node=Node(name=values["node.name"], data=data, site=values["node.site"]),
         downloads=Downloads(
             listen=values["downloads.listen"],
-            tls=_both(values, base),
+            tls=_both(values, base, "downloads"),
             on_missing=values["downloads.on_missing"],
             listing=values["downloads.listing"],
             access_log=None if values["downloads.access_log"] is OFF else base / (values["downloads.access_log"] or data / "access.log"),
@@ -256,7 +262,11 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             tls=_tls(values["peers.tls"], base),
             connect=values["peers.connect"],
         ),
-        admin=Admin(socket=base / values["admin.socket"] if values["admin.socket"] else data / "admin.sock", listen=values["admin.listen"]),
+        admin=Admin(
+            socket=base / values["admin.socket"] if values["admin.socket"] else data / "admin.sock",
+            listen=values["admin.listen"],
+            tls=_both(values, base, "admin"),
+        ),
         storage=StoreConfig(
             reserve_fraction=values["storage.reserve"].fraction, reserve_bytes=values["storage.reserve"].size_bytes, quota_bytes=values["storage.quota"]
         ),
@@ -278,6 +288,8 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             uploads_max=values["fetch.uploads_at_once"],
             uploads_per_peer=values["fetch.uploads_per_peer"],
         ),
+        ldap=logins.ldap(values, base),
+        oidc=logins.oidc(values, base),
         log=Log(format=values["log.format"], level=values["log.level"]),
         values=values,
         origins=origins,

@@ -280,9 +280,10 @@ class ChoiceOrFiles(Choice):
 
 @dataclass(frozen=True)
 class ListOf:
-    """A list of at most 64 values of one kind; in the environment separated by commas."""
+    """A list of at most ``most`` values of one kind; in the environment separated by commas."""
 
     kind: Kind
+    most: int = _LIST_MAX
 
     @property
     def expects(self) -> str:
@@ -291,8 +292,8 @@ class ListOf:
 
     def parse(self, value: object) -> tuple[Any, ...]:
         """All items."""
-        if not isinstance(value, list) or len(value) > _LIST_MAX:
-            raise ValueError(f"{self.expects} expected, at most {_LIST_MAX} of them, got {_spoken(value)}")
+        if not isinstance(value, list) or len(value) > self.most:
+            raise ValueError(f"{self.expects} expected, at most {self.most} of them, got {_spoken(value)}")
         return tuple(self.kind.parse(item) for item in value)
 
     def from_text(self, text: str) -> object:

@@ -78,7 +78,7 @@ def server_context(certificate: Path, key: Path, *, oldest: ssl.TLSVersion = ssl
 
 
 class LiveCertificate:
-    """The certificate of the clients' door: TLS 1.2 and 1.3, and every handshake gets what the files held at the last look. Files that cannot be used change nothing: ``problem`` tells of them
+    """The certificate of a door for clients or people: TLS 1.2 and 1.3, and every handshake gets what the files held at the last look. Files that cannot be used change nothing: ``problem`` tells of them
     until they are mended. Raises ConfigurationError when made of such files.
     """
 

@@ -202,7 +202,16 @@ async def test_the_life_of_a_token(door: Door) -> None:
     assert (await door.ask("POST", "/tokens", {"role": "viewer", "name": made["id"]})).json["code"] == "token-exists"
     bearer = {"Authorization": f"Bearer {secret}"}
     who = await door.ask("GET", "/whoami", headers=bearer, over_tcp=True)
-    assert who.json == {"name": "token ci", "role": "publisher", "shares": ["munki"], "path": "apps", "via": "token", "expires": None, "csrf": None}
+    assert who.json == {
+        "name": "token ci",
+        "role": "publisher",
+        "shares": ["munki"],
+        "path": "apps",
+        "via": "token",
+        "user": None,
+        "expires": None,
+        "csrf": None,
+    }
     reply = await door.ask("GET", "/tokens")
     [listed] = reply.json["tokens"]
     assert listed["used"] is not None

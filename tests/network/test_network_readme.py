@@ -87,7 +87,7 @@ def test_the_readme_does_what_it_says(typed: tuple[str, str, str], shell: str, t
     third = f"http://127.0.0.1:{re.findall('--downloads 127.0.0.1:([0-9]+)', typed[0])[2]}/munki/tools/Tool.pkg"
 
     def arrived() -> bool:
-        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(third) as answer:  # noqa: S310 - of this machine
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(third) as answer:
             return bool(answer.read() == (tmp_path / "Tool-1.pkg").read_bytes())
         return False
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from aiohttp import web
 
 from replicad.catalog import Catalog
 from replicad.crypto.keys import SigningKey
+from replicad.integrations.oidc import Provider
 from replicad.integrations.repositories import Repositories
+from replicad.model.callers import Authenticator
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, Stamp
 from replicad.model.limits import Limits
@@ -70,11 +72,12 @@ class Idle:
 
 @dataclass(frozen=True)
 class Reply:
-    """One HTTP answer."""
+    """One HTTP answer; ``cookies`` are its Set-Cookie headers."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    cookies: tuple[str, ...] = ()
 
     @property
     def json(self) -> Any:
@@ -108,8 +111,9 @@ class Door:
     @staticmethod
     async def _reply(reader: asyncio.StreamReader, *, bodiless: bool) -> Reply:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-        return Reply(int(head[0].split(" ")[1]), headers, await reader.readexactly(0 if bodiless else int(headers.get("content-length", "0"))))
+        headers = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in head[1:] if line)]
+        content = await reader.readexactly(0 if bodiless else int(dict(headers).get("content-length", "0")))
+        return Reply(int(head[0].split(" ")[1]), dict(headers), content, tuple(value for name, value in headers if name == "set-cookie"))
 
     async def ask(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, over_tcp: bool = False) -> Reply:
         """One API request; ``body`` is bytes or something for JSON."""
@@ -176,7 +180,7 @@ class Member:
 
 
 @contextlib.asynccontextmanager
-async def opened(data: Path) -> AsyncIterator[Door]:
+async def opened(data: Path, *, directories: Sequence[Authenticator] = (), provider: Provider | None = None) -> AsyncIterator[Door]:
     """The door of a node "ams1" with the shares munki (public) and jamf (immutable)."""
     data.mkdir()
     node, network = SigningKey.generate(), SigningKey.generate()
@@ -213,7 +217,8 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             tokens=Tokens(catalog, clock_ms),
             users=Users(catalog, argon, clock_ms),
             sessions=sessions,
-            logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms),
+            logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms, directories),
+            provider=provider,
             links=LinkTable(node.id),
             dialing=idle,  # type: ignore[arg-type]
             standing=Standing(lambda: catalog.replica.chains),

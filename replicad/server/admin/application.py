@@ -31,8 +31,11 @@ from replicad.server.admin import (
     matrix,
     members,
     munki,
+    oidc,
     openapi,
+    people,
     problems,
+    queries,
     repeating,
     sessions,
     shares,
@@ -60,21 +63,21 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("GET", "/doctor", status.doctor, bodies.Nothing, role=VIEWER),
     Route("GET", "/openapi.json", openapi.document, bodies.Nothing, role=VIEWER, scoped=True),
     Route("GET", "/whoami", sessions.whoami, bodies.Nothing, role=VIEWER, scoped=True),
-    Route("POST", "/sessions", sessions.login, bodies.Login, role=VIEWER, open=True),
+    Route("POST", "/sessions", sessions.login, people.Login, role=VIEWER, scoped=True, open=True),
     Route("DELETE", "/sessions/current", sessions.logout, bodies.Nothing, role=VIEWER, scoped=True),
-    Route("GET", "/users", users.list_, bodies.Nothing, role=ADMIN),
-    Route("POST", "/users", users.add, bodies.NewUser, role=ADMIN),
+    Route("GET", "/users", users.list_, queries.PageQuery, role=ADMIN),
+    Route("POST", "/users", users.add, people.NewUser, role=ADMIN),
     Route("GET", "/users/{user}", users.show, bodies.Nothing, role=ADMIN, state=users.show),
-    Route("PATCH", "/users/{user}", users.change, bodies.UserChange, role=ADMIN, state=users.show),
+    Route("PATCH", "/users/{user}", users.change, people.UserChange, role=ADMIN, state=users.show),
     Route("DELETE", "/users/{user}", users.remove, bodies.Nothing, role=ADMIN, state=users.show),
-    Route("PUT", "/users/{user}/password", users.set_password, bodies.NewPassword, role=VIEWER, scoped=True),
+    Route("PUT", "/users/{user}/password", users.set_password, people.NewPassword, role=VIEWER, scoped=True),
     Route("POST", "/users/{user}/totp", users.offer_totp, bodies.Nothing, role=VIEWER, scoped=True),
-    Route("PUT", "/users/{user}/totp", users.confirm_totp, bodies.TotpCode, role=VIEWER, scoped=True),
+    Route("PUT", "/users/{user}/totp", users.confirm_totp, people.TotpCode, role=VIEWER, scoped=True),
     Route("DELETE", "/users/{user}/totp", users.drop_totp, bodies.Nothing, role=ADMIN),
-    Route("GET", "/tokens", tokens.list_, bodies.Nothing, role=ADMIN),
+    Route("GET", "/tokens", tokens.list_, queries.PageQuery, role=ADMIN),
     Route("POST", "/tokens", tokens.create, bodies.NewToken, role=ADMIN),
     Route("DELETE", "/tokens/{token}", tokens.revoke, bodies.Nothing, role=ADMIN),
-    Route("GET", "/members", members.list_, bodies.Nothing, role=VIEWER),
+    Route("GET", "/members", members.list_, queries.PageQuery, role=VIEWER),
     Route("POST", "/members/join", members.join, bodies.Join, role=ADMIN),
     Route("GET", "/members/{id}", members.show, bodies.Nothing, role=VIEWER, state=members.rights),
     Route("PATCH", "/members/{id}", members.change, bodies.MemberChange, role=ADMIN, state=members.rights),
@@ -89,25 +92,25 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("PATCH", "/limits", limits.change, bodies.LimitsChange, role=OPERATOR),
     Route("POST", "/reload", limits.reload, bodies.Nothing, role=OPERATOR),
     Route("POST", "/invites", members.invite, bodies.Invite, role=ADMIN),
-    Route("GET", "/audit", audit.audit, bodies.AuditQuery, role=VIEWER),
-    Route("GET", "/audit/log", audit.log, bodies.ActionsQuery, role=ADMIN),
+    Route("GET", "/audit", audit.audit, queries.AuditQuery, role=VIEWER),
+    Route("GET", "/audit/log", audit.log, queries.ActionsQuery, role=ADMIN),
     Route("GET", "/audit/verify", audit.verify, bodies.Nothing, role=ADMIN),
-    Route("GET", "/shares", shares.list_, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("GET", "/shares", shares.list_, queries.PageQuery, role=VIEWER, scoped=True),
     Route("POST", "/shares", shares.create, bodies.NewShare, role=ADMIN),
     Route("GET", "/shares/{share}", shares.show, bodies.Nothing, role=VIEWER, scoped=True, state=shares.show),
     Route("PATCH", "/shares/{share}", shares.change, bodies.ShareChange, role=ADMIN, state=shares.show),
-    Route("DELETE", "/shares/{share}", shares.remove, bodies.RemoveShare, role=ADMIN, state=shares.show),
+    Route("DELETE", "/shares/{share}", shares.remove, queries.RemoveShareQuery, role=ADMIN, state=shares.show),
     Route("POST", "/shares/{share}/tokens", shares.create_token, bodies.NewShareToken, role=ADMIN),
     Route("DELETE", "/shares/{share}/tokens/{name}", shares.revoke_token, bodies.Nothing, role=ADMIN),
     Route("POST", "/shares/{share}/urls", shares.sign_url, bodies.SignUrl, role=PUBLISHER),
-    Route("GET", "/munki", munki.status, bodies.MunkiQuery, role=VIEWER),
-    Route("GET", "/entries", entries.list_, bodies.EntriesQuery, role=VIEWER, scoped=True),
+    Route("GET", "/munki", munki.status, queries.MunkiQuery, role=VIEWER),
+    Route("GET", "/entries", entries.list_, queries.EntriesQuery, role=VIEWER, scoped=True),
     Route("POST", "/shares/{share}/entries", entries.publish, bodies.Publish, body_bytes_max=MANY_BYTES_MAX, role=PUBLISHER),
     Route("GET", "/shares/{share}/entries/{path:.+}", entries.show, bodies.Nothing, role=VIEWER),
     Route("PUT", "/blobs", content.put, bodies.Nothing, raw=True, role=PUBLISHER, scoped=True, headers=(content.REPR_DIGEST,)),
     Route("POST", "/blobs", content.put_many, bodies.Nothing, raw=True, role=PUBLISHER, scoped=True),
-    Route("PUT", "/shares/{share}/files/{path:.+}", content.put_file, bodies.PutFileQuery, raw=True, role=PUBLISHER, headers=content.PUT_HEADERS),
-    Route("GET", "/shares/{share}/files/{path:.+}", content.get_file, bodies.GetFileQuery, role=VIEWER),
+    Route("PUT", "/shares/{share}/files/{path:.+}", content.put_file, queries.PutFileQuery, raw=True, role=PUBLISHER, headers=content.PUT_HEADERS),
+    Route("GET", "/shares/{share}/files/{path:.+}", content.get_file, queries.GetFileQuery, role=VIEWER),
     Route("OPTIONS", "/uploads", uploads.abilities, bodies.Nothing, role=VIEWER, scoped=True, changes=False, answers=NO_CONTENT),
     Route("POST", "/uploads", uploads.begin, bodies.Nothing, raw=True, role=PUBLISHER, scoped=True, headers=uploads.BEGIN_HEADERS, answers=CREATED),
     Route("HEAD", "/uploads/{upload}", uploads.progress, bodies.Nothing, role=PUBLISHER, scoped=True, changes=False, headers=uploads.HEADERS),
@@ -119,11 +122,11 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/shares/{share}/remove", curation.remove, bodies.Remove, body_bytes_max=MANY_BYTES_MAX, role=PUBLISHER),
     Route("POST", "/shares/{share}/undelete", curation.undelete, bodies.Undelete, role=PUBLISHER),
     Route("POST", "/shares/{share}/rollback", curation.rollback, bodies.Rollback, role=PUBLISHER),
-    Route("GET", "/shares/{share}/history/{path:.+}", curation.history, bodies.HistoryQuery, role=VIEWER),
-    Route("GET", "/takedowns", curation.takedowns, bodies.Nothing, role=VIEWER),
+    Route("GET", "/shares/{share}/history/{path:.+}", curation.history, queries.PageQuery, role=VIEWER),
+    Route("GET", "/takedowns", curation.takedowns, queries.PageQuery, role=VIEWER),
     Route("PUT", "/takedowns/{sha256}", curation.take_down, bodies.TakeDown, role=ADMIN),
     Route("DELETE", "/takedowns/{sha256}", curation.lift, bodies.Nothing, role=ADMIN),
-    Route("GET", "/matrix", matrix.matrix, bodies.MatrixQuery, role=VIEWER, scoped=True),
+    Route("GET", "/matrix", matrix.matrix, queries.MatrixQuery, role=VIEWER, scoped=True),
     Route("GET", "/transfers", matrix.transfers, bodies.Nothing, role=VIEWER, scoped=True),
     Route("GET", "/store/usage", storage.usage, bodies.Nothing, role=VIEWER),
     Route("POST", "/store/scrub", storage.scrub, bodies.Scrub, role=OPERATOR),
@@ -162,13 +165,13 @@ def make(services: Services, *, token: str | None) -> web.Application:
     """The application; run it with ``web.AppRunner(application, **RUNNER)``. ``token`` None: the listener is trusted (the Unix socket); otherwise every call of the API must bear it, or one of ``services.tokens``, or a session."""
     identify = over_socket() if token is None else over_tcp(token, services.tokens, services.sessions)
     application = web.Application(middlewares=[actions.Recorder(services).middleware(), problems.as_documents, _identified(identify)])
-    application.on_response_prepare.extend([show_id, cookies.put, uploads.show_version])
+    application.on_response_prepare.extend([show_id, uploads.show_version])
     application[openapi.DOCUMENT] = document
     application[waiting.WAITS] = asyncio.Semaphore(waiting.WAITS_MAX)
     answers, edits = repeating.Answers(services.monotonic_ms), asyncio.Lock()
     for route in ROUTES:
         application.router.add_route(route.method, PREFIX + route.path, _handler(route, services, answers=answers, edits=edits))
-    application.router.add_routes(ui.routes())
+    application.router.add_routes([*ui.routes(), *oidc.routes(services)])
     return application
 
 
@@ -185,8 +188,8 @@ _NOBODY = Caller("", VIEWER)
 def _identified(identify: Identify) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The page at /ui/ holds nothing and is open: it asks with the token that the person gives it."""
-        if not request.path.startswith("/ui/") and (request.method, request.path) not in _OPEN:
+        """The page at /ui/ holds nothing and is open: it asks with the token that the person gives it. Below /oidc/ are logins."""
+        if not request.path.startswith(("/ui/", "/oidc/")) and (request.method, request.path) not in _OPEN:
             trace(request).caller = await identify(request)
         return await handler(request)
 
@@ -210,7 +213,9 @@ def _handler(route: Route[Any], services: Services, *, answers: repeating.Answer
         work = functools.partial(_answer, route, call, edits)
         if route.repeatable and (key := repeating.given_key(request)) is not None:
             return await answers.once((caller.name, key), repeating.fingerprint(call), work)
-        return await work()
+        response = await work()
+        cookies.put(request, response)
+        return response
 
     return handle
 

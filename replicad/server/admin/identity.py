@@ -26,8 +26,8 @@ PASSWD = Path("/etc/passwd")
 _CREDENTIALS = struct.Struct("3i")
 """struct ucred of unix(7): process, user, group."""
 _SO_PEERGROUPS = 59
-_GROUPS = struct.Struct("=65536I")
-"""As many groups as a process can have (NGROUPS_MAX)."""
+_GROUPS = struct.Struct("=256I")
+"""The most that Python asks the kernel for; whoever is in more groups is known by the primary one only."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Identify = Callable[[web.Request], Awaitable[Caller]]
@@ -57,7 +57,10 @@ def _group_of(found: socket.socket) -> int:
 
 def _groups(found: socket.socket) -> tuple[int, ...]:
     """The other groups of the process that connected, at that time."""
-    given = found.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS.size)
+    try:
+        given = found.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS.size)
+    except OSError:
+        return ()
     return struct.unpack(f"={len(given) // 4}I", given)
 
 

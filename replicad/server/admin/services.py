@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replicad.catalog import Catalog
+    from replicad.integrations.oidc import Provider
     from replicad.integrations.repositories import Repositories
     from replicad.model.ids import NodeId
     from replicad.net.links import LinkTable
@@ -81,8 +82,10 @@ class Services:
     repositories: Repositories
     reload: Callable[[], Reloaded]
     sign_url: Callable[[str, str, int], dict[str, str]]
-    certificate: LiveCertificate | None = None
-    """Of the clients' door, if it speaks TLS."""
+    certificates: Mapping[str, LiveCertificate] = field(default_factory=dict)
+    """Of the doors that speak TLS with a certificate of the operator's, by the door's name."""
+    provider: Provider | None = None
+    """Of OpenID Connect, if one is configured."""
 
     @property
     def node(self) -> NodeId:

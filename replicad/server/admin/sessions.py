@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from replicad.errors import NotFoundError
-from replicad.model.callers import Caller
-from replicad.server.admin import bodies, cookies, nouns
+from replicad.model.callers import Caller, Source
+from replicad.server.admin import bodies, cookies, nouns, people
 from replicad.server.admin.identity import origin
 from replicad.server.admin.routes import Call
 from replicad.server.admin.trace import Trace, Via, trace
@@ -19,7 +19,7 @@ async def whoami(call: Call[bodies.Nothing]) -> nouns.Whoami:
     return _who(call.caller, trace(call.request))
 
 
-async def login(call: Call[bodies.Login]) -> nouns.LoggedIn:
+async def login(call: Call[people.Login]) -> nouns.LoggedIn:
     """POST /sessions. UnauthorizedError("wrong-login"), UnauthorizedError("code-needed") if only the code of the second factor is missing, BusyError("too-many-guesses"): its ``Retry-After`` says when to
     come back. NotAllowedError("csrf") if a page from elsewhere asks. UnreachableError if the name is not one of this node and a directory does not answer.
     """
@@ -48,6 +48,12 @@ async def logout(call: Call[bodies.Nothing]) -> nouns.Whoami:
     return _who(call.caller, known)
 
 
+def local_user(known: Trace) -> str | None:
+    """Which user of this node asks; None if it is none, or bears no session."""
+    account = None if known.session is None else known.session.account
+    return account.name if account is not None and account.source is Source.LOCAL else None
+
+
 def _who(caller: Caller, known: Trace) -> nouns.Whoami:
     return nouns.Whoami(
         name=caller.name,
@@ -55,6 +61,7 @@ def _who(caller: Caller, known: Trace) -> nouns.Whoami:
         shares=None if caller.shares is None else sorted(caller.shares),
         path=caller.path,
         via=known.via or "",
+        user=local_user(known),
         expires=None if known.session is None else nouns.date(ends_ms(known.session)),
         csrf=csrf_of(known.session_text) if known.via is Via.COOKIE else None,
     )

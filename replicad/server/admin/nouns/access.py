@@ -20,9 +20,10 @@ class Token(Struct, frozen=True):
 
 
 class Tokens(Struct, frozen=True):
-    """GET /tokens: oldest first."""
+    """GET /tokens: oldest first. ``next`` is the cursor of the next page, null at the end."""
 
     tokens: list[Token]
+    next: str | None = None
 
 
 class TokenAnswer(Struct, frozen=True):
@@ -39,8 +40,8 @@ class MadeToken(Struct, frozen=True):
 
 
 class Whoami(Struct, frozen=True):
-    """GET /whoami: who asks and what they may. ``shares`` null: all; ``path`` empty: everywhere. ``via``: what they are known by: ``socket``, ``root-token``, ``token``, ``session`` or ``cookie``. ``expires``: when a
-    session ends if it is not used until then. ``csrf``: what a write with the cookie shows as ``X-CSRF-Token``.
+    """GET /whoami: who asks and what they may. ``shares`` null: all; ``path`` empty: everywhere. ``via``: what they are known by: ``socket``, ``root-token``, ``token``, ``session`` or ``cookie``. ``user``: which of
+    GET /users that is, null: none. ``expires``: when a session ends if it is not used until then. ``csrf``: what a write with the cookie shows as ``X-CSRF-Token``.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Whoami(Struct, frozen=True):
     shares: list[str] | None
     path: str
     via: str
+    user: str | None
     expires: str | None
     csrf: str | None
 
@@ -75,9 +77,10 @@ class User(Struct, frozen=True):
 
 
 class Users(Struct, frozen=True):
-    """GET /users: by name."""
+    """GET /users: by name. ``next`` is the cursor of the next page, null at the end."""
 
     users: list[User]
+    next: str | None = None
 
 
 class UserAnswer(Struct, frozen=True):
