@@ -25,7 +25,7 @@ from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
 from replicad.services.identity import Argon, Guesses, Logins, Sessions, Users
-from replicad.services.ingest import Ingest
+from replicad.services.ingest import Ingest, Uploads
 from replicad.services.limits import LimitsService
 from replicad.services.links import Links
 from replicad.services.membership import Local, Membership
@@ -75,6 +75,7 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
         catalog=catalog,
         store=ground.store,
         ingest=ingest,
+        uploads=await stack.enter_async_context(Uploads.open(catalog, ground.store, ingest, clock_ms=clock_ms)),
         curation=Curation(catalog, turn=ingest.turn, clock_ms=clock_ms),
         fetch=fetch,
         scrub=Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms),

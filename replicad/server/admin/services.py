@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
     from replicad.services.identity import Logins, Sessions, Users
-    from replicad.services.ingest import Ingest
+    from replicad.services.ingest import Ingest, Uploads
     from replicad.services.limits import LimitsService
     from replicad.services.links import Links
     from replicad.services.membership import Membership
@@ -62,6 +62,7 @@ class Services:
     catalog: Catalog
     store: BlobStore
     ingest: Ingest
+    uploads: Uploads
     curation: Curation
     fetch: Fetch
     limits: LimitsService
