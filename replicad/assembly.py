@@ -46,6 +46,7 @@ from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.listening import admin_runner, downloads_runner, open_socket, open_tcp, peer_tls, peers_runner, read_token
 from replicad.server.peers import application as peer_door
 from replicad.server.peers import data
+from replicad.services.backup import Backups
 from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
@@ -269,6 +270,7 @@ async def _services(stack: AsyncExitStack, ground: _Ground) -> tuple[Services, G
         fetch=fetch,
         scrub=Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms),
         collect=Collect(catalog, ground.store, config=config.collect, quiet=ingest.quiet, clock_ms=clock_ms),
+        backups=Backups(catalog, name=config.node.name, data=config.node.data, config=config.path, room=ground.store.free_bytes, clock_ms=clock_ms),
         limits=limits,
         membership=Membership(_local(ground, table, dialer, standing)),
         tokens=Tokens(catalog, clock_ms),

@@ -23,7 +23,7 @@ class Actions(State):
 
     async def append_action(self, action: Action) -> None:
         """Append it; its ``seq`` is replaced by the next one."""
-        await self._write(partial(_append, action=action))
+        await self._write(partial(append, action=action))
 
     async def actions(self, *, since_ms: int = 0, after: int = 0, limit: int) -> list[Action]:
         """Those at or after a time and after a seq, oldest first."""
@@ -39,7 +39,8 @@ def _hash(before: bytes, action: Action) -> bytes:
     return hashlib.sha256(before + json.dumps(list(action), separators=(",", ":"), ensure_ascii=True).encode()).digest()
 
 
-def _append(connection: sqlite3.Connection, *, action: Action) -> None:
+def append(connection: sqlite3.Connection, *, action: Action) -> None:
+    """In a transaction: append it, and drop the oldest beyond the bound."""
     last_seq, before = connection.execute("SELECT last_seq, last_hash FROM action_chain").fetchone()
     action = action._replace(seq=last_seq + 1)
     found = _hash(before, action)

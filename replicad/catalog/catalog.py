@@ -11,6 +11,7 @@ from pathlib import Path
 from replicad.catalog import rows
 from replicad.catalog.actions import Actions
 from replicad.catalog.contents import Contents
+from replicad.catalog.copies import Copies
 from replicad.catalog.database import opened
 from replicad.catalog.entries import Entries
 from replicad.catalog.history import History
@@ -25,7 +26,7 @@ from replicad.errors import ConfigurationError, ReplicadError
 from replicad.model.ids import NodeId
 
 
-class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Tokens, Actions):
+class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Tokens, Actions, Copies):
     """Everything this node knows. One per process, made by ``open``; every method is for the event loop's thread.
 
     ``replica`` is the committed state of clock, chains and trust: it never runs ahead of the disk and never falls behind. ``move`` replaces it, so read ``catalog.replica`` and ``catalog.network``
