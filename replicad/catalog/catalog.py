@@ -31,7 +31,7 @@ class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Tokens, Actio
 
     ``replica`` is the committed state of clock, chains and trust: it never runs ahead of the disk and never falls behind. ``move`` replaces it, so read ``catalog.replica`` and ``catalog.network``
     afresh each time. ``on_event`` is called in the event loop after each commit, in commit order; it must not raise. ``check_clock`` is called before
-    anything is signed and raises if this node's clock cannot be trusted. Every method may raise StorageError (the disk failed) or NoSpaceError.
+    anything is signed and raises if this node's clock cannot be trusted. ``retention`` is how long actions are kept. Every method may raise StorageError (the disk failed) or NoSpaceError.
     """
 
     @classmethod

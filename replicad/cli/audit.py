@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import click
+import msgspec
+from msgspec import Struct
 
 from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
+from replicad.cli.files import new_private, told_of
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
-from replicad.cli.output import moment
+from replicad.cli.output import moment, plural
 from replicad.errors import DistrustError
 from replicad.server.admin import nouns
 
@@ -39,21 +44,32 @@ def render_log(actions: list[nouns.Action]) -> str:
     return output.table([">SEQ", "WHEN", "WHO", "FROM", "WHAT", "DETAIL", "RESULT"], rows)
 
 
+class Exported(Struct, frozen=True):
+    """What ``audit --export --json`` prints: how many records or actions the file has, one JSON object a line."""
+
+    file: str
+    count: int
+
+
 @click.group(cls=Verbs, invoke_without_command=True)
 @click.option("--since", callback=values.moment, metavar="TIME", help="Only what is from then on, as 2026-11-12T14:03 or with a zone.")
 @click.option("--log", is_flag=True, help="Not the signed records of the network, but who did what through this node's admin door.")
+@click.option("--export", type=click.Path(path_type=Path), metavar="FILE", help="Write JSON Lines to FILE (which must not exist; mode 0600) instead.")
 @click.pass_context
 @pass_invocation
-def audit(invocation: Invocation, context: click.Context, *, since: datetime | None, log: bool) -> None:
+def audit(invocation: Invocation, context: click.Context, *, since: datetime | None, log: bool, export: Path | None) -> None:
     """Show every signed record that this node has, oldest first: who granted, narrowed, published or removed what, and why what does not count does not."""
     if context.invoked_subcommand is not None:
         return
     client, start = invocation.client(), since.isoformat() if since else None
-    if log:
-        actions = _actions(client, start)
+    if export is not None:
+        count = _export(_actions(client, start) if log else _records(client, start), export)
+        invocation.out.data(Exported(str(export), count), f"exported {plural(count, 'action' if log else 'record')} to {export}")
+    elif log:
+        actions = [*_actions(client, start)]
         invocation.out.data(nouns.Actions(actions, None), render_log(actions))
     else:
-        records = _records(client, start)
+        records = [*_records(client, start)]
         invocation.out.data(nouns.Audit(records, None), render_audit(records))
 
 
@@ -71,25 +87,34 @@ def verify(invocation: Invocation) -> None:
     invocation.out.data(answer, f"{max(0, answer.last - answer.first + 1)} actions, up to {answer.last}, are as they were written; hash {answer.hash}")
 
 
-def _records(client: Client, since: str | None) -> list[nouns.Audited]:
-    records: list[nouns.Audited] = []
+def _records(client: Client, since: str | None) -> Iterator[nouns.Audited]:
+    """Page by page, as they are asked for."""
     query: dict[str, str | None] = {"since": since, "after": None}
     while True:
         page = client.ask("GET", path_of("audit"), answer=nouns.Audit, query=query)
-        records += page.records
+        yield from page.records
         if page.next is None:
-            return records
+            return
         query = {"since": None, "after": page.next}
 
 
-def _actions(client: Client, since: str | None) -> list[nouns.Action]:
-    actions: list[nouns.Action] = []
+def _actions(client: Client, since: str | None) -> Iterator[nouns.Action]:
+    """The same."""
     after: int | None = 0
     while after is not None:
         page = client.ask("GET", path_of("audit", "log"), answer=nouns.Actions, query={"since": since, "after": after})
-        actions += page.actions
+        yield from page.actions
         after = page.next
-    return actions
+
+
+def _export(found: Iterator[Struct], target: Path) -> int:
+    count = 0
+    with new_private(target) as file:
+        for one in found:
+            with told_of(target):
+                file.write(msgspec.json.encode(one) + b"\n")
+            count += 1
+    return count
 
 
 def _result(one: nouns.Action) -> str:

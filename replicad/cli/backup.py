@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -17,12 +16,12 @@ from msgspec import Struct
 
 from replicad.cli import values
 from replicad.cli.client import ANSWER_BYTES_MAX, CONNECT_TIMEOUT_S, Client, error_of, path_of, problem_of
-from replicad.cli.files import copy_body, told_of
+from replicad.cli.files import copy_body, new_private, told_of
 from replicad.cli.init import hand_over, write_config, write_token
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
 from replicad.cli.output import clean, moment, plural, size
 from replicad.crypto.encryption import PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN
-from replicad.errors import ConfigurationError, ConflictError, DistrustError, InputError, IntegrityError, ReplicadError
+from replicad.errors import ConfigurationError, DistrustError, InputError, IntegrityError, ReplicadError
 from replicad.services.backup import archive as format_
 from replicad.services.backup.archive import Archive, Backup
 
@@ -76,11 +75,9 @@ def backup() -> None:
 @pass_invocation
 def create(invocation: Invocation, *, file: Path, identity: bool, passphrase_file: Path | None) -> None:
     """Write a backup to FILE (which must not exist; mode 0600) while the daemon works."""
-    if file.exists():
-        raise ConflictError(f"{file} exists already; a backup never overwrites", code="exists")
-    secrets = _secrets(invocation.config()) if identity else {}
-    passphrase = _passphrase(invocation, passphrase_file, confirm=True) if identity else ""
-    with _new(file) as out:
+    with new_private(file) as out:
+        secrets = _secrets(invocation.config()) if identity else {}
+        passphrase = _passphrase(invocation, passphrase_file, confirm=True) if identity else ""
         _receive(invocation.client(), out, file)
         if identity:
             _add_identity(out, file, secrets, passphrase)
@@ -186,24 +183,6 @@ def _secrets(config: Config) -> dict[str, str]:
 def _add_identity(out: IO[bytes], file: Path, secrets: dict[str, str], passphrase: str) -> None:
     with told_of(file):
         format_.add_identity(out, secrets, passphrase)
-
-
-@contextlib.contextmanager
-def _new(file: Path) -> Iterator[IO[bytes]]:
-    """A file that nobody else may read and that appears when it is complete and on the disk."""
-    with told_of(file):
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:200]}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w+b") as out:
-            yield out
-            with told_of(file):
-                out.flush()
-                os.fsync(out.fileno())
-        with told_of(file):
-            Path(name).rename(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 # -- reading --

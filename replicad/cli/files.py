@@ -21,7 +21,7 @@ from replicad.cli.client import ANSWER_BYTES_MAX, PAGE_ITEMS, Client, error_of, 
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import clean, moment, size
 from replicad.cli.progress import Progress
-from replicad.errors import IntegrityError, NotAllowedError, ReplicadError, UnreachableError
+from replicad.errors import ConflictError, IntegrityError, NotAllowedError, ReplicadError, UnreachableError
 from replicad.server.admin import nouns
 
 PIECE_BYTES = 1 << 20
@@ -163,6 +163,26 @@ def _unbuffered(target: Path) -> Iterator[IO[bytes]]:
             os.umask(mask)
             Path(name).chmod(0o666 & ~mask)
             Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def new_private(target: Path) -> Iterator[IO[bytes]]:
+    """A file, to be written and read, that nobody else may read and that appears when it is complete and on the disk. ConflictError("exists") if there is one."""
+    if target.exists():
+        raise ConflictError(f"{target} exists already and is not overwritten", code="exists")
+    with told_of(target):
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:200]}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+            with told_of(target):
+                file.flush()
+                os.fsync(file.fileno())
+        with told_of(target):
+            Path(name).rename(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -15,6 +15,7 @@ from replicad.config.quantities import Duration, Rate, Switch
 from replicad.config.rates import RATE, SITE_RATE, WINDOW, ZONE
 from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
 from replicad.model.access import Network
+from replicad.model.callers import Retention
 from replicad.model.records import NAME_MAX
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.care import CollectConfig, ScrubConfig
@@ -27,6 +28,7 @@ _STORE = StoreConfig()
 _FETCH = FetchConfig()
 _COLLECT = CollectConfig()
 _SCRUB = ScrubConfig()
+_AUDIT = Retention()
 REQUIRED = object()
 """As a default: the key must be given."""
 
@@ -70,6 +72,7 @@ class Admin:
 
     socket: Path
     listen: Address | None
+    retention: Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,8 @@ KEYS: tuple[Key, ...] = (
     Key("peers", "connect", ListOf(Url()), (), "Peer doors to try besides those that the network already knows.", sample='["https://ber1.example.org:8440"]'),
     Key("admin", "socket", File(), None, "The Unix socket. Empty: admin.sock in the data directory."),
     Key("admin", "listen", Listen(may_be_off=True), Address("127.0.0.1", 8441), 'HOST:PORT, or "off" for the socket alone.'),
+    Key("admin", "audit_time", Duration(DAY_S, 3650 * DAY_S), _AUDIT.time_s, "How long what was done through this door stays in the audit log."),
+    Key("admin", "audit_actions", Integer(1000, 10_000_000), _AUDIT.actions, "How many actions stay in the audit log at most."),
     Key("storage", "reserve", Room(), Reserve(fraction=_STORE.reserve_fraction), "Room on the file system that is never used: a percentage or a size."),
     Key("storage", "quota", Size(), _STORE.quota_bytes, "The most that files may take; 0 B: no such bound."),
     Key(

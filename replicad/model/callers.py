@@ -43,3 +43,13 @@ class Caller:
         if self.shares is not None and share not in self.shares:
             return False
         return path is None or not self.path or paths.is_below(paths.key(path), self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long actions of the admin door are kept: the newest ``actions`` of them (100,000 are 16 MB, measured with short paths), and none older than ``time_s`` (13 months: last year's audit can
+    still be answered; a guess).
+    """
+
+    actions: int = 100_000
+    time_s: float = 400 * 86_400.0
