@@ -3,7 +3,7 @@
 #   make demo [ONCE=1]  three real nodes on this machine          make check   what CI runs: format, lint, types, contract, tests
 #   make test           every test                                make bench   the figures                  make docs   the manual as HTML
 #   make soak [SEEDS=n] the simulator with many seeds
-#   make openapi        renew docs/openapi.json
+#   make openapi        renew docs/openapi.json                                       make man     renew docs/man and docs/json.md
 #   make lock           renew the lock files (needs uv)           make clean   forget everything made here
 
 SHELL := /bin/bash
@@ -13,7 +13,7 @@ JOBS ?= 3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK := uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet
 
-.PHONY: demo test check soak format bench docs openapi lock clean
+.PHONY: demo test check soak format bench docs openapi man lock clean
 
 # -- environments: the development set contains the run-time set ------------------------------------------------------------------------------------------
 
@@ -66,6 +66,11 @@ docs: .venv/dev
 # The API's description, from the table of its routes.
 openapi: .venv/dev
 	$(BIN)/python -c "import sys; from replicad.server.admin.application import document; sys.stdout.buffer.write(document())" > docs/openapi.json
+
+# Manual pages and the shapes of --json, from the verbs themselves.
+man: .venv/dev
+	rm -f docs/man/*.1
+	$(BIN)/python -c "from pathlib import Path; from replicad.cli.main import manual; [Path('docs', name).write_text(text) for name, text in manual().items()]"
 
 # -- housekeeping -----------------------------------------------------------------------------------------------------------------------------------------
 

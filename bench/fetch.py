@@ -11,9 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.pages import warm
 from support.network import Network, Node
 
 MIB = 1 << 20
+WARM = 3
+"""Times the size: publishing writes a copy, fetching another one."""
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -48,6 +51,7 @@ def measure(folder: Path, *, mib: int, rounds: int, tls: str) -> None:
 
 
 def _round(source: Node, sink: Node, path: Path, *, mib: int) -> str:
+    warm(WARM * mib * MIB)
     source.cli("publish", str(path), deadline_s=600)
     begun, before = time.perf_counter(), (_cpu(source), _cpu(sink))
     while sink.download(f"bench/{path.name}", method="HEAD").status != 200:
@@ -61,6 +65,7 @@ def _round(source: Node, sink: Node, path: Path, *, mib: int) -> str:
 def _curl(url: str, copy: Path, *, mib: int) -> str:
     if not shutil.which("curl") or not shutil.which("openssl"):
         return "   (no curl or openssl to compare with)"
+    warm(WARM * mib * MIB)
     begun = time.perf_counter()
     subprocess.run(["curl", "-sS", "-o", str(copy), url], check=True)
     subprocess.run(["openssl", "dgst", "-sha256", str(copy)], check=True, stdout=subprocess.DEVNULL)

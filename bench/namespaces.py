@@ -13,6 +13,9 @@ from pathlib import Path
 TICK = os.sysconf("SC_CLK_TCK")
 LATENCY_MS = 100
 """How long the shaper lets packets queue."""
+QUEUE_PACKETS = 1000
+RANDOM, ALL = 0xFFFFF000 + 56, 0xFFFFFFFF
+"""In the language of classic BPF: where a random number is read, and "yes" (linux/filter.h)."""
 
 
 def command(*words: str | Path, check: bool = True) -> str:
@@ -29,6 +32,7 @@ class Host:
     def __init__(self, number: int, folder: Path, prefix: str) -> None:
         self.number = number
         self.name = f"{prefix}-{number}"
+        self._ends = (self.name, "eth0"), (f"{prefix}-hub", f"port{number}")
         self.address = f"10.78.0.{number + 1}"
         self.folder = folder / f"host{number}"
         self.folder.mkdir()
@@ -47,6 +51,22 @@ class Host:
             )
         self._processes.append(process)
         return process
+
+    def shape(self, mbit: float) -> None:
+        """Limit what it sends and what it is sent to that rate."""
+        for namespace, device in self._ends:
+            _tc(namespace, "qdisc", "replace", "dev", device, "root", "tbf", "rate", f"{mbit}mbit", "burst", "128k", "latency", f"{LATENCY_MS}ms")
+
+    def lose(self, share: float, mbit: float) -> None:
+        """Lose that share of the packets in both directions, at random, and limit the rest to that rate: a filter sends them to a queue of length zero."""
+        dice = f"4,32 0 0 {RANDOM},53 1 0 {int(share * (1 << 32))},6 0 0 {ALL},6 0 0 0"
+        for namespace, device in self._ends:
+            _tc(namespace, "qdisc", "del", "dev", device, "root")
+            _tc(namespace, "qdisc", "add", "dev", device, "root", "handle", "1:", "htb", "default", "1")
+            for number, packets in ((1, QUEUE_PACKETS), (2, 0)):
+                _tc(namespace, "class", "add", "dev", device, "parent", "1:", "classid", f"1:{number}", "htb", "rate", f"{mbit}mbit", "burst", "128k")
+                _tc(namespace, "qdisc", "add", "dev", device, "parent", f"1:{number}", "pfifo", "limit", str(packets))
+            _tc(namespace, "filter", "add", "dev", device, "parent", "1:", "protocol", "all", "bpf", "bytecode", dice, "classid", "1:2")
 
     def done(self, process: subprocess.Popen[bytes]) -> bool:
         """Whether it has ended well; RuntimeError if it failed. What it used is counted."""
@@ -84,6 +104,10 @@ class Host:
             killer.cancel()
 
 
+def _tc(namespace: str, *words: str) -> None:
+    command("ip", "netns", "exec", namespace, "tc", *words)
+
+
 def _kill(group: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
@@ -94,7 +118,6 @@ def network(folder: Path, *, hosts: int, mbit: float) -> Iterator[list[Host]]:
     """That many hosts on one bridge, each limited to ``mbit`` up and down (0: not at all)."""
     prefix = f"bench{os.getpid()}"
     hub = f"{prefix}-hub"
-    shape = ["root", "tbf", "rate", f"{mbit}mbit", "burst", "128k", "latency", f"{LATENCY_MS}ms"]
     made: list[Host] = []
     try:
         command("ip", "netns", "add", hub)
@@ -111,8 +134,7 @@ def network(folder: Path, *, hosts: int, mbit: float) -> Iterator[list[Host]]:
                 command("ip", "-n", host.name, "link", "set", device, "up")
             command("ip", "-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth0")
             if mbit:
-                command(*host.inside("tc", "qdisc", "add", "dev", "eth0", *shape))
-                command("ip", "netns", "exec", hub, "tc", "qdisc", "add", "dev", port, *shape)
+                host.shape(mbit)
         yield made
     finally:
         for host in made:

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.namespaces import network
+from bench.pages import warm
 from bench.systems import SYSTEMS, Plain, System
 
 RESULTS = Path(__file__).parent / "results"
@@ -85,6 +86,7 @@ def run(kind: type[System], folder: Path, work: Path, *, nodes: int, mbit: float
     with tempfile.TemporaryDirectory(dir=folder) as run_folder, network(Path(run_folder), hosts=nodes + 1, mbit=mbit) as hosts:
         system = kind(hosts, work)
         system.start()
+        warm((nodes + 2) * sum(path.stat().st_size for path in work.rglob("*") if path.is_file()))
         sent, cpu_s, begun = hosts[0].sent_bytes(), sum(host.cpu_s() for host in hosts), time.monotonic()
         system.give()
         waiting = hosts[1:]

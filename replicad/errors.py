@@ -100,10 +100,14 @@ class StorageError(ReplicadError):
 
 
 class BusyError(ReplicadError):
-    """A bound on work in progress is reached."""
+    """A bound on work in progress is reached. ``retry_s``: after how many seconds it may be tried again; 0.0 if nobody can tell."""
 
     code = "busy"
     http_status = 429
+
+    def __init__(self, message: str, *, hint: str = "", code: str | None = None, retry_s: float = 0.0) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.retry_s = retry_s
 
 
 class DistrustError(ReplicadError):

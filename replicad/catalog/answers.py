@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from replicad.model.callers import AccessRole
+from replicad.model.callers import AccessRole, Account, Source
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.records import Envelope, Record
@@ -145,6 +145,41 @@ class Token:
     created_ms: int
     expires_ms: int | None = None
     used_ms: int | None = None
+
+
+class User(NamedTuple):
+    """A person whom this node itself knows. ``shares`` and ``path`` as a token's; ``enabled``: may log in; ``login_ms``: when the last session began; ``totp``: whether a second factor counts."""
+
+    name: str
+    role: AccessRole
+    shares: tuple[str, ...] | None
+    path: str
+    enabled: bool
+    created_ms: int
+    login_ms: int | None = None
+    totp: bool = False
+
+    @property
+    def account(self) -> Account:
+        """As whom that person acts."""
+        return Account(self.name, Source.LOCAL, self.role, None if self.shares is None else frozenset(self.shares), self.path)
+
+
+class UserSecrets(NamedTuple):
+    """What a user can be known by: the verifier of the password, the second factor that counts, and one that was offered. None: there is none."""
+
+    user: User
+    verifier: str
+    totp_secret: bytes | None
+    totp_offered: bytes | None
+
+
+class Session(NamedTuple):
+    """Of a person who logged in. ``account``: what it may do now; ``used_ms``: to the minute."""
+
+    account: Account
+    created_ms: int
+    used_ms: int
 
 
 class Action(NamedTuple):

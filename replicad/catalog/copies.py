@@ -1,7 +1,7 @@
 """A copy of the catalog for a backup, and a copy becoming a catalog again.
 
 A copy holds everything. What it says about one disk is true only on that disk and at that moment, so it is settled when the copy is taken up: content is held where its file is, whatever else is live
-is wanted and comes back from other nodes. Invitations are not taken up: whom they admitted since is not in the copy, and one admits only once.
+is wanted and comes back from other nodes. Invitations and sessions are not taken up: whom an invitation admitted since is not in the copy, and one admits only once; who logged out since must stay so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from replicad.errors import IntegrityError, StorageError
 from replicad.model.ids import Digest, NodeId
 
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' ORDER BY name"
-_OF_ANOTHER_DISK = ("partial", "damaged", "unneeded", "invite")
+_NOT_TAKEN_UP = ("partial", "damaged", "unneeded", "invite", "session")
 _NOT_WANTED_YET = """
 SELECT record FROM entry WHERE content IS NOT NULL AND counts = 1 AND live = 1 AND NOT EXISTS (SELECT 1 FROM wanted WHERE wanted.record = entry.record)
 """
@@ -83,7 +83,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 def _settle(connection: sqlite3.Connection, is_on_disk: Callable[[Digest, int], bool], action: Action) -> None:
     connection.create_function("is_on_disk", 2, lambda content, size: is_on_disk(Digest(content), size))
     connection.execute("BEGIN")
-    for table in _OF_ANOTHER_DISK:
+    for table in _NOT_TAKEN_UP:
         connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constants only
     connection.execute("DELETE FROM held WHERE NOT is_on_disk(content, size_bytes)")
     supply.want(connection, [number for (number,) in connection.execute(_NOT_WANTED_YET)])

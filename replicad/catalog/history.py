@@ -50,7 +50,7 @@ class History(State):
 
     async def count_names(self, share: str, limit: int) -> int:
         """How many names with a live file a share has, counted up to ``limit``."""
-        return await self._database.read(lambda connection: len(connection.execute(NAMES, (share, limit)).fetchall()))
+        return await self._database.scan(lambda connection: sum(1 for _ in connection.execute(NAMES, (share, limit))))
 
 
 def _history(connection: sqlite3.Connection, *, name: tuple[str, str, Stamp, bytes, int], immutable: bool) -> list[tuple[Revision, Place]]:

@@ -44,14 +44,14 @@ def render_log(actions: list[nouns.Action]) -> str:
     return output.table([">SEQ", "WHEN", "WHO", "FROM", "WHAT", "DETAIL", "RESULT"], rows)
 
 
-class Exported(Struct, frozen=True):
+class ExportedLog(Struct, frozen=True):
     """What ``audit --export --json`` prints: how many records or actions the file has, one JSON object a line."""
 
     file: str
     count: int
 
 
-@click.group(cls=Verbs, invoke_without_command=True)
+@click.group(cls=Verbs, invoke_without_command=True, prints=(nouns.Audit, nouns.Actions, ExportedLog))
 @click.option("--since", callback=values.moment, metavar="TIME", help="Only what is from then on, as 2026-11-12T14:03 or with a zone.")
 @click.option("--log", is_flag=True, help="Not the signed records of the network, but who did what through this node's admin door.")
 @click.option("--export", type=click.Path(path_type=Path), metavar="FILE", help="Write JSON Lines to FILE (which must not exist; mode 0600) instead.")
@@ -64,7 +64,7 @@ def audit(invocation: Invocation, context: click.Context, *, since: datetime | N
     client, start = invocation.client(), since.isoformat() if since else None
     if export is not None:
         count = _export(_actions(client, start) if log else _records(client, start), export)
-        invocation.out.data(Exported(str(export), count), f"exported {plural(count, 'action' if log else 'record')} to {export}")
+        invocation.out.data(ExportedLog(str(export), count), f"exported {plural(count, 'action' if log else 'record')} to {export}")
     elif log:
         actions = [*_actions(client, start)]
         invocation.out.data(nouns.Actions(actions, None), render_log(actions))
@@ -73,7 +73,7 @@ def audit(invocation: Invocation, context: click.Context, *, since: datetime | N
         invocation.out.data(nouns.Audit(records, None), render_audit(records))
 
 
-@audit.command()
+@audit.command(prints=nouns.ActionChain)
 @pass_invocation
 def verify(invocation: Invocation) -> None:
     """Compute the chain of this node's audit log anew: exit 7 if a row was changed, removed or added since it was written."""

@@ -68,7 +68,7 @@ def backup() -> None:
     """This node in one file: catalog and configuration, and, if asked for, its keys. Not the content: that comes back from the other nodes."""
 
 
-@backup.command()
+@backup.command(prints=Described)
 @FILE
 @click.option("--identity", is_flag=True, help="Also this node's keys and root token, encrypted with a passphrase; needs the right to read them.")
 @PASSPHRASE
@@ -85,7 +85,7 @@ def create(invocation: Invocation, *, file: Path, identity: bool, passphrase_fil
     invocation.out.data(answer, render(answer))
 
 
-@backup.command()
+@backup.command(prints=Described)
 @FILE
 @PASSPHRASE
 @pass_invocation
@@ -97,7 +97,7 @@ def inspect(invocation: Invocation, *, file: Path, passphrase_file: Path | None)
     invocation.out.data(answer, render(answer))
 
 
-@backup.command()
+@backup.command(prints=Restored)
 @FILE
 @PASSPHRASE
 @click.option("--force", is_flag=True, help="Replace the node in the data directory; what it has is kept aside there.")
@@ -131,7 +131,9 @@ def restore(invocation: Invocation, *, file: Path, passphrase_file: Path | None,
                 write_token(undo, config.admin_token)
             hand_over(config.node.data)
         undo.pop_all()
-    invocation.out.talk(f"API tokens and the audit log are as of {moment(found.backup.created)}: revoke again what was revoked since. Next: replicad serve")
+    invocation.out.talk(
+        f"Users, API tokens and the audit log are as of {moment(found.backup.created)}: revoke and disable again what was since. Next: replicad serve"
+    )
     answer = Restored(found.backup, str(place), str(config.node.data), str(replaced) if replaced else None)
     kept = f"; what was there before is in {replaced}" if replaced else ""
     invocation.out.data(answer, f"restored {clean(found.backup.name)}, {found.backup.node}, into {config.node.data} (configuration: {place}){kept}")

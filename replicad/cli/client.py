@@ -72,11 +72,12 @@ class UnixConnection(http.client.HTTPConnection):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where the daemon is: ``socket_path`` (trusted), or ``url`` with ``token``."""
+    """Where the daemon is: ``socket_path`` (trusted), or ``url`` with ``token``. ``ca``: certificates (PEM) that are trusted instead of the system's; empty: the system's."""
 
     socket_path: str = ""
     url: str = ""
     token: str = ""
+    ca: str = ""
 
     @property
     def place(self) -> str:
@@ -89,7 +90,7 @@ class Client:
             return UnixConnection(self.socket_path, timeout_s=timeout_s)
         parts = urlsplit(self.url)
         if parts.scheme == "https":
-            return http.client.HTTPSConnection(parts.netloc, timeout=timeout_s, context=ssl.create_default_context())
+            return http.client.HTTPSConnection(parts.netloc, timeout=timeout_s, context=ssl.create_default_context(cadata=self.ca or None))
         return http.client.HTTPConnection(parts.netloc, timeout=timeout_s)
 
     def target(self, path: str, query: dict[str, Any] | None = None) -> str:
@@ -99,7 +100,7 @@ class Client:
 
     def headers(self) -> dict[str, str]:
         """The headers of every request."""
-        return {"Authorization": f"Bearer {self.token}"} if self.url else {}
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @contextlib.contextmanager
     def wrapped(self) -> Iterator[None]:
@@ -132,7 +133,7 @@ class Client:
         if body is not None:
             encoded = msgspec.json.encode(body)
             headers["Content-Type"] = "application/json"
-        with self.wrapped(), contextlib.closing(self.connect(CONNECT_TIMEOUT_S)) as connection:
+        with self.wrapped(), contextlib.closing(self.connect(min(CONNECT_TIMEOUT_S, timeout_s or CONNECT_TIMEOUT_S))) as connection:
             connection.connect()
             connection.sock.settimeout(timeout_s)
             connection.request(method, self.target(path, query), body=encoded, headers=headers)

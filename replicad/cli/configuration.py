@@ -43,7 +43,7 @@ def config() -> None:
     """Check, show and explain the configuration."""
 
 
-@config.command()
+@config.command(prints=Good)
 @pass_invocation
 def check(invocation: Invocation) -> None:
     """Read the configuration as the daemon would; exits 10 with everything that is wrong."""
@@ -51,7 +51,7 @@ def check(invocation: Invocation) -> None:
     invocation.out.data(Good(str(found.path)), f"{found.path}: ok")
 
 
-@config.command()
+@config.command(prints=Settings)
 @click.option("--origin", is_flag=True, help="Also say where each value comes from.")
 @pass_invocation
 def show(invocation: Invocation, *, origin: bool) -> None:
@@ -63,7 +63,7 @@ def show(invocation: Invocation, *, origin: bool) -> None:
     invocation.out.data(Settings(str(found.path), settings), output.table(heads, rows))
 
 
-@config.command()
+@config.command(prints=Example)
 @pass_invocation
 def example(invocation: Invocation) -> None:
     """Print a configuration file with every key, its default and what it is for."""

@@ -8,7 +8,7 @@ import click
 
 from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
-from replicad.cli.invocation import Invocation, Verb, pass_invocation
+from replicad.cli.invocation import YES, Invocation, Verb, pass_invocation
 from replicad.cli.output import clean, moment, plural, size
 from replicad.cli.publish import LINES_MAX, PUBLISH_TIMEOUT_S, publisher_label
 from replicad.errors import InputError, NotFoundError
@@ -30,7 +30,7 @@ def _tell_changes(invocation: Invocation, answer: nouns.Changes) -> None:
             invocation.out.talk(f"This node does not hold the content of {clean(f'{answer.share}/{one.path}')}; it comes from a node that does.")
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Changes)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @click.option("--to", required=True, metavar="STAGE", help="Where it stands from now on.")
 @click.option("--from", "source", metavar="STAGE", help="Where it comes from, and stands no more [the lowest stage below that has it].")
@@ -42,7 +42,7 @@ def promote(invocation: Invocation, *, name: tuple[str, str], to: str, source: s
     _tell_changes(invocation, invocation.client().ask("POST", path_of("shares", share, "promote"), answer=nouns.Changes, body=body))
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Changes)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @click.option("--to", metavar="ID", help="The record of an older version, as `replicad history` shows it; 8 digits will do [the one before the current].")
 @click.option("--stage", metavar="STAGE", help="The stage [the only one where the file stands].")
@@ -54,7 +54,7 @@ def rollback(invocation: Invocation, *, name: tuple[str, str], to: str | None, s
     _tell_changes(invocation, invocation.client().ask("POST", path_of("shares", share, "rollback"), answer=nouns.Changes, body=body))
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Changes)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @click.option("--stage", metavar="STAGE", help="The stage [wherever the last removal ended it].")
 @pass_invocation
@@ -65,7 +65,7 @@ def undelete(invocation: Invocation, *, name: tuple[str, str], stage: str | None
     _tell_changes(invocation, invocation.client().ask("POST", path_of("shares", share, "undelete"), answer=nouns.Changes, body=body))
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Changes)
 @click.argument("names", metavar=f"{values.IN_SHARE_METAVAR}...", nargs=-1, required=True, callback=values.in_one_share)
 @click.option("--stage", metavar="STAGE", help="Only at this stage [at all].")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
@@ -75,7 +75,7 @@ def undelete(invocation: Invocation, *, name: tuple[str, str], stage: str | None
     metavar="N",
     help="Refuse unless exactly so many names would be removed; needed for more than 100 and for half a share.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 @pass_invocation
 def rm(invocation: Invocation, *, names: tuple[str, list[str]], stage: str | None, dry_run: bool, expect: int | None, yes: bool) -> None:
     """Remove files, and whatever lies below directories, from all nodes: all of it or nothing. Content stays for a while, see `replicad undelete`."""
@@ -134,7 +134,7 @@ def render_history(answer: nouns.Revisions) -> str:
     return output.table(["TIME", "RECORD", "STAGE", "WHAT", "STATE", ">SIZE", "SHA256", "CONTENT", "BY"], rows)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Revisions)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @pass_invocation
 def history(invocation: Invocation, *, name: tuple[str, str]) -> None:
@@ -160,17 +160,23 @@ def _content_of(client: Client, named: str, stage: str | None) -> str:
     return next(iter(contents))
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.TakedownAnswer)
 @click.argument("named", metavar=f"{values.IN_SHARE_METAVAR}|SHA256")
 @click.option("--lift", is_flag=True, help="Let it be served again.")
 @click.option("--stage", metavar="STAGE", help="What the file stands for at this stage.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for people.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say which content it is.")
+@YES
 @pass_invocation
-def takedown(invocation: Invocation, *, named: str, lift: bool, stage: str | None, reason: str, yes: bool) -> None:
+def takedown(invocation: Invocation, *, named: str, lift: bool, stage: str | None, reason: str, dry_run: bool, yes: bool) -> None:
     """Let no node serve a content any more, whatever its names; only an admin's node may."""
     client, out = invocation.client(), invocation.out
     content = _content_of(client, named, stage)
+    if dry_run:
+        out.data(
+            nouns.TakedownAnswer(content, taken_down=not lift, changed=False), f"would {'lift' if lift else 'take down'}  {clean(named)}  sha256 {content}"
+        )
+        return
     if lift:
         answer = client.ask("DELETE", path_of("takedowns", content), answer=nouns.TakedownAnswer)
     else:

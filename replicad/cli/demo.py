@@ -54,7 +54,7 @@ class Demonstrated(Struct, frozen=True):
     verified: bool
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=Demonstrated)
 @click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--nodes", "count", type=click.IntRange(2, 16), default=3, show_default=True, help="How many nodes.")
 @click.option("--once", is_flag=True, help="End after the verification instead of waiting for Ctrl-C.")

@@ -49,7 +49,7 @@ def all_entries(client: Client, *, share: str | None, prefix: str) -> nouns.Entr
         after = page.next
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Entries)
 @click.argument("place", metavar=values.PLACE_METAVAR, required=False, callback=values.place)
 @pass_invocation
 def ls(invocation: Invocation, *, place: tuple[str | None, str]) -> None:
@@ -100,7 +100,7 @@ def render_entry(answer: nouns.EntryAnswer) -> str:
     return "\n".join(lines)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.EntryAnswer)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @pass_invocation
 def show(invocation: Invocation, *, name: tuple[str, str]) -> None:
@@ -199,7 +199,7 @@ def told_of(target: Path) -> Iterator[None]:
         raise kind(f"cannot write {shown}: {(error.strerror or str(error)).lower()}", code="unwritable") from error
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=Got)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @click.option("-o", "--output", "output_file", metavar="FILE", help="Where to write it ('-': standard output) [the file's own name, here].")
 @click.option("--record", metavar="ID", help="A sibling or an older version, as `replicad show` and `replicad history` name it; 8 digits will do.")

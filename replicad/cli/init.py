@@ -31,7 +31,7 @@ class Initialised(Struct, frozen=True):
     data: str
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=Initialised)
 @click.option("--name", required=True, metavar="NAME", help="What people call this node.")
 @click.option(
     "--data", type=click.Path(path_type=Path), metavar="DIR", help=f"Where keys, database and files live [{SYSTEM_DATA}; not root: ~/.local/share/replicad]."

@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
+from msgspec import Struct
 
+from replicad.cli import remote
 from replicad.cli.client import Client
 from replicad.cli.output import Output
+from replicad.cli.remote import Remote
 from replicad.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from replicad.config import Config
 
 SYSTEM_CONFIG = Path("/etc/replicad/replicad.toml")
@@ -80,15 +85,33 @@ class Invocation:
         return import_module("replicad.config").load(self.find_config(), os.environ)  # type: ignore[no-any-return]
 
     def client(self) -> Client:
-        """The daemon to talk to: ``--url`` with the token of the environment, else the socket that the configuration names."""
+        """The daemon to talk to: that of ``--url`` with the token of the environment or the login there; else, unless a configuration is named, that of the login; else the socket that the configuration
+        names.
+        """
         if self.url is None:
-            return Client(socket_path=str(self.config().admin_socket))
+            login = self.login()
+            return Client(socket_path=str(self.config().admin_socket)) if login is None else login.client()
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
-        if not _is_url(self.url):
-            raise InputError(f"--url {self.url!r}: write http://HOST:PORT or https://HOST:PORT")
+        check_url(self.url, "--url")
         if not (token.isascii() and token.isprintable()):
             raise InputError(f"${TOKEN_VARIABLE} is not a token: it holds more than printable ASCII")
-        return Client(url=self.url, token=token)
+        login = None if token else remote.load()
+        return login.client() if login is not None and login.url == self.url.rstrip("/") else Client(url=self.url, token=token)
+
+    def login(self) -> Remote | None:
+        """The login that verbs use; None if they ask the node of a configuration, or the one of ``--url``."""
+        return None if self.named_config is not None or self.url is not None else remote.load()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether verbs ask a node that may not be this machine's."""
+        return self.url is not None or self.login() is not None
+
+
+def check_url(url: str, what: str) -> None:
+    """InputError unless it leads to an admin listener."""
+    if not _is_url(url):
+        raise InputError(f"{what} {url!r}: write http://HOST:PORT or https://HOST:PORT")
 
 
 def _look(place: Path) -> None:
@@ -103,6 +126,17 @@ def _is_url(text: str) -> bool:
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+Prints = type[Struct] | tuple[type[Struct], ...]
+
+
+YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+"""Of every verb that asks before it destroys something."""
+
+
+def _all_of(prints: Prints) -> tuple[type[Struct], ...]:
+    return prints if isinstance(prints, tuple) else (prints,)
 
 
 pass_invocation = click.make_pass_decorator(Invocation)
@@ -130,21 +164,35 @@ def global_options(*, hidden: bool) -> list[click.Parameter]:
     ]
 
 
-class Verb(click.Command):
-    """A command that also takes the global options."""
+class Named(click.types.StringParamType):
+    """Text of which a shell may offer what there is: members, shares, stages, paths, by the parameter's metavar."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """See ``click.ParamType``."""
+        completion = import_module("replicad.cli.completion")
+        return [import_module("click.shell_completion").CompletionItem(name) for name in completion.offer(ctx, param.metavar, incomplete)]
+
+
+class Verb(click.Command):
+    """A command that also takes the global options. ``prints``: what it prints with --json, one of these; none: a program cannot read it."""
+
+    def __init__(self, *args: Any, prints: Prints = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.prints = _all_of(prints)
+        for parameter in self.params:
+            if parameter.type is click.STRING and parameter.metavar:
+                parameter.type = Named()
         self.params.extend(global_options(hidden=True))
 
 
 class Verbs(click.Group):
-    """A group of verbs."""
+    """A group of verbs. ``prints``: what it prints itself, where it is a verb without any of them."""
 
     command_class = Verb
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, prints: Prints = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.prints = _all_of(prints)
         self.params.extend(global_options(hidden=True))
 
 

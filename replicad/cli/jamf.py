@@ -52,7 +52,7 @@ POINT = click.option("--point", metavar="NAME", help="Also the distribution poin
 NODE_URL = click.option("--node-url", metavar="URL", help="The https address of that door [this node's].")
 
 
-@jamf.command()
+@jamf.command(prints=Records)
 @SERVER
 @CLIENT
 @SECRET
@@ -66,7 +66,7 @@ def register(invocation: Invocation, /, *, server: str, client_id: str, secret_f
     return _go(invocation, _session(server, client_id, secret_file), write=not dry_run, **target)
 
 
-@jamf.command()
+@jamf.command(prints=Records)
 @SERVER
 @CLIENT
 @SECRET

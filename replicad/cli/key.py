@@ -10,7 +10,7 @@ import click
 from msgspec import Struct
 
 from replicad.cli.client import Client, path_of
-from replicad.cli.invocation import Invocation, Verbs, pass_invocation
+from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
 from replicad.crypto.keys import SigningKey
 from replicad.errors import ConfigurationError, NotAllowedError, NotFoundError, ReplicadError, UnreachableError
 from replicad.server.admin import bodies, nouns
@@ -43,7 +43,7 @@ def key() -> None:
     """The network's key and this node's."""
 
 
-@key.command()
+@key.command(prints=Keys)
 @pass_invocation
 def show(invocation: Invocation) -> None:
     """Show the ids of the keys that lie on this node (never the secrets)."""
@@ -59,10 +59,10 @@ def show(invocation: Invocation) -> None:
     invocation.out.data(answer, f"node     {node}  {config.node_key}\n{second}")
 
 
-@key.command()
+@key.command(prints=Exported)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--move", is_flag=True, help="Then remove it from this node, where a thief of the node would find it.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@YES
 @pass_invocation
 def export(invocation: Invocation, *, file: Path, move: bool, yes: bool) -> None:
     """Write the network's key to FILE (which must not exist; mode 0600). Keep it offline: it replaces a lost or stolen first admin."""
@@ -85,7 +85,7 @@ def export(invocation: Invocation, *, file: Path, move: bool, yes: bool) -> None
     invocation.out.data(Exported(str(file), str(found.id), move), f"exported the key of network {found.id} to {file}")
 
 
-@key.command()
+@key.command(prints=nouns.Rotated)
 @click.argument("token", metavar="[TOKEN|-]", required=False)
 @pass_invocation
 def rotate(invocation: Invocation, *, token: str | None) -> None:

@@ -31,7 +31,7 @@ def render_limits(answer: nouns.Limits) -> str:
     return text + (f"\n\npaused  {', '.join(clean(name) for name in answer.paused)}" if answer.paused else "")
 
 
-@limits.command()
+@limits.command(prints=nouns.Limits)
 @pass_invocation
 def show(invocation: Invocation) -> None:
     """Show every limit: what applies now, what applies outside of windows, and where it comes from."""
@@ -39,7 +39,7 @@ def show(invocation: Invocation) -> None:
     invocation.out.data(answer, render_limits(answer))
 
 
-@limits.command(name="set")
+@limits.command(name="set", prints=nouns.Limits)
 @click.argument("name", metavar="download|upload|site:NAME|windows")
 @click.argument("value", metavar="RATE|none|default|WINDOW...", nargs=-1, required=True)
 @pass_invocation
@@ -59,7 +59,7 @@ def _windows(given: Sequence[str]) -> bodies.LimitsChange:
     return bodies.LimitsChange(windows=[] if list(given) == [NONE] else list(given))
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Reloaded)
 @pass_invocation
 def reload(invocation: Invocation) -> None:
     """Have the daemon read its configuration again: what can change while it runs does, and the rest is named."""

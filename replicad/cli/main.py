@@ -31,6 +31,9 @@ PLACES = {
     "peer": "replicad.cli.peer:peer",
     "audit": "replicad.cli.audit:audit",
     "token": "replicad.cli.token:token",
+    "user": "replicad.cli.user:user",
+    "login": "replicad.cli.login:login",
+    "logout": "replicad.cli.login:logout",
     "whoami": "replicad.cli.token:whoami",
     "share": "replicad.cli.share:share",
     "url": "replicad.cli.share:url",
@@ -53,6 +56,7 @@ PLACES = {
     "limits": "replicad.cli.limits:limits",
     "reload": "replicad.cli.limits:reload",
     "config": "replicad.cli.configuration:config",
+    "completion": "replicad.cli.completion:completion",
 }
 
 program = LazyVerbs(
@@ -87,6 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         invocation.out.error(error)
         result = error.exit_code
     return result if isinstance(result, int) else 0
+
+
+def manual() -> dict[str, str]:
+    """What of the manual is made from the verbs: names of files below docs/, and their content."""
+    from replicad.cli import shapes  # noqa: PLC0415 - at work on the program only
+    from replicad.cli.manual import pages  # noqa: PLC0415
+
+    return {**{f"man/{name}": text for name, text in pages(program).items()}, "json.md": shapes.page(program)}
 
 
 def _explain(invocation: Invocation, error: click.UsageError) -> None:

@@ -17,7 +17,7 @@ def munki() -> None:
     """Munki repositories (shares with the layout munki)."""
 
 
-@munki.command()
+@munki.command(prints=nouns.MunkiStatus)
 @click.option("--share", metavar="SHARE", help="Only this one.")
 @pass_invocation
 def status(invocation: Invocation, *, share: str | None) -> None:

@@ -45,14 +45,14 @@ def serve(invocation: Invocation, *, loop: Literal["auto", "asyncio", "uvloop"])
     daemon.run(lambda: assembly.build(config), data=config.node.data, loop=loop)
 
 
-@click.command(cls=Verb, name="id")
+@click.command(cls=Verb, name="id", prints=Identity)
 @pass_invocation
 def id_(invocation: Invocation) -> None:
     """Print this node's id. Works without the daemon for whoever may read the node's key."""
     try:
         found = invocation.client().ask("GET", path_of("node"), answer=nouns.NodeAnswer).node.id
     except UnreachableError:
-        if invocation.url is not None:
+        if invocation.is_remote:
             raise
         from replicad.crypto.keys import SigningKey  # noqa: PLC0415 - libsodium is slow to load
 
@@ -60,7 +60,7 @@ def id_(invocation: Invocation) -> None:
     invocation.out.data(Identity(found), found)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=Version)
 @pass_invocation
 def version(invocation: Invocation) -> None:
     """Print the program's version and the protocol versions it speaks."""

@@ -20,6 +20,14 @@ from replicad.errors import ReplicadError
 RIGHT = ">"
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """On stderr, when a verb fails. ``code`` is stable, ``message`` a sentence, ``hint`` the next command (may be empty)."""
+
+    code: str
+    message: str
+    hint: str
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """How this invocation speaks. ``as_json``: one object on stdout, errors as an object on stderr, no talk."""
@@ -59,7 +67,7 @@ class Output:
     def error(self, error: ReplicadError) -> None:
         """An error: what happened, then the next command."""
         if self.as_json:
-            click.echo(msgspec.json.encode({"code": error.error_code, "message": error.message, "hint": error.hint}), err=True)
+            click.echo(msgspec.json.encode(Failure(error.error_code, error.message, error.hint)), err=True)
             return
         lines = [self.paint("error: ", "red") + clean(error.message, lines=True), *(f"  {clean(line)}" for line in error.hint.splitlines())]
         click.echo("\n".join(lines), err=True, color=self.color)

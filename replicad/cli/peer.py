@@ -13,7 +13,7 @@ import msgspec
 
 from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
-from replicad.cli.invocation import Invocation, Verbs, pass_invocation
+from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
 from replicad.cli.output import Output, clean, moment, plural, since, size
 from replicad.errors import InputError, UnreachableError
 from replicad.model.ids import NodeId
@@ -89,8 +89,8 @@ def _key_text(invocation: Invocation, file: Path | None) -> str | None:
     """The network's key as the daemon is told it, over the Unix socket only."""
     if file is None:
         return None
-    if invocation.url is not None:
-        raise click.UsageError("--network-key works on the node itself, not with --url: the key must not travel")
+    if invocation.is_remote:
+        raise click.UsageError("--network-key works on the node itself, not with --url or after a login: the key must not travel")
     if str(file) == "-":
         return sys.stdin.read(KEY_CHARS_MAX)
     from replicad.crypto.keys import SigningKey  # noqa: PLC0415 - brings libsodium
@@ -104,7 +104,7 @@ def peer() -> None:
     """Invite, admit, examine and remove nodes."""
 
 
-@peer.command()
+@peer.command(prints=nouns.Invited)
 @_rights("none: all")
 @click.option("--expires", callback=values.duration, default="24h", show_default=True, metavar="DURATION", help="How long the token is good, at most 24h.")
 @click.option("--replace", metavar="NODE", help='Not a new node but a new key for this member: it runs "replicad key rotate TOKEN".')
@@ -118,7 +118,7 @@ def invite(invocation: Invocation, /, *, expires: float, replace: str | None, **
     invocation.out.data(answer, answer.token)
 
 
-@peer.command()
+@peer.command(prints=nouns.Joined)
 @click.argument("ticket", metavar="TOKEN|-|URL")
 @click.option("--key", metavar="NODE_ID", help="With a URL: the id of the node that must answer there.")
 @click.option("--merge", is_flag=True, help="This node has published files of its own: bring them along.")
@@ -183,7 +183,7 @@ def render_peers(answer: nouns.Peers) -> str:
     return text
 
 
-@peer.command(name="list")
+@peer.command(name="list", prints=nouns.Peers)
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the other members, and who waits for approval."""
@@ -221,7 +221,7 @@ def render_detail(answer: nouns.PeerDetail) -> str:
     return "\n".join(lines)
 
 
-@peer.command()
+@peer.command(prints=nouns.PeerDetail)
 @NODE
 @pass_invocation
 def show(invocation: Invocation, *, node: str) -> None:
@@ -230,7 +230,7 @@ def show(invocation: Invocation, *, node: str) -> None:
     invocation.out.data(answer, render_detail(answer))
 
 
-@peer.command(name="set")
+@peer.command(name="set", prints=nouns.Changed)
 @NODE
 @_rights("'*': all")
 @NETWORK_KEY
@@ -245,7 +245,7 @@ def set_(invocation: Invocation, /, *, node: str, network_key: Path | None, **ri
     invocation.out.data(answer, f"changed {clean(answer.name)} ({answer.id})")
 
 
-@peer.command()
+@peer.command(prints=nouns.Changed)
 @NODE
 @_rights("none: all")
 @NETWORK_KEY
@@ -257,10 +257,10 @@ def approve(invocation: Invocation, /, *, node: str, network_key: Path | None, *
     invocation.out.data(answer, f"admitted {clean(answer.name)} ({answer.id})")
 
 
-@peer.command()
+@peer.command(prints=nouns.Changed)
 @NODE
 @click.option("--dry-run", is_flag=True, help="Only say who would be removed.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@YES
 @pass_invocation
 def remove(invocation: Invocation, *, node: str, dry_run: bool, yes: bool) -> None:
     """Let a member leave in good standing: everything it has published goes on counting."""
@@ -274,11 +274,11 @@ def remove(invocation: Invocation, *, node: str, dry_run: bool, yes: bool) -> No
     out.data(answer, f"removed {clean(answer.name)} ({answer.id})")
 
 
-@peer.command()
+@peer.command(prints=nouns.Revoked)
 @NODE
 @click.option("--from", "since", callback=values.moment, metavar="TIME", help="When the key was stolen, as 2026-11-12T14:03 or with a zone [now].")
 @click.option("--dry-run", is_flag=True, help="Only say what would become void.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@YES
 @NETWORK_KEY
 @pass_invocation
 def revoke(invocation: Invocation, *, node: str, since: datetime | None, dry_run: bool, yes: bool, network_key: Path | None) -> None:
@@ -295,7 +295,7 @@ def revoke(invocation: Invocation, *, node: str, since: datetime | None, dry_run
     out.data(answer, f"revoked {clean(answer.name)} ({answer.id}): {what}")
 
 
-@peer.command()
+@peer.command(prints=nouns.Checked)
 @NODE
 @pass_invocation
 def check(invocation: Invocation, *, node: str) -> int:
@@ -306,7 +306,7 @@ def check(invocation: Invocation, *, node: str) -> int:
     return 0 if answer.ok else UnreachableError.exit_code
 
 
-@peer.command()
+@peer.command(prints=nouns.Changed)
 @NODE
 @click.argument("rate", metavar="RATE|none", nargs=-1, required=True)
 @pass_invocation
@@ -316,7 +316,7 @@ def limit(invocation: Invocation, *, node: str, rate: tuple[str, ...]) -> None:
     invocation.out.data(answer, f"limited {clean(answer.name)} ({answer.id}): {' '.join(rate)}")
 
 
-@peer.command()
+@peer.command(prints=nouns.Changed)
 @NODE
 @pass_invocation
 def pause(invocation: Invocation, *, node: str) -> None:
@@ -325,7 +325,7 @@ def pause(invocation: Invocation, *, node: str) -> None:
     invocation.out.data(answer, f"paused {clean(answer.name)} ({answer.id})")
 
 
-@peer.command()
+@peer.command(prints=nouns.Changed)
 @NODE
 @pass_invocation
 def resume(invocation: Invocation, *, node: str) -> None:

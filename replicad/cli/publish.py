@@ -91,7 +91,7 @@ def render(answer: nouns.Publication, elapsed_s: float, *, dry_run: bool, every_
     return "\n".join([*lines, summary]) if len(lines) > 1 else f"{lines[0]}  {duration(elapsed_s)}"
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=Result)
 @click.argument("given", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--share", "named_share", metavar="SHARE", help="The share; not needed where there is only one.")
 @click.option(

@@ -11,9 +11,10 @@ from msgspec import UNSET
 
 from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
-from replicad.cli.invocation import Invocation, Verbs, pass_invocation
-from replicad.cli.output import clean, moment
+from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
+from replicad.cli.output import clean, moment, plural
 from replicad.errors import InputError, NotFoundError
+from replicad.model.callers import PASSWORD_CHARS_MAX
 from replicad.server.admin import bodies, nouns
 
 ANYWHERE, NO_KEY = "any", "none"
@@ -56,7 +57,7 @@ def _layout(given: str) -> Literal["", "munki"]:
     return "munki" if given == "munki" else ""
 
 
-@share.command()
+@share.command(prints=nouns.ShareAnswer)
 @click.argument("name", callback=values.named)
 @click.option("--public/--private", default=False, help="Whether anybody may download from it [private: nobody without a password, token or signed URL].")
 @click.option("--immutable", is_flag=True, help="A published file can never be replaced, only deleted. Cannot be changed later.")
@@ -74,7 +75,7 @@ def create(invocation: Invocation, *, name: str, public: bool, immutable: bool, 
     invocation.out.data(answer, _facts(answer.share))
 
 
-@share.command(name="list")
+@share.command(name="list", prints=nouns.Shares)
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the shares."""
@@ -83,8 +84,8 @@ def list_(invocation: Invocation) -> None:
     invocation.out.data(answer, output.table(["NAME", "ACCESS", "IMMUTABLE", "STAGES", "CREATED"], rows))
 
 
-@share.command()
-@click.argument("name", callback=values.named)
+@share.command(prints=nouns.ShareAnswer)
+@click.argument("name", metavar="SHARE", callback=values.named)
 @pass_invocation
 def show(invocation: Invocation, *, name: str) -> None:
     """Show one share."""
@@ -92,8 +93,8 @@ def show(invocation: Invocation, *, name: str) -> None:
     invocation.out.data(answer, _facts(answer.share))
 
 
-@share.command(name="set")
-@click.argument("name", callback=values.named)
+@share.command(name="set", prints=nouns.ShareAnswer)
+@click.argument("name", metavar="SHARE", callback=values.named)
 @click.option("--public/--private", default=None, help="Whether anybody may download from it.")
 @click.option("--stages", metavar="LIST", help="From lowest to highest. A stage that still has files cannot be left out.")
 @click.option("--layout", type=LAYOUT, help="munki: a Munki repository; its catalogs are shown when all that they name is here.")
@@ -110,6 +111,27 @@ def set_(invocation: Invocation, /, *, name: str, **wishes: Any) -> None:
         raise click.UsageError("nothing to change: give --public, --private, --stages, --layout, --user, --no-user, --allow or --prestage-key")
     answer = invocation.client().ask("PATCH", path_of("shares", name), answer=nouns.ShareAnswer, body=body)
     invocation.out.data(answer, _facts(answer.share))
+
+
+@share.command(prints=nouns.RemovedShare)
+@click.argument("name", metavar="SHARE", callback=values.named)
+@click.option("--dry-run", is_flag=True, help="Only say how many files would go with it.")
+@click.option("--expect", type=click.IntRange(min=0), metavar="N", help="Refuse unless it has exactly so many files; needed if it has any.")
+@YES
+@pass_invocation
+def remove(invocation: Invocation, *, name: str, dry_run: bool, expect: int | None, yes: bool) -> None:
+    """End a share on all nodes, and with it whatever it has: clients get 404."""
+    client, out = invocation.client(), invocation.out
+
+    def ask(expect: int | None, *, preview: bool) -> nouns.RemovedShare:
+        return client.ask("DELETE", path_of("shares", name), answer=nouns.RemovedShare, query={"dry_run": preview, "expect": expect})
+
+    seen = ask(expect, preview=True)
+    if not dry_run:
+        asks = out.asks and not yes
+        out.confirm(f"Remove {clean(seen.share)} and {plural(seen.names, 'file')} of it from all nodes?", yes=yes)
+        seen = ask(seen.names if asks else expect, preview=False)
+    out.data(seen, f"{'would remove' if dry_run else 'removed'}  {clean(seen.share)}  {plural(seen.names, 'file')}")
 
 
 def _change(
@@ -140,8 +162,8 @@ def _change(
 
 def _password(file: Path) -> str:
     password = values.first_line(file)
-    if not 1 <= len(password) <= bodies.PASSWORD_CHARS_MAX:
-        raise InputError(f"--password-file: a password of 1 to {bodies.PASSWORD_CHARS_MAX} characters expected in the first line")
+    if not 1 <= len(password) <= PASSWORD_CHARS_MAX:
+        raise InputError(f"--password-file: a password of 1 to {PASSWORD_CHARS_MAX} characters expected in the first line")
     return password
 
 
@@ -150,7 +172,7 @@ def token() -> None:
     """Tokens with which programs download from a share."""
 
 
-@token.command(name="create")
+@token.command(name="create", prints=nouns.MadeShareToken)
 @click.argument("share_name", metavar="SHARE", callback=values.named)
 @click.argument("name", callback=values.named)
 @click.option("--expires", callback=values.duration, metavar="DURATION", help="How long it is good [until it is revoked].")
@@ -162,7 +184,7 @@ def create_token(invocation: Invocation, *, share_name: str, name: str, expires:
     invocation.out.data(answer, answer.token)
 
 
-@token.command(name="revoke")
+@token.command(name="revoke", prints=nouns.ShareAnswer)
 @click.argument("share_name", metavar="SHARE", callback=values.named)
 @click.argument("name", callback=values.named)
 @pass_invocation
@@ -177,7 +199,7 @@ def url() -> None:
     """Addresses that let whoever has them download one file."""
 
 
-@url.command()
+@url.command(prints=nouns.SignedUrl)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @click.option("--expires", callback=values.duration, default="24h", show_default=True, metavar="DURATION", help="How long it is good.")
 @pass_invocation

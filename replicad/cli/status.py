@@ -57,7 +57,7 @@ def _show_status(client: Client, out: Output) -> None:
     out.data(answer, render_status(answer, out))
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Status)
 @click.option("--watch", is_flag=True, help="Show it again every two seconds until Ctrl-C.")
 @pass_invocation
 def status(invocation: Invocation, *, watch: bool) -> None:
@@ -107,7 +107,7 @@ def render_matrix(answer: nouns.Matrix) -> str:
     return output.table(heads, rows)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Matrix)
 @click.option("--incomplete", is_flag=True, help="Only files that some node lacks.")
 @click.option("--share", metavar="SHARE", help="Only this share.")
 @pass_invocation
@@ -138,7 +138,7 @@ def render_transfers(answer: nouns.Transfers) -> str:
     return output.table(heads, rows)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Transfers)
 @click.option("--watch", is_flag=True, help="Show it again every two seconds until Ctrl-C.")
 @pass_invocation
 def transfers(invocation: Invocation, *, watch: bool) -> None:
@@ -154,7 +154,7 @@ def transfers(invocation: Invocation, *, watch: bool) -> None:
         time.sleep(WATCH_S)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Examined)
 @pass_invocation
 def doctor(invocation: Invocation) -> int:
     """Examine this node and its network; exits 1 if something is broken, 0 if all is well or merely worth a warning."""

@@ -8,7 +8,7 @@ import click
 
 from replicad.cli import output
 from replicad.cli.client import path_of
-from replicad.cli.invocation import Invocation, Verbs, pass_invocation
+from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
 from replicad.cli.output import clean, moment, plural, size
 from replicad.errors import IntegrityError
 from replicad.server.admin import bodies, nouns
@@ -43,7 +43,7 @@ def _damaged_lines(damaged: list[nouns.Damaged]) -> list[str]:
     return [*lines, f"and {len(damaged) - LINES_MAX} more (all of them: --json)"] if len(damaged) > LINES_MAX else lines
 
 
-@store.command()
+@store.command(prints=nouns.StoreUsage)
 @pass_invocation
 def usage(invocation: Invocation) -> None:
     """Show what takes how much of the disk, by share and stage."""
@@ -71,7 +71,7 @@ def _part(_context: click.Context, _parameter: click.Parameter, value: str | Non
     return float(found[1]) / 100
 
 
-@store.command()
+@store.command(prints=nouns.Scrubbed)
 @click.option("--sample", metavar="P%", callback=_part, help="Only that part of all files, chosen at random [all].")
 @pass_invocation
 def verify(invocation: Invocation, *, sample: float) -> int:
@@ -84,7 +84,7 @@ def scrub() -> None:
     """Reading every file again now and then happens by itself, see [scrub] in the configuration."""
 
 
-@scrub.command()
+@scrub.command(prints=nouns.Scrubbed)
 @pass_invocation
 def now(invocation: Invocation) -> None:
     """Read every file again now; Ctrl-C stops the waiting, not the work."""
@@ -105,9 +105,9 @@ def render_collected(answer: nouns.Collected) -> str:
     )
 
 
-@store.command()
+@store.command(prints=nouns.Collected)
 @click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 @pass_invocation
 def gc(invocation: Invocation, *, dry_run: bool, yes: bool) -> None:
     """Remove now the content that nothing has needed for the whole retention time; otherwise that happens by itself once an hour."""
@@ -124,7 +124,7 @@ def gc(invocation: Invocation, *, dry_run: bool, yes: bool) -> None:
     out.data(answer, render_collected(answer))
 
 
-@store.command()
+@store.command(prints=nouns.Repaired)
 @pass_invocation
 def repair(invocation: Invocation) -> None:
     """Compare the disk with the catalog and mend what differs: take up files that are wanted, fetch again what is missing, remove leftovers."""

@@ -19,7 +19,7 @@ def token() -> None:
     """Make and revoke the tokens with which people and scripts use this node's API from elsewhere."""
 
 
-@token.command()
+@token.command(prints=nouns.MadeToken)
 @click.option(
     "--role", type=click.Choice([role.value for role in AccessRole]), required=True, help="What its bearer may do; each role may what those before it may."
 )
@@ -38,19 +38,19 @@ def create(invocation: Invocation, *, role: str, shares: Sequence[str], path: st
     invocation.out.data(answer, answer.secret)
 
 
-@token.command(name="list")
+@token.command(name="list", prints=nouns.Tokens)
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the tokens, used, unused and expired."""
     answer = invocation.client().ask("GET", path_of("tokens"), answer=nouns.Tokens)
     rows = [
-        [one.name, one.id, one.role, _limits(one.shares, one.path), moment(one.created), _expiry(one), moment(one.used) if one.used else "never"]
+        [one.name, one.id, one.role, limits(one.shares, one.path), moment(one.created), _expiry(one), moment(one.used) if one.used else "never"]
         for one in answer.tokens
     ]
     invocation.out.data(answer, output.table(["NAME", "ID", "ROLE", "LIMITED TO", "CREATED", "EXPIRES", "LAST USED"], rows))
 
 
-@token.command()
+@token.command(prints=nouns.TokenAnswer)
 @click.argument("name", callback=values.named)
 @pass_invocation
 def revoke(invocation: Invocation, *, name: str) -> None:
@@ -59,19 +59,20 @@ def revoke(invocation: Invocation, *, name: str) -> None:
     invocation.out.data(answer, f"revoked: {_facts(answer.token)}")
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Whoami)
 @pass_invocation
 def whoami(invocation: Invocation) -> None:
     """Show who this node takes you for, and what you may do."""
     answer = invocation.client().ask("GET", path_of("whoami"), answer=nouns.Whoami)
-    invocation.out.data(answer, output.clean(f"{answer.name}: {answer.role}, {_limits(answer.shares, answer.path)}"))
+    invocation.out.data(answer, output.clean(f"{answer.name}: {answer.role}, {limits(answer.shares, answer.path)}"))
 
 
 def _facts(one: nouns.Token) -> str:
-    return output.clean(f"{one.name}: {one.role}, {_limits(one.shares, one.path)}, expires {_expiry(one)}")
+    return output.clean(f"{one.name}: {one.role}, {limits(one.shares, one.path)}, expires {_expiry(one)}")
 
 
-def _limits(shares: Sequence[str] | None, path: str) -> str:
+def limits(shares: Sequence[str] | None, path: str) -> str:
+    """Within what somebody may act, for people."""
     return ("all shares" if shares is None else ",".join(shares)) + (f" below {path}/" if path else "")
 
 

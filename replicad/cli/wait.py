@@ -60,7 +60,7 @@ def summary(answer: nouns.Waited, elapsed_s: float) -> str:
     return words if answer.state == "done" else f"{words}   (stopped waiting; replication goes on)"
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Waited)
 @click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
 @click.option(
     "--nodes", default="all", show_default=True, metavar=values.NODES_METAVAR, callback=values.nodes, help="How many nodes must hold it, this one included."

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from replicad.config import logins
 from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
 from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
 from replicad.config.values import OFF, Address, suggestion
@@ -24,6 +25,8 @@ from replicad.store.space import StoreConfig
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import tzinfo
+
+    from replicad.integrations.logins import LdapConfig, OidcConfig
 
 PREFIX = "REPLICAD__"
 DEFAULT = "default"
@@ -59,6 +62,8 @@ class Config:
     collect: CollectConfig
     scrub: ScrubConfig
     fetch: FetchConfig
+    ldap: LdapConfig | None
+    oidc: OidcConfig | None
     log: Log
     values: Mapping[str, object]
     origins: Mapping[str, str]
@@ -137,7 +142,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     problems: list[str] = []
     given = _from_file(document, problems) | _from_environment(environ, problems)
     values = {key.path: _value(key, given.get(key.path), document.name, problems) for key in KEYS}
-    problems += _halves(values, given)
+    problems += [*_halves(values, given, "downloads"), *_halves(values, given, "admin")]
+    problems = problems or [f"{given[path].problem_at}: {problem}" for path, problem in logins.gaps(values) if path in given]
     if problems:
         raise ConfigurationError("\n".join(problems), hint="every key is explained by: replicad config example")
     origins = {key.path: given[key.path].origin if key.path in given else DEFAULT for key in KEYS}
@@ -197,9 +203,9 @@ def _value(key: Key, given: _Given | None, document: str, problems: list[str]) -
         return key.default
 
 
-def _halves(values: dict[str, Any], given: dict[str, _Given]) -> list[str]:
+def _halves(values: dict[str, Any], given: dict[str, _Given], section: str) -> list[str]:
     """A certificate without its key, or a key without its certificate."""
-    halves = ("downloads.tls_certificate", "downloads.tls_key")
+    halves = (f"{section}.tls_certificate", f"{section}.tls_key")
     lonely = [path for path in halves if values[path]]
     if len(lonely) != 1 or lonely[0] not in given:
         return []
@@ -230,8 +236,8 @@ def _tls(value: Any, base: Path) -> Literal["auto", "off"] | tuple[Path, Path]:
     return (base / value[0], base / value[1]) if isinstance(value, tuple) else value
 
 
-def _both(values: dict[str, Any], base: Path) -> tuple[Path, Path] | None:
-    certificate, key = values["downloads.tls_certificate"], values["downloads.tls_key"]
+def _both(values: dict[str, Any], base: Path, section: str) -> tuple[Path, Path] | None:
+    certificate, key = values[f"{section}.tls_certificate"], values[f"{section}.tls_key"]
     return (base / certificate, base / key) if certificate and key else None
 
 
@@ -243,7 +249,7 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
         node=Node(name=values["node.name"], data=data, site=values["node.site"]),
         downloads=Downloads(
             listen=values["downloads.listen"],
-            tls=_both(values, base),
+            tls=_both(values, base, "downloads"),
             on_missing=values["downloads.on_missing"],
             listing=values["downloads.listing"],
             access_log=None if values["downloads.access_log"] is OFF else base / (values["downloads.access_log"] or data / "access.log"),
@@ -260,6 +266,7 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
         admin=Admin(
             socket=base / values["admin.socket"] if values["admin.socket"] else data / "admin.sock",
             listen=values["admin.listen"],
+            tls=_both(values, base, "admin"),
             retention=Retention(values["admin.audit_actions"], values["admin.audit_time"]),
         ),
         storage=StoreConfig(
@@ -283,6 +290,8 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             uploads_max=values["fetch.uploads_at_once"],
             uploads_per_peer=values["fetch.uploads_per_peer"],
         ),
+        ldap=logins.ldap(values, base),
+        oidc=logins.oidc(values, base),
         log=Log(format=values["log.format"], level=values["log.level"]),
         values=values,
         origins=origins,

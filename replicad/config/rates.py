@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any
 
 from replicad.config.values import Text, quoted
 from replicad.model.limits import RATE_EXPECTED, SITE, SITE_EXPECTED, WINDOW_EXPECTED, Rate, Window, check_scope, parse_rate, show_rate
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 _TEXT = Text(200)
 
@@ -42,8 +44,12 @@ def _site(text: str) -> tuple[str, Rate]:
 
 
 def _zone(text: str) -> ZoneInfo | None:
+    if not text:
+        return None
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - few configurations name one, and every command reads the configuration
+
     try:
-        return ZoneInfo(text) if text else None
+        return ZoneInfo(text)
     except (OSError, ValueError, KeyError):
         raise ValueError(f'a time zone such as "Europe/Berlin" expected, got {quoted(text)}, which this system does not know') from None
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from replicad.config.logins import URLS, Filter, Groups, Issuer
 from replicad.config.networks import Cidr
 from replicad.config.quantities import Duration, Rate, Switch
 from replicad.config.rates import RATE, SITE_RATE, WINDOW, ZONE
 from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
+from replicad.integrations.logins import LdapConfig, OidcConfig
 from replicad.model.access import Network
 from replicad.model.callers import Retention
 from replicad.model.records import NAME_MAX
@@ -28,6 +30,10 @@ _STORE = StoreConfig()
 _FETCH = FetchConfig()
 _COLLECT = CollectConfig()
 _SCRUB = ScrubConfig()
+_LDAP = LdapConfig((), "", {})
+_OIDC = OidcConfig("", "", "", {})
+_LONG = Text(500)
+_WORD = Text(200, may_be_empty=False)
 _AUDIT = Retention()
 REQUIRED = object()
 """As a default: the key must be given."""
@@ -68,10 +74,11 @@ class Peers:
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """The door for people and scripts. ``listen`` is None when there is only the socket."""
+    """The door for people and scripts. ``listen`` is None when there is only the socket; ``tls`` is (certificate file, key file) of the listener, None for plain HTTP."""
 
     socket: Path
     listen: Address | None
+    tls: tuple[Path, Path] | None
     retention: Retention
 
 
@@ -104,11 +111,13 @@ SECTIONS: dict[str, str] = {
     "node": "This node.",
     "downloads": "The door for clients: files over HTTP or HTTPS, read only.",
     "peers": "The door for the other nodes of the network.",
-    "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with bearer tokens (replicad token; admin.token in the data directory is the root token).",
+    "admin": "The door for people and scripts: the Unix socket that the replicad command uses, and optionally TCP with bearer tokens (replicad token; admin.token in the data directory is the root token) and logins (replicad user, replicad login).",
     "storage": "The disk.",
     "scrub": "Every file is read again now and then; what the disk lost is fetched again from other nodes.",
     "limits": 'How fast bytes may flow between this node and others, in bytes per second. What "replicad limits set" says goes before this. Urgent files have no limits.',
     "fetch": "Bounds on transfers between nodes.",
+    "ldap": "People of a directory (LDAP, Active Directory) may log in. Needs ldap3: pip install 'replicad[ldap]'.",
+    "oidc": "People of a provider of OpenID Connect may log in, at /oidc/login of the admin door. Needs joserfc: pip install 'replicad[oidc]'.",
     "log": "What the daemon writes to stderr.",
 }
 
@@ -192,6 +201,15 @@ KEYS: tuple[Key, ...] = (
     Key("peers", "connect", ListOf(Url()), (), "Peer doors to try besides those that the network already knows.", sample='["https://ber1.example.org:8440"]'),
     Key("admin", "socket", File(), None, "The Unix socket. Empty: admin.sock in the data directory."),
     Key("admin", "listen", Listen(may_be_off=True), Address("127.0.0.1", 8441), 'HOST:PORT, or "off" for the socket alone.'),
+    Key(
+        "admin",
+        "tls_certificate",
+        File(),
+        None,
+        "The listener's certificate with its chain, PEM: then it speaks HTTPS only. Needed where passwords come over a network. Renewed as the downloads door's.",
+        sample='"/etc/replicad/tls/fullchain.pem"',
+    ),
+    Key("admin", "tls_key", File(), None, "The certificate's private key, PEM. Both keys, or neither.", sample='"/etc/replicad/tls/privkey.pem"'),
     Key("admin", "audit_time", Duration(DAY_S, 3650 * DAY_S), _AUDIT.time_s, "How long what was done through this door stays in the audit log."),
     Key("admin", "audit_actions", Integer(1000, 10_000_000), _AUDIT.actions, "How many actions stay in the audit log at most."),
     Key("storage", "reserve", Room(), Reserve(fraction=_STORE.reserve_fraction), "Room on the file system that is never used: a percentage or a size."),
@@ -236,6 +254,90 @@ KEYS: tuple[Key, ...] = (
         "Answers given to other nodes at the same time; the rest wait or are told to come back.",
     ),
     Key("fetch", "uploads_per_peer", Integer(1, 64), _FETCH.uploads_per_peer, "Answers given to one node at the same time."),
+    Key(
+        "ldap",
+        "urls",
+        URLS,
+        (),
+        "The servers, asked in this order: ldaps://, or ldap:// with start_tls. Empty: no directory.",
+        sample='["ldaps://dc1.example.org"]',
+    ),
+    Key("ldap", "start_tls", Switch(), _LDAP.start_tls, "Whether ldap:// begins with StartTLS; without TLS nothing is asked."),
+    Key(
+        "ldap",
+        "ca",
+        File(),
+        None,
+        "The authorities that may sign the servers' certificates, PEM. Empty: the system's.",
+        sample='"/etc/replicad/directory-ca.pem"',
+    ),
+    Key("ldap", "timeout", Duration(1.0, 60.0), _LDAP.timeout_s, "All that one login asks of one server; then the next one is asked."),
+    Key("ldap", "bind_dn", _LONG, "", "The account that searches. Empty: nobody's.", sample='"cn=replicad,ou=services,dc=example,dc=org"'),
+    Key("ldap", "bind_password_file", File(), None, "Its password is the first line of this file.", sample='"/etc/replicad/ldap.password"'),
+    Key("ldap", "base", _LONG, "", "Below which people are searched.", sample='"ou=people,dc=example,dc=org"'),
+    Key("ldap", "name_attribute", _WORD, _LDAP.name_attribute, 'What people type to log in; in Active Directory "sAMAccountName".'),
+    Key("ldap", "user_filter", Filter(), _LDAP.user_filter, "What else must be true of them."),
+    Key("ldap", "group_base", _LONG, "", "Below which groups are searched. Empty: base.", sample='"ou=groups,dc=example,dc=org"'),
+    Key(
+        "ldap",
+        "group_filter",
+        Filter("{dn}"),
+        _LDAP.group_filter,
+        'The groups that {dn} is in: asked about the person, and about the groups that were found. With Active Directory "(member={dn})" is quickest.',
+    ),
+    Key(
+        "ldap",
+        "groups",
+        Groups(),
+        {},
+        "Who is in this group (by its DN), or in a group in it, has this role, over these shares or all. Nobody else may log in. Best as a section of its own: [ldap.groups].",
+        sample='{ "cn=packagers,ou=groups,dc=example,dc=org" = "publisher munki" }',
+    ),
+    Key("oidc", "issuer", Issuer(), None, "The provider, exactly as it calls itself. Empty: none.", sample='"https://login.example.org/realms/office"'),
+    Key("oidc", "client_id", _LONG, "", "What the provider calls this node.", sample='"replicad"'),
+    Key(
+        "oidc",
+        "client_secret_file",
+        File(),
+        None,
+        "The secret that it gave is the first line of this file. Empty: a public client.",
+        sample='"/etc/replicad/oidc.secret"',
+    ),
+    Key(
+        "oidc",
+        "url",
+        Url(),
+        None,
+        "How browsers reach the admin door. The provider must allow this address with /oidc/callback behind it.",
+        sample='"https://ams1.example.org:8441"',
+    ),
+    Key("oidc", "scopes", ListOf(_WORD), _OIDC.scopes, 'What is asked for; some providers tell groups only with "groups".'),
+    Key("oidc", "name_claim", _WORD, _OIDC.name_claim, "What people are called here. It must be theirs alone."),
+    Key("oidc", "groups_claim", _WORD, _OIDC.groups_claim, "The claim of the ID token that lists groups or roles."),
+    Key(
+        "oidc",
+        "groups",
+        Groups(),
+        {},
+        "As in [ldap]: what each value of that claim gives. Best as a section of its own: [oidc.groups].",
+        sample='{ "packagers" = "publisher munki" }',
+    ),
+    Key(
+        "oidc",
+        "hosts",
+        ListOf(_WORD, most=8),
+        (),
+        "Hosts at which the provider has addresses, besides its own; nothing else is asked.",
+        sample='["oauth2.googleapis.com"]',
+    ),
+    Key(
+        "oidc",
+        "ca",
+        File(),
+        None,
+        "The authorities that may sign the provider's certificates, PEM. Empty: the system's.",
+        sample='"/etc/replicad/provider-ca.pem"',
+    ),
     Key("log", "format", Choice(("text", "json")), "text", '"text" for people and the journal, "json" for collectors: one object a line.'),
     Key("log", "level", Choice(("debug", "info", "warning", "error")), "info", "The least important line that is written."),
 )

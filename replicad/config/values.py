@@ -6,7 +6,6 @@ Every kind reads what TOML gave (``parse``) and what an environment variable gav
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -281,9 +280,10 @@ class ChoiceOrFiles(Choice):
 
 @dataclass(frozen=True)
 class ListOf:
-    """A list of at most 64 values of one kind; in the environment separated by commas."""
+    """A list of at most ``most`` values of one kind; in the environment separated by commas."""
 
     kind: Kind
+    most: int = _LIST_MAX
 
     @property
     def expects(self) -> str:
@@ -292,8 +292,8 @@ class ListOf:
 
     def parse(self, value: object) -> tuple[Any, ...]:
         """All items."""
-        if not isinstance(value, list) or len(value) > _LIST_MAX:
-            raise ValueError(f"{self.expects} expected, at most {_LIST_MAX} of them, got {_spoken(value)}")
+        if not isinstance(value, list) or len(value) > self.most:
+            raise ValueError(f"{self.expects} expected, at most {self.most} of them, got {_spoken(value)}")
         return tuple(self.kind.parse(item) for item in value)
 
     def from_text(self, text: str) -> object:
@@ -312,6 +312,8 @@ def quoted(text: str) -> str:
 
 def suggestion(word: str, known: tuple[str, ...] | list[str]) -> str:
     """``; did you mean "quota"?`` or nothing."""
+    import difflib  # noqa: PLC0415 - for mistakes only; every command reads the configuration
+
     lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), lower, n=1)
     return f"; did you mean {quoted(lower[close[0]])}?" if close else ""

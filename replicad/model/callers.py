@@ -1,11 +1,16 @@
-"""Who asks the admin door, and what that caller may do: a role, over all shares or some, everywhere or below some directories."""
+"""Who asks the admin door, and what that caller may do: a role, over all shares or some, everywhere or below a directory. And whom somebody who logs in is taken for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from replicad.model import paths
+
+NAME_CHARS_MAX = 256
+PASSWORD_CHARS_MAX = 256
+"""Of what somebody gives who logs in."""
 
 
 class AccessRole(StrEnum):
@@ -43,6 +48,43 @@ class Caller:
         if self.shares is not None and share not in self.shares:
             return False
         return path is None or not self.path or paths.is_below(paths.key(path), self.path)
+
+
+class Source(StrEnum):
+    """Who vouches for an account: this node's own users, a directory, or a provider of OpenID Connect."""
+
+    LOCAL = "local"
+    LDAP = "ldap"
+    OIDC = "oidc"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A person who has proved to be it. ``shares`` and ``path`` as a caller's. Names of different sources are different people."""
+
+    name: str
+    source: Source
+    role: AccessRole
+    shares: frozenset[str] | None = None
+    path: str = ""
+
+    @property
+    def caller(self) -> Caller:
+        """As whom the person acts: ``user jane``, ``user jane (ldap)``."""
+        suffix = "" if self.source is Source.LOCAL else f" ({self.source})"
+        return Caller(f"user {self.name}{suffix}", self.role, self.shares, self.path)
+
+
+class Authenticator(Protocol):
+    """A directory of people besides this node's own users, such as LDAP. It is never asked about the name of a local user, so it can neither shadow one nor keep one out when it is down."""
+
+    async def authenticate(self, name: str, password: str) -> Account | None:
+        """Whose name and password these are; None if nobody's, or of somebody who has no role here, for whatever reason: who guesses is told no more.
+
+        ``name`` and ``password`` are not empty, have at most NAME_CHARS_MAX and PASSWORD_CHARS_MAX characters, and are otherwise as a stranger gave them. Guesses are throttled before it is asked; how
+        long it takes is bounded by itself. UnreachableError if it cannot tell now.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import weakref
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from replicad.crypto import certificate as certificates
 from replicad.errors import ConfigurationError, PeerError
@@ -23,13 +24,50 @@ if TYPE_CHECKING:
 log = get(__name__)
 
 TLS_HANDSHAKE_TIMEOUT_S = 10.0
+TLS_HANDSHAKES_MAX = 512
+"""Under way at one door. Each takes at most the timeout; a forty-node office that comes back dials in within a second."""
 LOOK_S = 5.0
 """So often a certificate's files are looked at: two stat calls. A guess; renewals happen weeks before the end."""
 
 
+class _Leaving(ssl.SSLObject):
+    """Says that it closes and closes: RFC 8446 section 6.1 asks nobody to wait until the other side has said it, too, which would be up to 30 s of a connection that nobody uses, also when the daemon stops."""
+
+    def unwrap(self) -> None:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            super().unwrap()
+
+
+class _Shaking(_Leaving):
+    """Of a door: counted until the handshake is done or the connection is gone; one that is too many fails."""
+
+    shaking: weakref.WeakSet[_Shaking]
+
+    def do_handshake(self) -> None:
+        if self not in self.shaking:
+            raise ssl.SSLError("too many handshakes at once")
+        super().do_handshake()
+        self.shaking.discard(self)
+
+
+class _DoorContext(ssl.SSLContext):
+    """With ``TLS_HANDSHAKES_MAX`` handshakes under way one more connection is closed at once."""
+
+    sslobject_class = _Shaking
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *options: Any, **named: Any) -> ssl.SSLObject:
+        made = cast("_Shaking", super().wrap_bio(incoming, outgoing, *options, **named))
+        made.shaking = self.__dict__.setdefault("shaking", weakref.WeakSet())
+        if len(made.shaking) < TLS_HANDSHAKES_MAX:
+            made.shaking.add(made)
+        else:
+            log.seldom("tls", "more TLS handshakes at once than the door has room for", handshakes=len(made.shaking))
+        return made
+
+
 def server_context(certificate: Path, key: Path, *, oldest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
     """For a door, without client certificates; between nodes TLS 1.3 only. Raises ConfigurationError for files that cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _DoorContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = oldest
     context.set_alpn_protocols(["http/1.1"])
     try:
@@ -40,7 +78,7 @@ def server_context(certificate: Path, key: Path, *, oldest: ssl.TLSVersion = ssl
 
 
 class LiveCertificate:
-    """The certificate of the clients' door: TLS 1.2 and 1.3, and every handshake gets what the files held at the last look. Files that cannot be used change nothing: ``problem`` tells of them
+    """The certificate of a door for clients or people: TLS 1.2 and 1.3, and every handshake gets what the files held at the last look. Files that cannot be used change nothing: ``problem`` tells of them
     until they are mended. Raises ConfigurationError when made of such files.
     """
 
@@ -98,6 +136,7 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 def client_context() -> ssl.SSLContext:
     """For connections to peer doors. It verifies nothing: call ``check_pin`` after connecting. TLS 1.2 is accepted because the door may stand behind an older proxy."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslobject_class = _Leaving
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2

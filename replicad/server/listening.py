@@ -38,11 +38,6 @@ SOCKET_PATH_BYTES_MAX = 107
 """Linux: sun_path has 108 bytes, the last one zero."""
 
 
-def downloads_runner(server: DownloadServer) -> web.BaseRunner:
-    """For the downloads door."""
-    return web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
-
-
 def peers_runner(application: web.Application) -> web.BaseRunner:
     """For the peer door."""
     return web.AppRunner(application, **PEERS_RUNNER)
@@ -57,13 +52,23 @@ async def open_tcp(
     stack: AsyncExitStack, runner: web.BaseRunner, *, host: str, port: int, key: str, tls: ssl.SSLContext | None = None, connections_max: int = CONNECTIONS_MAX
 ) -> None:
     """Listen on a TCP address (an empty host: every interface) until the stack unwinds. ``key`` is the configuration key, for people. When there are ``connections_max``, the oldest that has not asked
-    anything yet makes room for a new one; if all have, the new one is cut off. The downloads door counts for itself, and answers. Raises ReplicadError("listen").
+    anything yet makes room for a new one; if all have, the new one is cut off. Raises ReplicadError("listen").
     """
     await _setup(stack, runner)
+    await _listen(stack, _bounded(runner, connections_max), host=host, port=port, key=key, tls=tls)
+
+
+async def open_downloads(stack: AsyncExitStack, server: DownloadServer, *, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    """The same for the downloads door, which counts for itself and answers whoever is too many."""
+    stack.push_async_callback(server.close, timeout_s=SHUTDOWN_S)
+    await _listen(stack, server, host=host, port=port, key="downloads.listen", tls=tls)
+
+
+async def _listen(stack: AsyncExitStack, accept: Callable[[], asyncio.Protocol], *, host: str, port: int, key: str, tls: ssl.SSLContext | None) -> None:
     address = f"{host}:{port}"
     with _explained(f"{key} = {address}"):
         listener = await asyncio.get_running_loop().create_server(
-            _bounded(runner, connections_max), host or None, port, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=TLS_HANDSHAKE_S if tls else None
+            accept, host or None, port, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=TLS_HANDSHAKE_S if tls else None
         )
     stack.callback(listener.close)
     log.info("listening", door=key.partition(".")[0], address=address)
@@ -90,8 +95,6 @@ def _bounded(runner: web.BaseRunner, connections_max: int) -> Callable[[], async
     """What makes the protocol of each new connection."""
     if (server := runner.server) is None:
         raise RuntimeError("a runner that is not set up has no server")
-    if isinstance(runner, web.ServerRunner):
-        return server
 
     def accept() -> asyncio.Protocol:
         connections = [one for one in server.connections if one.transport is not None]

@@ -43,7 +43,7 @@ async def test_every_write_is_written_down_and_no_read(door: Door) -> None:
     ]
     assert [(one["caller"], one["origin"]) for one in found[:1] + found[4:5]] == [("root token", "127.0.0.1"), ("token ci", "127.0.0.1")]
     assert found[1]["origin"] == "socket"
-    assert found[1]["caller"].startswith("uid ")
+    assert found[1]["caller"].startswith("socket uid ")
     assert found[0]["request"] == "run-17"
     assert len({one["request"] for one in found}) == len(found)
     page = (await door.ask("GET", "/audit/log?limit=3")).json

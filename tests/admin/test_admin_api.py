@@ -281,7 +281,7 @@ async def test_a_certificate_that_cannot_be_used_or_will_soon_end_is_a_problem(d
     certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
     certificates.ensure(certificate, key)
     live = LiveCertificate(certificate, key)
-    services = dataclasses.replace(door.services, certificate=live)
+    services = dataclasses.replace(door.services, certificates={"downloads": live})
     assert await diagnosis.troubles(services) == []
     certificate.write_text("garbage")
     live.refresh()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import pwd
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +40,17 @@ TABLE = {
     "GET /doctor": Line(VIEWER, NODE),
     "GET /openapi.json": Line(VIEWER, SCOPED),
     "GET /whoami": Line(VIEWER, SCOPED),
+    "POST /sessions": Line(VIEWER, SCOPED, {"name": "x", "password": "x"}),
+    "DELETE /sessions/current": Line(VIEWER, SCOPED),
+    "GET /users": Line(ADMIN, NODE),
+    "POST /users": Line(ADMIN, NODE, {"name": "x", "password": "long enough", "role": "viewer"}),
+    "GET /users/{user}": Line(ADMIN, NODE),
+    "PATCH /users/{user}": Line(ADMIN, NODE, {}),
+    "DELETE /users/{user}": Line(ADMIN, NODE),
+    "PUT /users/{user}/password": Line(VIEWER, SCOPED, {"password": "long enough"}),
+    "POST /users/{user}/totp": Line(VIEWER, SCOPED, {}),
+    "PUT /users/{user}/totp": Line(VIEWER, SCOPED, {"code": "123456"}),
+    "DELETE /users/{user}/totp": Line(ADMIN, NODE),
     "GET /tokens": Line(ADMIN, NODE),
     "POST /tokens": Line(ADMIN, NODE, {"role": "viewer"}),
     "DELETE /tokens/{token}": Line(ADMIN, NODE),
@@ -63,6 +76,7 @@ TABLE = {
     "POST /shares": Line(ADMIN, NODE, {"name": "x"}),
     "GET /shares/{share}": Line(VIEWER, SCOPED),
     "PATCH /shares/{share}": Line(ADMIN, SHARE, {}),
+    "DELETE /shares/{share}": Line(ADMIN, SHARE),
     "POST /shares/{share}/tokens": Line(ADMIN, SHARE, {"name": "x"}),
     "DELETE /shares/{share}/tokens/{name}": Line(ADMIN, SHARE),
     "POST /shares/{share}/urls": Line(PUBLISHER, SHARE, {"path": "PATH"}),
@@ -181,7 +195,16 @@ async def test_the_life_of_a_token(door: Door) -> None:
     assert (await door.ask("POST", "/tokens", {"role": "viewer", "name": made["id"]})).json["code"] == "token-exists"
     bearer = {"Authorization": f"Bearer {secret}"}
     who = await door.ask("GET", "/whoami", headers=bearer, over_tcp=True)
-    assert who.json == {"name": "token ci", "role": "publisher", "shares": ["munki"], "path": "apps"}
+    assert who.json == {
+        "name": "token ci",
+        "role": "publisher",
+        "shares": ["munki"],
+        "path": "apps",
+        "via": "token",
+        "user": None,
+        "expires": None,
+        "csrf": None,
+    }
     reply = await door.ask("GET", "/tokens")
     [listed] = reply.json["tokens"]
     assert listed["used"] is not None
@@ -224,5 +247,7 @@ async def test_a_token_out_of_bounds(door: Door, body: dict[str, Any], named: st
 
 async def test_who_asks(door: Door) -> None:
     root = await door.ask("GET", "/whoami", headers={"Authorization": f"Bearer {TOKEN}"}, over_tcp=True)
-    assert root.json == {"name": "root token", "role": "admin", "shares": None, "path": ""}
-    assert (await door.ask("GET", "/whoami")).json["name"].startswith("uid ")
+    assert (root.json["name"], root.json["role"], root.json["shares"], root.json["path"], root.json["via"]) == ("root token", "admin", None, "", "root-token")
+    local = (await door.ask("GET", "/whoami")).json
+    assert local["name"] == f"socket uid {os.geteuid()} ({pwd.getpwuid(os.geteuid()).pw_name})"
+    assert (local["role"], local["via"]) == ("admin", "socket")

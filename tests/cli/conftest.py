@@ -6,9 +6,13 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import click
+import msgspec
 import pytest
 from cli_terminal import Terminal
 
+from replicad.cli.output import Output
+from replicad.cli.shapes import printed
 from support.admin_door import Door, opened
 
 NOBODY = 65534
@@ -32,6 +36,18 @@ def unprivileged(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+@pytest.fixture(autouse=True)
+def printed_as_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No verb prints anything but what it says that it prints, and what the manual shows of it."""
+    data = Output.data
+
+    def checked(self: Output, answer: msgspec.Struct, text: str) -> None:
+        assert isinstance(answer, printed(click.get_current_context().command))
+        data(self, answer, text)
+
+    monkeypatch.setattr(Output, "data", checked)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import pytest
 from replicad import config
 from replicad.config import Address
 from replicad.errors import ConfigurationError
+from replicad.integrations.logins import LdapConfig, OidcConfig, Rights
+from replicad.model.callers import AccessRole
 
 Load = Callable[..., config.Config]
 
@@ -97,6 +99,32 @@ requests_per_peer = 3
 bytes_in_flight = "64 MiB"
 uploads_at_once = 5
 uploads_per_peer = 1
+[ldap]
+urls = ["ldaps://dc1.example.org", "ldaps://dc2.example.org:3269"]
+start_tls = false
+ca = "ca.pem"
+timeout = "2 s"
+bind_dn = "cn=replicad,dc=example,dc=org"
+bind_password_file = "/run/ldap.password"
+base = "ou=people,dc=example,dc=org"
+name_attribute = "sAMAccountName"
+user_filter = "(objectCategory=person)"
+group_base = "ou=groups,dc=example,dc=org"
+group_filter = "(member={dn})"
+[ldap.groups]
+'cn=Mac\\, Packages,ou=groups,dc=example,dc=org' = "publisher munki jamf"
+"cn=admins,ou=groups,dc=example,dc=org" = "admin"
+[oidc]
+issuer = "https://login.example.org/"
+client_id = "replicad"
+client_secret_file = "oidc.secret"
+url = "https://ber1.example.org:8441/"
+scopes = ["openid", "groups"]
+name_claim = "email"
+groups_claim = "roles"
+groups = { packagers = "operator" }
+hosts = ["keys.example.org"]
+ca = "/etc/provider.pem"
 [log]
 format = "json"
 level = "debug"
@@ -123,6 +151,34 @@ level = "debug"
     assert (found.collect.grace_s, found.collect.versions) == (36 * 3600, 0)
     assert (found.scrub.enabled, found.scrub.interval_s, found.scrub.rate) == (False, 60 * 86_400, 500_000)
     assert (found.fetch.uploads_max, found.fetch.uploads_per_peer) == (5, 1)
+    assert found.ldap == LdapConfig(
+        urls=("ldaps://dc1.example.org", "ldaps://dc2.example.org:3269"),
+        base="ou=people,dc=example,dc=org",
+        groups={
+            r"cn=Mac\, Packages,ou=groups,dc=example,dc=org": Rights(AccessRole.PUBLISHER, frozenset({"munki", "jamf"})),
+            "cn=admins,ou=groups,dc=example,dc=org": Rights(AccessRole.ADMIN),
+        },
+        ca=tmp_path / "ca.pem",
+        bind_dn="cn=replicad,dc=example,dc=org",
+        bind_password_file=Path("/run/ldap.password"),
+        name_attribute="sAMAccountName",
+        user_filter="(objectCategory=person)",
+        group_base="ou=groups,dc=example,dc=org",
+        group_filter="(member={dn})",
+        timeout_s=2.0,
+    )
+    assert found.oidc == OidcConfig(
+        issuer="https://login.example.org/",
+        client_id="replicad",
+        url="https://ber1.example.org:8441",
+        groups={"packagers": Rights(AccessRole.OPERATOR)},
+        client_secret_file=tmp_path / "oidc.secret",
+        scopes=("openid", "groups"),
+        name_claim="email",
+        groups_claim="roles",
+        hosts=("keys.example.org",),
+        ca=Path("/etc/provider.pem"),
+    )
     assert (found.log.format, found.log.level) == ("json", "debug")
     assert "default" not in found.origins.values()
 
@@ -212,6 +268,62 @@ def test_what_is_refused(load: Load, text: str, expected: str | None) -> None:
     in_front = not text.startswith("[")
     (problem,) = problems(load, f"{text}\n{NAMED}" if in_front else f"{NAMED}{text}\n")
     assert problem.startswith(expected or "replicad.toml:4: ["), problem
+
+
+LDAP = '[ldap]\nbase = "dc=x"\ngroups = { "cn=a,dc=x" = "admin" }\n'
+OIDC = '[oidc]\nclient_id = "replicad"\nurl = "https://ams1:8441"\ngroups = { a = "admin" }\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f'{LDAP}urls = ["ldap://dc1"]', '[ldap] urls: "ldap://dc1" would send passwords in the clear: write ldaps://, or start_tls = true'),
+        (f'{LDAP}urls = ["ldap://127.0.0.1"]', '[ldap] urls: "ldap://127.0.0.1" would send passwords in the clear: write ldaps://, or start_tls = true'),
+        (f'{LDAP}urls = ["ldaps://dc1"]\nstart_tls = true', '[ldap] start_tls: "ldaps://dc1" speaks TLS from the start: write ldap://, or start_tls = false'),
+        (f'{LDAP}urls = ["http://dc1"]', '[ldap] urls: a URL such as "ldaps://dc1.example.org" expected, got "http://dc1"'),
+        (f'{LDAP}urls = ["ldaps://dc1/dc=x??sub"]', '[ldap] urls: a URL such as "ldaps://dc1.example.org" expected, got "ldaps://dc1/dc=x??sub"'),
+        (f'{LDAP}urls = ["ldaps://me:pw@dc1"]', '[ldap] urls: a URL such as "ldaps://dc1.example.org" expected'),
+        ('[ldap]\nurls = ["ldaps://dc1"]\ngroups = { "cn=a" = "admin" }', "[ldap] urls: needs base beside it"),
+        ('[ldap]\nurls = ["ldaps://dc1"]\nbase = "dc=x"', "[ldap] urls: needs groups beside it"),
+        ('[ldap]\nbase = "dc=x"', "[ldap] base: needs urls beside it"),
+        (f'{LDAP}urls = ["ldaps://dc1"]\nbind_dn = "cn=x"', "[ldap] bind_dn: needs bind_password_file beside it"),
+        (f'{LDAP}urls = ["ldaps://dc1"]\nbind_password_file = "x"', "[ldap] bind_password_file: needs bind_dn beside it"),
+        (
+            f'{LDAP}urls = ["ldaps://dc1"]\ngroup_filter = "(member=x)"',
+            '[ldap] group_filter: a search filter with {dn} such as "(member={dn})" expected, got "(member=x)"',
+        ),
+        (f'{LDAP}urls = ["ldaps://dc1"]\nuser_filter = "uid=x"', '[ldap] user_filter: a search filter such as "(objectClass=person)" expected, got "uid=x"'),
+        (f'{LDAP}urls = ["ldaps://dc1"]\ntimeout = "5 min"', '[ldap] timeout: 1 s to 1 min expected, got "5 min"'),
+        ('[ldap.groups]\n"cn=a" = "boss"', '[ldap] groups: "cn=a": a role expected (viewer, publisher, operator, admin), got "boss"'),
+        (
+            '[ldap.groups]\n"cn=a" = "operater"',
+            '[ldap] groups: "cn=a": a role expected (viewer, publisher, operator, admin), got "operater"; did you mean "operator"?',
+        ),
+        ('[ldap.groups]\n"cn=a" = "viewer No/Share"', '[ldap] groups: "cn=a": '),
+        ('[ldap.groups]\n"cn=a" = ""', '[ldap] groups: "cn=a": a role expected'),
+        ('[ldap]\ngroups = "admin"', "[ldap] groups: a table such as"),
+        (f'{OIDC}issuer = "http://login"', '[oidc] issuer: a URL such as "https://login.example.org/realms/office" expected, got "http://login"'),
+        ('[oidc]\nissuer = "https://login"\nurl = "https://ams1:8441"\ngroups = { a = "admin" }', "[oidc] issuer: needs client_id beside it"),
+        (
+            '[oidc]\nissuer = "https://login"\nclient_id = "x"\nurl = "http://ams1:8441"\ngroups = { a = "admin" }',
+            '[oidc] url: "http://ams1:8441" would send sessions in the clear',
+        ),
+        ('[oidc]\nclient_id = "x"', "[oidc] client_id: needs issuer beside it"),
+    ],
+)
+def test_what_is_refused_of_directories_and_providers(load: Load, text: str, expected: str) -> None:
+    (problem,) = problems(load, NAMED + text)
+    assert problem.partition(": ")[2].startswith(expected), problem
+
+
+def test_groups_from_the_environment_and_as_they_are_shown(load: Load) -> None:
+    text = '{ "cn=a b,dc=x" = "publisher jamf munki", "cn=c" = "admin" }'
+    assert {
+        row.key: row.text
+        for row in load(NAMED, {"REPLICAD__LDAP__GROUPS": text, "REPLICAD__LDAP__URLS": "ldaps://a,ldaps://b", "REPLICAD__LDAP__BASE": "dc=x"}).rows()
+    }["ldap.groups"] == text
+    (problem,) = problems(load, NAMED, {"REPLICAD__LDAP__GROUPS": "admins"})
+    assert problem.startswith("environment variable REPLICAD__LDAP__GROUPS: a table such as")
 
 
 def test_all_problems_at_once_with_their_lines(load: Load) -> None:

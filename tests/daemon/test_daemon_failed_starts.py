@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sqlite3
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,3 +116,15 @@ def test_a_clean_stop_leaves_nothing_open(network: Network) -> None:
         probe.bind(("127.0.0.1", node.downloads_port))
     assert "ResourceWarning" not in node.log
     assert os.access(node.data / "daemon.lock", os.R_OK)
+
+
+def test_a_client_that_does_not_say_goodbye_holds_nothing_up(network: Network) -> None:
+    """TLS lets each side close when it has said that it does; waiting for the other one would leave the connection to whoever tears down the loop."""
+    node = network.found("ams1")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", node.peers_port)) as plain, context.wrap_socket(plain) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: ams1\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 404"
+        node.stop()
+    assert "rror" not in node.log

@@ -15,8 +15,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Self
 
-from aiohttp import web
-
 from replicad.crypto import certificate
 from replicad.errors import NotFoundError
 from replicad.integrations.mirrors import Mirror
@@ -28,6 +26,7 @@ from replicad.model.manifest import Manifest
 from replicad.model.members import Member, Share
 from replicad.server.downloads import application
 from replicad.server.downloads.config import DownloadsConfig
+from replicad.server.downloads.connections import DownloadServer
 from replicad.telemetry.access_log import Answered
 
 MODIFIED = 1_700_000_000
@@ -152,21 +151,25 @@ class World:
             config=config,
             note=self.noted.append,
         )
-        runner = web.ServerRunner(server, shutdown_timeout=2)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024, ssl_context=self._server_context() if tls else None)
-            await site.start()
-            async with Client(runner.addresses[0][1], tls=tls, server=server) as client:
-                yield client
-        finally:
-            await runner.cleanup()
+        async with listening(server, tls=self.server_context() if tls else None) as port, Client(port, tls=tls, server=server) as client:
+            yield client
 
-    def _server_context(self) -> ssl.SSLContext:
+    def server_context(self) -> ssl.SSLContext:
         certificate.ensure(self.root / "tls.crt", self.root / "tls.key")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.root / "tls.crt", self.root / "tls.key")
         return context
+
+
+@asynccontextmanager
+async def listening(server: DownloadServer, *, tls: ssl.SSLContext | None = None, timeout_s: float = 2) -> AsyncIterator[int]:
+    """The port on which it listens; its answers under way have ``timeout_s`` to end."""
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0, backlog=1024, ssl=tls)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        await server.close(timeout_s=timeout_s)
 
 
 @dataclass
@@ -199,7 +202,7 @@ class Reply:
 class Client:
     """Raw HTTP over a socket, nothing corrected on the way."""
 
-    def __init__(self, port: int, *, tls: bool, server: web.Server) -> None:
+    def __init__(self, port: int, *, tls: bool, server: DownloadServer) -> None:
         self.port = port
         self.server = server
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"

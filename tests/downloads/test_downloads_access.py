@@ -12,11 +12,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
+from aiohttp.http import HttpRequestParser
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from downloads_world import Client, Reply, World
-from multidict import CIMultiDict
+from downloads_world import Client, Reply, World, request_of
 
 from replicad.crypto import passwords as verifiers
 from replicad.crypto import prestage
@@ -31,6 +30,7 @@ from replicad.protocol.signed_urls import sign
 from replicad.server.downloads.clients import one_client, parse
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.passwords import ALLOWANCES_MAX, EVERY_S, GUESSES, Allowances
+from replicad.server.downloads.requests import Request
 from replicad.telemetry import log as logs
 
 BODY = b"customer a's package"
@@ -178,7 +178,7 @@ async def test_every_credential_at_every_kind_of_share(world: World) -> None:
 
 def forget_guesses(client: Client) -> None:
     """The table has more wrong passwords than anybody may try."""
-    door = client.server.request_handler.__self__  # type: ignore[attr-defined]
+    door = client.server.handler.__self__  # type: ignore[attr-defined]
     door._gate._passwords._allowances._full_s.clear()
 
 
@@ -192,16 +192,26 @@ async def test_without_passwords_anywhere_nobody_is_asked_for_one(world: World) 
     assert status == 404
 
 
+class Nobody:
+    """The other end of a request that came by no connection."""
+
+    transport = None
+
+    async def drain(self) -> None:
+        """There is nothing to wait for."""
+
+
 async def test_what_is_forbidden_costs_what_is_absent_costs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a stopwatch, which the neighbours of this machine would stop: the functions that are called."""
     proven: list[str] = []
     monkeypatch.setattr(verifiers, "matches", lambda stored, _password: proven.append(stored[:30]) is not None)
     async with world.serve() as client:
-        door = client.server.request_handler.__self__  # type: ignore[attr-defined]
+        door = client.server.handler.__self__  # type: ignore[attr-defined]
 
         async def work(target: str, *headers: str) -> list[str]:
             called: list[str] = []
-            request = make_mocked_request("GET", target, headers=CIMultiDict(header.split(": ", 1) for header in headers))
+            [(message, _)], _, _ = HttpRequestParser(None, asyncio.get_running_loop(), 1 << 16).feed_data(request_of(target, *headers))
+            request = Request(message, Nobody())
             sys.setprofile(
                 lambda frame, event, _: called.append(frame.f_code.co_qualname) if event == "call" and "replicad" in frame.f_code.co_filename else None
             )
@@ -222,7 +232,7 @@ async def test_what_is_forbidden_costs_what_is_absent_costs(world: World, monkey
 
 async def test_guessing_is_slowed_and_whoever_knows_is_not(world: World) -> None:
     async with world.serve(config=BY_PROXY) as client:
-        client.server.request_handler.__self__._gate._passwords._allowances._now_s = lambda: 0.0  # type: ignore[attr-defined]
+        client.server.handler.__self__._gate._passwords._allowances._now_s = lambda: 0.0  # type: ignore[attr-defined]
         good = basic("jane", PASSWORD)
         assert (await client.get("/private/a.pkg", NEAR, good)).status == 200
         guesses = [await client.get("/private/a.pkg", NEAR, basic("jane", f"guess {number}")) for number in range(GUESSES + 3)]
@@ -321,7 +331,7 @@ async def test_nothing_secret_is_logged(world: World) -> None:
     logs.configure(style="json", level="debug", stream=said)
     secrets = [PASSWORD, TOKEN, "wrong secret", basic("jane", PASSWORD).split()[-1], jwt(), url(PUBLISHER, "private").rpartition("=")[2]]
     async with world.serve() as client:
-        door = client.server.request_handler.__self__  # type: ignore[attr-defined]
+        door = client.server.handler.__self__  # type: ignore[attr-defined]
         for shown in (*(shown("private") for shown in GOOD.values()), ("", basic("jane", "wrong secret"))):
             await ask(client, "/private/a.pkg", shown)
             world.open_error = OSError(24, "no descriptors")

@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from downloads_world import Client, World, read_reply, request_of
+from downloads_world import Client, World, listening, read_reply, request_of
 
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.entries import Wanted
@@ -96,17 +95,10 @@ async def site(root: Path, *, body: bytes = BODY, config: DownloadsConfig | None
             arrivals=found.arrivals,
             config=config,
         )
-        runner = web.ServerRunner(server, shutdown_timeout=0.2)
-        await runner.setup()
-        try:
-            tcp = web.TCPSite(runner, "127.0.0.1", 0)
-            await tcp.start()
-            async with Client(runner.addresses[0][1], tls=False, server=server) as client:
-                found.client = client
-                await found.publish(file=await source.add(body))
-                yield found
-        finally:
-            await runner.cleanup()
+        async with listening(server, timeout_s=0.2) as port, Client(port, tls=False, server=server) as client:
+            found.client = client
+            await found.publish(file=await source.add(body))
+            yield found
 
 
 async def read_short(reader: asyncio.StreamReader) -> tuple[int, bytes]:

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from downloads_world import Client, World, read_reply, request_of
+from downloads_world import Client, World, listening, read_reply, request_of
 
 from replicad.server.downloads import application, connections
 from replicad.server.downloads.config import DownloadsConfig
@@ -294,18 +293,15 @@ async def test_a_blob_that_shrinks_while_it_is_sent(world: World, tls: bool) -> 
 
 async def test_stopping_cuts_downloads_within_twice_the_drain(world: World, tls: bool) -> None:
     server = application.make(world, world, view=application.View(world.visible, world), waiting_for=list, on_lost=world.lose)
-    runner = web.ServerRunner(server, shutdown_timeout=0.3)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=world._server_context() if tls else None).start()
-    client = Client(runner.addresses[0][1], tls=tls, server=server)
-    idle_reader, idle_writer = await client.connect()
-    idle_writer.write(request_of("/jamf/small"))
-    assert (await read_reply(idle_reader)).status == 200
-    reader, writer = await client.connect()
-    writer.write(request_of("/jamf/huge"))
-    await reader.readuntil(b"\r\n\r\n")
-    async with asyncio.timeout(5):
-        await runner.cleanup()
+    async with asyncio.timeout(20) as limit, listening(server, tls=world.server_context() if tls else None, timeout_s=0.3) as port:
+        client = Client(port, tls=tls, server=server)
+        idle_reader, idle_writer = await client.connect()
+        idle_writer.write(request_of("/jamf/small"))
+        assert (await read_reply(idle_reader)).status == 200
+        reader, writer = await client.connect()
+        writer.write(request_of("/jamf/huge"))
+        await reader.readuntil(b"\r\n\r\n")
+        limit.reschedule(asyncio.get_running_loop().time() + 5)
     assert await closed_without_a_word(idle_reader)
     received = 0
     try:
@@ -320,22 +316,17 @@ async def test_stopping_cuts_downloads_within_twice_the_drain(world: World, tls:
 
 async def test_a_download_under_way_is_finished_when_stopping(world: World) -> None:
     server = application.make(world, world, view=application.View(world.visible, world), waiting_for=list, on_lost=world.lose)
-    runner = web.ServerRunner(server, shutdown_timeout=20)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    client = Client(runner.addresses[0][1], tls=False, server=server)
-    reader, writer = await client.connect()
-    writer.write(request_of("/jamf/huge"))
-    await reader.readuntil(b"\r\n\r\n")
 
-    async def read_all() -> int:
+    async def read_all(reader: asyncio.StreamReader) -> int:
         received = 0
         while piece := await reader.read(1 << 20):
             received += len(piece)
         return received
 
-    async with asyncio.TaskGroup() as group:
-        reading = group.create_task(read_all())
-        group.create_task(runner.cleanup())
+    async with asyncio.TaskGroup() as group, listening(server, timeout_s=20) as port:
+        reader, writer = await Client(port, tls=False, server=server).connect()
+        writer.write(request_of("/jamf/huge"))
+        await reader.readuntil(b"\r\n\r\n")
+        reading = group.create_task(read_all(reader))
     assert reading.result() == HUGE
     writer.close()

@@ -12,8 +12,8 @@ from replicad.crypto.keys import SigningKey
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.records import Cut, Grant, Role
 from replicad.protocol.gossip.core import SERVED_PULLS_MAX
-from replicad.protocol.gossip.events import LinkClosed, Read
-from replicad.protocol.gossip.pulls import PULL_TIMEOUT_MS, PULLS_PER_PEER
+from replicad.protocol.gossip.events import Heard, LinkClosed, Read
+from replicad.protocol.gossip.pulls import PULL_PATIENCE_MS, PULL_TIMEOUT_MS, PULLS_PER_PEER
 from replicad.protocol.wire import Compare, Compared, End, Frontier, Heads, Message, Pull, Records
 
 
@@ -124,7 +124,8 @@ def test_the_pull_of_a_broken_link_goes_on_with_another_peer(dice: random.Random
     assert late.frontier() == holder.frontier()
 
 
-def test_a_pull_that_nobody_answers_is_given_up_and_asked_elsewhere(dice: random.Random) -> None:
+@pytest.mark.parametrize("first", [True, False], ids=["offered-before", "offered-after"])
+def test_while_one_peer_does_not_answer_a_pull_another_is_asked_soon(dice: random.Random, first: bool) -> None:
     net = Network(dice)
     source, holder, late = net.found(["source", "holder", "late"])
     source.publish("munki", 3)
@@ -132,11 +133,39 @@ def test_a_pull_that_nobody_answers_is_given_up_and_asked_elsewhere(dice: random
     net.run(5, until=net.agree)
     net.spy = lambda sender, _to, message: not (sender is source and isinstance(message, Records))
     net.link(source, late)
-    net.run(0.5)
+    net.run(0.5 if first else PULL_PATIENCE_MS / 1000 + 1)
     net.link(holder, late)
     took_s = net.run(60, until=lambda: late.frontier() == holder.frontier())
     assert late.frontier() == holder.frontier()
-    assert took_s <= PULL_TIMEOUT_MS / 1000 + 1
+    assert took_s <= (PULL_PATIENCE_MS / 1000 + 0.5 if first else 0.5)
+
+
+def test_a_slow_answer_to_a_pull_still_counts_and_the_rest_is_pulled_once(dice: random.Random) -> None:
+    net = Network(dice)
+    net.batch_bytes = 5_000
+    source, late = net.found(["source", "late"])
+    source.publish("munki", 60)
+    net.spy = lambda sender, to, message: not (sender is source and isinstance(message, Records)) or bool(
+        net.at_ms(net.now.monotonic_ms + 2 * PULL_PATIENCE_MS, lambda: late.handle(Heard(source.id, message)))
+    )
+    net.link(source, late)
+    took_s = net.run(200, until=lambda: late.frontier() == source.frontier())
+    assert late.frontier() == source.frontier()
+    assert late.duplicates == 0
+    assert took_s <= PULL_TIMEOUT_MS / 1000 * 3, "an answer later than patience is no reason to begin again"
+
+
+def test_a_pull_that_nobody_answers_is_given_up(dice: random.Random) -> None:
+    net = Network(dice)
+    source, late = net.found(["source", "late"])
+    source.publish("munki", 3)
+    net.spy = lambda sender, _to, message: not (sender is source and isinstance(message, Records))
+    net.link(source, late)
+    pulls = net.cost.messages
+    net.run(PULL_TIMEOUT_MS / 1000 - 1)
+    assert pulls["Pull"] == 1, "nobody else has it: it is waited for"
+    net.run(PULL_TIMEOUT_MS / 1000 + 5)
+    assert pulls["Pull"] > 1
 
 
 def test_records_of_a_share_go_to_those_who_are_granted_it_only(dice: random.Random) -> None:

@@ -178,7 +178,8 @@ async def test_a_slow_receiver_gets_everything(connected: Callable, file: Path) 
         assert receiver.received == (b"head" + BODY) * 4
 
 
-async def test_pages_that_are_not_cached_are_read_by_a_thread(connected: Callable, file: Path, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pages_that_are_not_cached_are_read_by_a_thread(connected: Callable, tmp_path: Path, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file for each, because pages that the first one's read-ahead is still filling stay."""
     hops = []
     real_hop = sendfile._hop
 
@@ -187,11 +188,14 @@ async def test_pages_that_are_not_cached_are_read_by_a_thread(connected: Callabl
         return await real_hop(blocking, fd, offset, count)
 
     monkeypatch.setattr(sendfile, "_hop", counted)
-    async with connected() as (sender, receiver), opened(file) as fd:
-        os.fsync(fd)
+    async with connected() as (sender, receiver):
         for count in (4096, len(BODY)):
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            await send_file(sender.transport, fd, offset=0, count=count, drain=sender.drain)
+            path = tmp_path / str(count)
+            path.write_bytes(BODY)
+            async with opened(path) as fd:
+                os.fsync(fd)
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                await send_file(sender.transport, fd, offset=0, count=count, drain=sender.drain)
         sender.transport.close()
         await receiver.ended.wait()
         assert receiver.received == BODY[:4096] + BODY

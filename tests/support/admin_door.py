@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from aiohttp import web
 
 from replicad.catalog import Catalog
 from replicad.crypto.keys import SigningKey
+from replicad.integrations.oidc import Provider
 from replicad.integrations.repositories import Repositories
+from replicad.model.callers import Authenticator
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, Stamp
 from replicad.model.limits import Limits
@@ -35,6 +37,7 @@ from replicad.services.backup import Backups
 from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.hub import Hub
+from replicad.services.identity import Argon, Guesses, Logins, Sessions, Users
 from replicad.services.ingest import Ingest
 from replicad.services.limits import LimitsService
 from replicad.services.scrub import Scrub
@@ -61,17 +64,21 @@ class Idle:
     def trouble(self, _node: NodeId) -> str:
         return "connection refused at 10.4.0.9:8440; next try in 4 min"
 
+    async def pending(self) -> list[Any]:
+        return []
+
     def skews(self) -> dict[NodeId, int]:
         return self.clocks
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One HTTP answer."""
+    """One HTTP answer; ``cookies`` are its Set-Cookie headers."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    cookies: tuple[str, ...] = ()
 
     @property
     def json(self) -> Any:
@@ -105,8 +112,9 @@ class Door:
     @staticmethod
     async def _reply(reader: asyncio.StreamReader) -> Reply:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-        return Reply(int(head[0].split(" ")[1]), headers, await reader.readexactly(int(headers.get("content-length", "0"))))
+        headers = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in head[1:] if line)]
+        content = await reader.readexactly(int(dict(headers).get("content-length", "0")))
+        return Reply(int(head[0].split(" ")[1]), dict(headers), content, tuple(value for name, value in headers if name == "set-cookie"))
 
     async def ask(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, over_tcp: bool = False) -> Reply:
         """One API request; ``body`` is bytes or something for JSON."""
@@ -173,7 +181,7 @@ class Member:
 
 
 @contextlib.asynccontextmanager
-async def opened(data: Path) -> AsyncIterator[Door]:
+async def opened(data: Path, *, directories: Sequence[Authenticator] = (), provider: Provider | None = None) -> AsyncIterator[Door]:
     """The door of a node "ams1" with the shares munki (public) and jamf (immutable)."""
     data.mkdir()
     node, network = SigningKey.generate(), SigningKey.generate()
@@ -194,6 +202,7 @@ async def opened(data: Path) -> AsyncIterator[Door]:
         await catalog.author_as(network, [Grant(node.id, "ams1", Role.ADMIN)])
         await catalog.author("", [Policy("munki", public=True), Policy("jamf", public=True, immutable=True)])
         ingest = Ingest(catalog, store)
+        argon, sessions = Argon(), Sessions(catalog, clock_ms)
         services = Services(
             facts=Facts("ams1", "", data, data / "network.key", clock_ms(), "", "http://ams1:8480"),
             catalog=catalog,
@@ -207,6 +216,10 @@ async def opened(data: Path) -> AsyncIterator[Door]:
             limits=LimitsService(catalog, Paces(), configured=Limits(), zone=None, clock_ms=clock_ms, changed=lambda: None),
             membership=idle,  # type: ignore[arg-type]
             tokens=Tokens(catalog, clock_ms),
+            users=Users(catalog, argon, clock_ms),
+            sessions=sessions,
+            logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms, directories),
+            provider=provider,
             links=LinkTable(node.id),
             dialing=idle,  # type: ignore[arg-type]
             standing=Standing(lambda: catalog.replica.chains),

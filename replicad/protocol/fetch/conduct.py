@@ -1,7 +1,7 @@
 """Who may be believed to try: offences, strikes, bans. Exact, because every extent has one source.
 
-An offence is what no honest peer does: wrong bytes, an answer of a wrong length, lacking what it said it has. Connections that break are no offence; a body that ended early is one only if the
-link outlives it and no other answer comes whole (``suspect``). Conduct is remembered by node, not by link.
+An offence is what no honest peer does: wrong bytes, an answer of a wrong length, lacking what it said it has. Connections that break are no offence; a body that ended early is one only if nothing
+of it was of use, the link outlives it and no other answer brings anything (``suspect``). Conduct is remembered by node, not by link.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Conduct:
         self._suspects.setdefault(node, (now + SUSPICION_S, detail))
 
     def cleared(self, node: NodeId) -> None:
-        """The link went down, or a later answer came whole, as over a network that breaks connections: no offence."""
+        """The link went down, or an answer brought something, as over a network that breaks connections: no offence."""
         self._suspects.pop(node, None)
 
     def convicted(self, now: float) -> list[tuple[NodeId, str]]:

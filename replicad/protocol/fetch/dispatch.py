@@ -47,11 +47,16 @@ class Dispatch:
         self._emit = emit
         self.urgent: frozenset[Digest] = frozenset()
         """Contents that our own limits do not concern."""
+        self.due: float | None = None
+        """When somebody may have to be asked for what another is slow with, if nothing happens before."""
         self.requests = 0
         self.repeated = 0
 
     def hand_out(self, ready: list[ContentJob], now: float) -> None:
         """Ask idle peers for parts of these contents and of the pack until slots, bytes or work run out."""
+        if self.due is not None and self.due <= now:
+            self.due = None
+            self._roster.wake()
         peers = sorted(
             (peer for node in self._roster.idle if (peer := self._roster.peers.get(node)) is not None and peer.may_start(now)),
             key=lambda peer: (-peer.speed, peer.node),
@@ -156,14 +161,20 @@ class Dispatch:
             return _Outcome.NOTHING
         if not self._open_to(job, peer, job.missing) or job.free(peer.node) or job.reachable & ~job.flying.counted or self._flights.room() < job.chunk_size:
             return _Outcome.NOTHING
-        soon = now + ENDGAME_FACTOR * peer.expected_s(job.chunk_size) + ENDGAME_GAIN_S
+        soon_s = ENDGAME_FACTOR * peer.expected_s(job.chunk_size) + ENDGAME_GAIN_S
         requests = self._flights.of_job(job)
         own = sets.of(unit for request in requests if request.node == peer.node for unit in request.units)
         for request in sorted(requests, key=lambda request: -request.likely_end(now)):
-            if request.likely_end(now) <= soon:
+            if request.likely_end(now) <= now + soon_s:
+                self._look_again(request.started + soon_s, now)
                 break
             for unit in request.units:
                 if job.missing & job.have.get(peer.node, 0) & ~own & 1 << unit and job.flying.of(unit) < COPIES_MAX:
                     self._start(job, peer, 1 << unit, size_bytes=job.size_of(1 << unit), now=now)
                     return _Outcome.STARTED
         return _Outcome.NOTHING
+
+    def _look_again(self, at: float, now: float) -> None:
+        """An answer that does not come makes no event: look at it then, but not more often than a second copy can gain."""
+        at = max(at, now + ENDGAME_GAIN_S)
+        self.due = at if self.due is None else min(self.due, at)

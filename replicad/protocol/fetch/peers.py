@@ -77,7 +77,7 @@ class Peer:
 
     def may_start(self, now: float) -> bool:
         """Whether one more request may be made now."""
-        bound = 1 if self.demoted else self.slots if self.rate.value() is not None else min(self.slots, FIRST_REQUESTS)
+        bound = 1 if self.demoted or self._failures else self.slots if self.rate.value() is not None else min(self.slots, FIRST_REQUESTS)
         return now >= self.paused_until and len(self.requests) < bound and not self.is_full
 
     @property
@@ -88,7 +88,7 @@ class Peer:
     def grain(self, config: FetchConfig) -> int:
         """How many bytes the next request should ask for."""
         rate = self.rate.value()
-        size_bytes = FIRST_REQUEST_BYTES if rate is None else int(self._under_ceiling(rate) * EXTENT_S)
+        size_bytes = FIRST_REQUEST_BYTES if rate is None or self._failures else int(self._under_ceiling(rate) * EXTENT_S)
         return max(1, min(size_bytes, config.extent_bytes_max, config.bytes_in_flight_max))
 
     def expected_s(self, size_bytes: int) -> float:
@@ -106,7 +106,9 @@ class Peer:
         self.bytes += size_bytes
 
     def ended(self, number: int, size_bytes: int, *, received: int, now: float) -> None:
-        """A request of ``size_bytes`` ended, ``received`` of them arrived."""
+        """A request of ``size_bytes`` ended, ``received`` of them arrived: if any, it works."""
+        if received:
+            self._failures = 0
         self.rate.run(now, busy=bool(self.requests))
         self.rate.count(received)
         self.requests.discard(number)
@@ -126,8 +128,8 @@ class Peer:
         self.pause(now + BUSY_S * (0.5 + jitter))
 
     def broke(self, now: float, jitter: float) -> None:
-        """It could not be reached or the connection broke: wait, twice as long each time."""
-        self._failures += 1
+        """It could not be reached or the connection broke: wait, twice as long each time (what breaks together is one time), then try with one small request."""
+        self._failures += now >= self.paused_until
         self.pause(now + min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(self._failures - 1, 10)) * (0.5 + jitter))
 
     def pause(self, until: float) -> None:

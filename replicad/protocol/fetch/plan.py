@@ -127,6 +127,7 @@ class Plan:
             self._roster.next_deadline(self._now),
             backlog.next_deadline(),
             backlog.pack.claims.next_deadline(),
+            self._dispatch.due,
             self._halted_until,
         )
         return min((time for time in times if time is not None and time > self._now), default=None)

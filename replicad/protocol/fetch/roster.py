@@ -17,7 +17,8 @@ from replicad.protocol.fetch.events import Blame, Effect, Ended, Fault, Limited
 from replicad.protocol.fetch.flights import Request
 from replicad.protocol.fetch.peers import Peer
 
-BLAMELESS = frozenset({Fault.BUSY, Fault.BROKEN, Fault.REFUSED, Fault.LOCAL})
+BLAMELESS = frozenset({Fault.BUSY, Fault.BROKEN, Fault.CUT, Fault.REFUSED, Fault.LOCAL})
+"""No offence by themselves."""
 REFUSED_PAUSE_S = 5.0
 """After "you may not": our rights, or the session, are not known there yet (a guess)."""
 
@@ -98,7 +99,6 @@ class Roster:
         fault = event.fault or (Fault.BAD_CHUNK if event.bad else Fault.ABSENT if event.absent else None)
         jitter = self._randrange(1000) / 1000
         if fault is None:
-            self._conduct.cleared(peer.node)
             peer.succeeded(self._config)
             self._compare_rates(now)
         elif fault is Fault.BUSY:
@@ -107,9 +107,11 @@ class Roster:
             peer.pause(now + REFUSED_PAUSE_S * (0.5 + jitter))
         else:
             peer.broke(now, jitter)
-        if fault is Fault.CUT:
+        if received or fault is None:
+            self._conduct.cleared(peer.node)
+        elif fault is Fault.CUT:
             self._conduct.suspect(peer.node, f"the answer for {request.what} ended early", now)
-        elif fault is not None and fault not in BLAMELESS:
+        if fault is not None and fault not in BLAMELESS:
             self._strike(peer.node, fault, f"{len(event.bad) or len(event.absent) or 1} of {len(request.units) or 1} wrong in {request.what}", now)
 
     def cancelled(self, request: Request, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Pulls: fetch missing parts of chains from linked peers, each chain from one peer at a time, the network's own chains first, in bounded resumable batches.
+"""Pulls: fetch missing parts of chains from linked peers, each chain from one peer at a time (from a second one when the first is late), the network's own chains first, in bounded resumable batches.
 
 An answer that brings nothing, or only records whose predecessors are missing, means that the peer's branch leaves ours earlier than we claimed: the pull is repeated claiming less, doubling up to
 ``STEP_BACK_MAX``; then the offer is dropped. Everything is forgotten with the link: what is still missing shows up in the next exchange.
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 PULLS_PER_PEER = 8
 """Pulls under way with one peer: an answer is at most half a MiB, so they fit into its send queue."""
+PULL_PATIENCE_MS = 3_000
+"""A pull that takes longer is late: then whoever else offers the chain is asked for it as well. Longer than a batch needs at 1.5 Mbit/s."""
 PULL_TIMEOUT_MS = 30_000
+"""Then it is given up."""
 STEP_BACK_MAX = 512
 """Records. With it an answer still fits into one batch, so that it shows more than what is here already."""
 
@@ -41,6 +44,7 @@ class _Active:
     ends: tuple[End, ...]
     deadline_ms: int = 0
     step_back: int = 0
+    late: bool = False
 
 
 @dataclass
@@ -53,6 +57,9 @@ class _Side:
 
     def has(self, share: str) -> bool:
         return share in self.wanted or share in self.parked or any(active.share == share for active in self.active.values())
+
+    def asked(self, share: str, origin: NodeId) -> bool:
+        return any((active.share, active.origin) == (share, origin) for active in self.active.values())
 
 
 class Pulls:
@@ -73,7 +80,7 @@ class Pulls:
         """A link ended: others take over what was under way with it."""
         side = self._sides.pop(node, None)
         for active in side.active.values() if side else ():
-            self._free(active, now_ms, out)
+            self._free(node, active, now_ms, out)
 
     def want(self, node: NodeId, share: str, lines: Mapping[NodeId, tuple[End, ...]]) -> bool:
         """Note which chains the peer's lines show to be longer than ours; True if any. Chains of strangers are ignored."""
@@ -104,7 +111,7 @@ class Pulls:
                 break
             origin = next(iter(side.wanted[share]))
             ends = _take(side.wanted, share, origin)
-            if (share, origin) in self._busy:
+            if (share, origin) in self._busy or side.asked(share, origin):
                 side.parked.setdefault(share, {})[origin] = ends
             elif self._rights.may_share(node, share) and self._lacking(share, {origin: ends}):
                 self._busy[share, origin] = node
@@ -120,21 +127,24 @@ class Pulls:
         if more_there and active.step_back < STEP_BACK_MAX:
             again = more or gaps > 0 if fresh else not more
             active.step_back = 0 if fresh and not gaps else max(1, active.step_back * 2)
-            if again:
+            if again and self._busy.setdefault((active.share, active.origin), node) == node:
                 self._ask(node, side, active, now_ms, out)
                 return
-        self._free(active, now_ms, out)
+        self._free(node, active, now_ms, out)
         self.pump(node, now_ms, out)
 
     def due(self, now_ms: int, out: list[Effect]) -> None:
-        """Give up pulls that were not answered in time, and what the same peer offered of those chains since: others come first."""
-        late = [(node, number) for node, side in self._sides.items() for number, active in side.active.items() if active.deadline_ms <= now_ms]
-        for node, number in late:
+        """Let others be asked for what is late. Give up what is later still, and what the same peer offered of those chains since: others come first."""
+        ripe = [(node, number) for node, side in self._sides.items() for number, active in side.active.items() if active.deadline_ms <= now_ms]
+        for node, number in ripe:
             side = self._sides[node]
-            active = side.active.pop(number)
-            _take(side.wanted, active.share, active.origin)
-            _take(side.parked, active.share, active.origin)
-            self._free(active, now_ms, out)
+            active = side.active[number]
+            if active.late:
+                del side.active[number]
+                _take(side.wanted, active.share, active.origin)
+                _take(side.parked, active.share, active.origin)
+            active.late, active.deadline_ms = True, active.deadline_ms + PULL_TIMEOUT_MS - PULL_PATIENCE_MS
+            self._free(node, active, now_ms, out)
             self.pump(node, now_ms, out)
 
     def deadline_ms(self) -> int | None:
@@ -143,18 +153,20 @@ class Pulls:
 
     def _ask(self, node: NodeId, side: _Side, active: _Active, now_ms: int, out: list[Effect]) -> None:
         self._number += 1
-        active.deadline_ms = now_ms + PULL_TIMEOUT_MS
+        active.late, active.deadline_ms = False, now_ms + PULL_PATIENCE_MS
         side.active[self._number] = active
         have = self._replica.chains.have(active.origin, active.share, step_back=active.step_back)
         out.append(Tell(node, Pull(self._number, active.share, active.origin, have)))
 
-    def _free(self, active: _Active, now_ms: int, out: list[Effect]) -> None:
-        """Nobody is being asked for this chain any more: whoever else offers it may be."""
+    def _free(self, node: NodeId, active: _Active, now_ms: int, out: list[Effect]) -> None:
+        """Nothing is expected of this peer for the chain any more: whoever else offers it may be asked."""
+        if self._busy.get((active.share, active.origin), node) != node:
+            return
         self._busy.pop((active.share, active.origin), None)
-        for node, side in self._sides.items():
+        for other, side in self._sides.items():
             if active.origin in side.parked.get(active.share, ()):
                 side.wanted.setdefault(active.share, {})[active.origin] = _take(side.parked, active.share, active.origin)
-                self.pump(node, now_ms, out)
+                self.pump(other, now_ms, out)
 
     def _lacking(self, share: str, lines: Mapping[NodeId, tuple[End, ...]]) -> list[NodeId]:
         """The origins of whom these lines show records that are not here. An end within one of our runs counts as known, unless the line names its incarnation twice: then it is a fork."""

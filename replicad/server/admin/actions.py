@@ -1,6 +1,6 @@
-"""Writes down who did what: every write that somebody asked for, whatever became of it, and every refused login. The row is there before the answer is; of an answer that is streamed when it ends, however it does.
+"""Writes down who did what: every write that somebody asked for, whatever became of it, every login, and every request of somebody who was not known. The row is there before the answer is; of an answer that is streamed when it ends, however it does.
 
-Refused logins are what a stranger can cause, so only some are written per minute, and the next row says how many were not: nobody can push the rest of the log out with them.
+Refused logins and the like are what a stranger can cause, so only some are written per minute, and the next row says how many were not: nobody can push the rest of the log out with them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Recorder:
         @web.middleware
         async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = await handler(request)
-            if trace(request).writes or (response.status == UnauthorizedError.http_status and self._may_write()):
+            known = trace(request)
+            by_stranger = known.caller is None and (known.writes or response.status == UnauthorizedError.http_status)
+            if (by_stranger and self._may_write()) or (known.caller is not None and known.writes):
                 await self._write(request, response)
             return response
 

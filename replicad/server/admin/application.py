@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from replicad.errors import UnauthorizedError
-from replicad.model.callers import AccessRole
+from replicad.model.callers import AccessRole, Caller
 from replicad.server.admin import (
     actions,
     audit,
@@ -23,6 +23,7 @@ from replicad.server.admin import (
     backup,
     bodies,
     content,
+    cookies,
     curation,
     editing,
     entries,
@@ -30,20 +31,23 @@ from replicad.server.admin import (
     matrix,
     members,
     munki,
+    oidc,
     openapi,
     problems,
     repeating,
+    sessions,
     shares,
     status,
     storage,
     tokens,
     ui,
+    users,
     waiting,
 )
 from replicad.server.admin.identity import Handler, Identify, over_socket, over_tcp
 from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
 from replicad.server.admin.services import Services
-from replicad.server.admin.trace import show_id, trace
+from replicad.server.admin.trace import Via, show_id, trace
 from replicad.server.bad_requests import BadRequestLog
 
 PREFIX = "/api/v1"
@@ -55,7 +59,18 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/node/rotate", status.rotate, bodies.Rotate, role=ADMIN),
     Route("GET", "/doctor", status.doctor, bodies.Nothing, role=VIEWER),
     Route("GET", "/openapi.json", openapi.document, bodies.Nothing, role=VIEWER, scoped=True),
-    Route("GET", "/whoami", tokens.whoami, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("GET", "/whoami", sessions.whoami, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("POST", "/sessions", sessions.login, bodies.Login, role=VIEWER, open=True),
+    Route("DELETE", "/sessions/current", sessions.logout, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("GET", "/users", users.list_, bodies.Nothing, role=ADMIN),
+    Route("POST", "/users", users.add, bodies.NewUser, role=ADMIN),
+    Route("GET", "/users/{user}", users.show, bodies.Nothing, role=ADMIN, state=users.show),
+    Route("PATCH", "/users/{user}", users.change, bodies.UserChange, role=ADMIN, state=users.show),
+    Route("DELETE", "/users/{user}", users.remove, bodies.Nothing, role=ADMIN, state=users.show),
+    Route("PUT", "/users/{user}/password", users.set_password, bodies.NewPassword, role=VIEWER, scoped=True),
+    Route("POST", "/users/{user}/totp", users.offer_totp, bodies.Nothing, role=VIEWER, scoped=True),
+    Route("PUT", "/users/{user}/totp", users.confirm_totp, bodies.TotpCode, role=VIEWER, scoped=True),
+    Route("DELETE", "/users/{user}/totp", users.drop_totp, bodies.Nothing, role=ADMIN),
     Route("GET", "/tokens", tokens.list_, bodies.Nothing, role=ADMIN),
     Route("POST", "/tokens", tokens.create, bodies.NewToken, role=ADMIN),
     Route("DELETE", "/tokens/{token}", tokens.revoke, bodies.Nothing, role=ADMIN),
@@ -81,6 +96,7 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/shares", shares.create, bodies.NewShare, role=ADMIN),
     Route("GET", "/shares/{share}", shares.show, bodies.Nothing, role=VIEWER, scoped=True, state=shares.show),
     Route("PATCH", "/shares/{share}", shares.change, bodies.ShareChange, role=ADMIN, state=shares.show),
+    Route("DELETE", "/shares/{share}", shares.remove, bodies.RemoveShare, role=ADMIN, state=shares.show),
     Route("POST", "/shares/{share}/tokens", shares.create_token, bodies.NewShareToken, role=ADMIN),
     Route("DELETE", "/shares/{share}/tokens/{name}", shares.revoke_token, bodies.Nothing, role=ADMIN),
     Route("POST", "/shares/{share}/urls", shares.sign_url, bodies.SignUrl, role=PUBLISHER),
@@ -137,8 +153,8 @@ RUNNER: RunnerOptions = {
 
 
 def make(services: Services, *, token: str | None) -> web.Application:
-    """The application; run it with ``web.AppRunner(application, **RUNNER)``. ``token`` None: the listener is trusted (the Unix socket); otherwise every call of the API must bear it, or one of ``services.tokens``."""
-    identify = over_socket() if token is None else over_tcp(token, services.tokens)
+    """The application; run it with ``web.AppRunner(application, **RUNNER)``. ``token`` None: the listener is trusted (the Unix socket); otherwise every call of the API must bear it, or one of ``services.tokens``, or a session."""
+    identify = over_socket() if token is None else over_tcp(token, services.tokens, services.sessions)
     application = web.Application(middlewares=[actions.Recorder(services).middleware(), problems.as_documents, _identified(identify)])
     application.on_response_prepare.append(show_id)
     application[openapi.DOCUMENT] = document
@@ -146,7 +162,7 @@ def make(services: Services, *, token: str | None) -> web.Application:
     answers, edits = repeating.Answers(services.monotonic_ms), asyncio.Lock()
     for route in ROUTES:
         application.router.add_route(route.method, PREFIX + route.path, _handler(route, services, answers=answers, edits=edits))
-    application.router.add_routes(ui.routes())
+    application.router.add_routes([*ui.routes(), *oidc.routes(services)])
     return application
 
 
@@ -155,11 +171,16 @@ def document() -> msgspec.Raw:
     return msgspec.Raw(openapi.describe(ROUTES, server=PREFIX))
 
 
+_OPEN = {(route.method, PREFIX + route.path) for route in ROUTES if route.open}
+_NOBODY = Caller("", VIEWER)
+"""Who asks an open route, until it says who it is."""
+
+
 def _identified(identify: Identify) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The page at /ui/ holds nothing and is open: it asks with the token that the person gives it."""
-        if not request.path.startswith("/ui/"):
+        """The page at /ui/ holds nothing and is open: it asks with the token that the person gives it. Below /oidc/ are logins."""
+        if not request.path.startswith(("/ui/", "/oidc/")) and (request.method, request.path) not in _OPEN:
             trace(request).caller = await identify(request)
         return await handler(request)
 
@@ -170,6 +191,10 @@ def _handler(route: Route[Any], services: Services, *, answers: repeating.Answer
     async def handle(request: web.Request) -> web.StreamResponse:
         known = trace(request)
         caller, known.writes = known.caller, route.writes
+        if known.via is Via.COOKIE:
+            cookies.check(request)
+        if caller is None and route.open:
+            caller = _NOBODY
         if caller is None:
             raise UnauthorizedError("nobody is known to ask")
         authority.check_role(route, caller)
@@ -179,7 +204,9 @@ def _handler(route: Route[Any], services: Services, *, answers: repeating.Answer
         work = functools.partial(_answer, route, call, edits)
         if route.repeatable and (key := repeating.given_key(request)) is not None:
             return await answers.once((caller.name, key), repeating.fingerprint(call), work)
-        return await work()
+        response = await work()
+        cookies.put(request, response)
+        return response
 
     return handle
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from replicad.model.access import CREDENTIAL_NAME_MAX, NETWORKS_MAX
-from replicad.model.callers import AccessRole
+from replicad.model.callers import NAME_CHARS_MAX, PASSWORD_CHARS_MAX, AccessRole
 from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
 
 ANSWER_ITEMS = 1000
@@ -24,7 +24,8 @@ TOKEN_NAME = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"  # noqa: S105 - what one may b
 BLOB_BATCH_BYTES_MAX = 16 * 1024 * 1024
 BLOB_BATCH_ITEMS_MAX = 256
 EXPIRES_S_MAX = 10 * 366 * 24 * 3600
-PASSWORD_CHARS_MAX = 256
+PASSWORD_CHARS_MIN = 8
+"""NIST SP 800-63B section 3.1.1.2, with a second factor; what is guessed is throttled in any case."""
 
 _ShareName = Annotated[str, Meta(min_length=1, max_length=63)]
 _Shares = Annotated[list[_ShareName], Meta(min_length=1, max_length=SHARES_MAX)]
@@ -136,6 +137,52 @@ class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
     expires_s: Annotated[int, Meta(ge=1, le=TOKEN_EXPIRES_S_MAX)] | None = None
 
 
+_NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS_MIN, max_length=PASSWORD_CHARS_MAX)]
+_GivenPassword = Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)]
+_Code = Annotated[str, Meta(pattern="^[0-9]{6}$")]
+
+
+class NewUser(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /users. ``shares`` null: all. ``path``: the directory below which that person may see and change names, empty: everywhere."""
+
+    name: Annotated[str, Meta(pattern=TOKEN_NAME)]
+    password: _NewPassword
+    role: AccessRole
+    shares: _Shares | None = None
+    path: Annotated[str, Meta(max_length=1024)] = ""
+
+
+class UserChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """PATCH /users/{user}: what is absent stays."""
+
+    role: AccessRole | UnsetType = UNSET
+    shares: _Shares | UnsetType | None = UNSET
+    path: Annotated[str, Meta(max_length=1024)] | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
+    """PUT /users/{user}/password. ``current``: needed for the own account."""
+
+    password: _NewPassword
+    current: _GivenPassword | None = None
+
+
+class TotpCode(Struct, frozen=True, forbid_unknown_fields=True):
+    """PUT /users/{user}/totp."""
+
+    code: _Code
+
+
+class Login(Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /sessions. ``code``: of the second factor. ``cookie``: for a browser, which bears the session in a cookie; otherwise its text is in the answer."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+    password: _GivenPassword
+    code: _Code | None = None
+    cookie: bool = False
+
+
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares."""
 
@@ -155,6 +202,13 @@ class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
     passwords: Annotated[dict[_CredentialName, Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)] | None], Meta(max_length=16)] = {}
     networks: Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=NETWORKS_MAX)] | UnsetType = UNSET
     prestage_key: Annotated[str, Meta(max_length=8192)] | UnsetType = UNSET
+
+
+class RemoveShare(Struct, frozen=True, forbid_unknown_fields=True):
+    """DELETE /shares/{share}. ``expect``: how many names it has; needed when it has any."""
+
+    dry_run: bool = False
+    expect: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
 
 class NewShareToken(Struct, frozen=True, forbid_unknown_fields=True):

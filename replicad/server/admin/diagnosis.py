@@ -52,7 +52,7 @@ async def findings(services: Services) -> list[nouns.Finding]:
         "membership": "this node is a member of its network",
         "keys": "no key is used twice",
         "disk": "there is room",
-        "certificate": "the clients' door has a certificate that will last, or needs none",
+        "certificate": "the doors for clients and for people have certificates that will last, or need none",
         "content": "no file on this disk is known to be damaged",
         "clock": "no difference beyond 2 s from any peer",
         "peers": "every member is linked",
@@ -134,16 +134,15 @@ def _scrub(services: Services) -> nouns.Finding:
 
 
 def _certificate(services: Services) -> Iterator[nouns.Trouble]:
-    """Of the clients' door."""
-    following = services.certificate
-    if following is None:
-        return
-    if following.problem:
-        words = f"downloads: the old TLS certificate stays in use: {following.problem}"
-        yield nouns.Trouble("certificate", words, "mend the files; they are looked at every few seconds")
-    elif (left_s := following.ends.timestamp() - services.clock_ms() / 1000) < CERTIFICATE_WARN_S:
-        words = f"downloads: the TLS certificate {following.certificate} {'ends' if left_s > 0 else 'ended'} at {nouns.date(int(following.ends.timestamp() * 1000))}"
-        yield nouns.Trouble("certificate", words, "replace the files; no restart is needed")
+    """Of the doors for clients and for people."""
+    for door, following in services.certificates.items():
+        if following.problem:
+            words = f"{door}: the old TLS certificate stays in use: {following.problem}"
+            yield nouns.Trouble("certificate", words, "mend the files; they are looked at every few seconds")
+        elif (left_s := following.ends.timestamp() - services.clock_ms() / 1000) < CERTIFICATE_WARN_S:
+            ends = nouns.date(int(following.ends.timestamp() * 1000))
+            words = f"{door}: the TLS certificate {following.certificate} {'ends' if left_s > 0 else 'ended'} at {ends}"
+            yield nouns.Trouble("certificate", words, "replace the files; no restart is needed")
 
 
 def _clock(services: Services) -> Iterator[nouns.Trouble]:

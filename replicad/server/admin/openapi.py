@@ -14,7 +14,7 @@ from aiohttp import web
 
 from replicad import errors
 from replicad.model.paths import PATH_BYTES_MAX
-from replicad.server.admin import bodies, editing, repeating
+from replicad.server.admin import bodies, cookies, editing, repeating
 from replicad.server.admin.nouns import Problem
 from replicad.server.admin.problems import CONTENT_TYPE
 from replicad.server.admin.routes import Call, Route
@@ -28,7 +28,7 @@ _ADDRESS = re.compile(r"^(?:GET|PUT|POST|PATCH|DELETE)(?:,? (?:and )?[A-Z]+)* /\
 """How the docstring of a handler begins."""
 _ERROR = re.compile(r"\b(\w+Error)\b(?:\(\"([a-z-]+)\"\))?")
 _ABOUT = (
-    "What people and programs can ask of one node. Over TCP every request bears a token (`replicad token create`); `x-role` is the least role that may ask. With a token limited to shares or a directory "
+    "What people and programs can ask of one node. Over TCP every request bears a token (`replicad token create`), or the session of a login, which a browser may bear in a cookie: then each write shows `csrf` of the login's answer as `X-CSRF-Token`; `x-role` is the least role that may ask. With a token limited to shares or a directory "
     "an operation whose `x-scoped` is false must name a share, and names in it, within these limits. Errors are problem documents (RFC 9457) whose `code` is stable; unknown fields and parameters "
     "are refused. Every answer carries `X-Request-Id`: the request's own, or a new one."
 )
@@ -55,12 +55,12 @@ def describe(routes: tuple[Route[Any], ...], *, server: str) -> bytes:
         "openapi": "3.1.0",
         "info": {"title": "replicad", "version": "1", "description": _ABOUT},
         "servers": [{"url": server}],
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"cookie": []}],
         "paths": paths,
         "components": {
             "schemas": schemas,
             "responses": {name: _problem(status, codes, schema_of[Problem]) for status, name, codes in _statuses()},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}, "cookie": {"type": "apiKey", "in": "cookie", "name": cookies.SECURE_NAME}},
         },
     }
     return msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n"
@@ -74,6 +74,7 @@ def _operation(route: Route[Any], answer: type, schema_of: Mapping[type, dict[st
         "description": _words(route.handler.__doc__ or ""),
         "x-role": route.role.value,
         "x-scoped": route.scoped,
+        **({"security": []} if route.open else {}),
         "parameters": [*_places(route.path), *([] if _has_body(route) else _query(route.asks)), *_headers(route)],
         "responses": {"200": _good(answer, schema_of), **{str(status): {"$ref": f"#/components/responses/{name}"} for status, name, _ in _statuses()}},
     }

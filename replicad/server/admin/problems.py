@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
 
-from replicad.errors import NotFoundError, ReplicadError, UnauthorizedError
+from replicad.errors import BusyError, NotFoundError, ReplicadError, UnauthorizedError
 from replicad.server.admin.identity import Handler
 from replicad.server.admin.nouns import Problem
 from replicad.server.admin.trace import trace
@@ -24,7 +25,7 @@ async def as_documents(request: web.Request, handler: Handler) -> web.StreamResp
     try:
         return await handler(request)
     except ReplicadError as error:
-        return response(request, problem(error))
+        return _answer(request, error)
     except web.HTTPNotFound:
         return response(request, problem(NotFoundError(f"there is no {request.path} here")))
     except web.HTTPMethodNotAllowed as error:
@@ -39,6 +40,13 @@ async def as_documents(request: web.Request, handler: Handler) -> web.StreamResp
     except Exception:
         log.exception("admin request failed", method=request.method, path=request.path, request=trace(request).request_id)
         return response(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal Server Error", "internal", "the daemon failed; its log says why"))
+
+
+def _answer(request: web.Request, error: ReplicadError) -> web.Response:
+    answer = response(request, problem(error))
+    if isinstance(error, BusyError) and error.retry_s:
+        answer.headers["Retry-After"] = str(math.ceil(error.retry_s))
+    return answer
 
 
 def problem(error: ReplicadError) -> Problem:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replicad.catalog import Catalog
+    from replicad.integrations.oidc import Provider
     from replicad.integrations.repositories import Repositories
     from replicad.model.ids import NodeId
     from replicad.net.links import LinkTable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
+    from replicad.services.identity import Logins, Sessions, Users
     from replicad.services.ingest import Ingest
     from replicad.services.limits import LimitsService
     from replicad.services.links import Links
@@ -68,6 +70,9 @@ class Services:
     backups: Backups
     membership: Membership
     tokens: Tokens
+    users: Users
+    sessions: Sessions
+    logins: Logins
     links: LinkTable
     dialing: Links
     standing: Standing
@@ -78,8 +83,10 @@ class Services:
     repositories: Repositories
     reload: Callable[[], Reloaded]
     sign_url: Callable[[str, str, int], dict[str, str]]
-    certificate: LiveCertificate | None = None
-    """Of the clients' door, if it speaks TLS."""
+    certificates: Mapping[str, LiveCertificate] = field(default_factory=dict)
+    """Of the doors that speak TLS with a certificate of the operator's, by the door's name."""
+    provider: Provider | None = None
+    """Of OpenID Connect, if one is configured."""
 
     @property
     def node(self) -> NodeId:

@@ -23,6 +23,8 @@ from replicad.server.admin.routes import Call
 from replicad.server.admin.services import Services
 
 STAGE_PAGE = 1000
+NAMES_COUNTED_MAX = 10_000_000
+"""Ten times what the catalog is made for."""
 TOKEN_PREFIX = "rshare_"  # noqa: S105 - so that people and scanners for leaked secrets recognise one
 
 
@@ -68,6 +70,24 @@ async def change(call: Call[bodies.ShareChange]) -> nouns.ShareAnswer:
             access=_changed_access(found, asked, verifiers),
         )
         return await _author(call.services, found, newer)
+
+
+async def remove(call: Call[bodies.RemoveShare]) -> nouns.RemovedShare:
+    """DELETE /shares/{share}: it ends on all nodes, and with it whatever it has. ConflictError unless it has no names, or as many as ``expect`` says."""
+    services, asked = call.services, call.asked
+    async with services.ingest.turn(call.share):
+        found = views.find_share(services, call.share)
+        names = await services.catalog.count_names(found.name, NAMES_COUNTED_MAX)
+        fits = asked.expect == names or (asked.expect is None and (asked.dry_run or not names))
+        if not fits:
+            said = f"not {asked.expect}" if asked.expect is not None else "which would go with it"
+            raise ConflictError(
+                f"{found.name} has {names} names, {said}; it was not removed", hint=f"if that is right: --expect {names}", code="not-as-expected"
+            )
+        if not asked.dry_run:
+            policy = Policy(name=found.name, public=found.public, immutable=found.immutable, stages=found.stages, removed=True)
+            await services.catalog.author(NETWORK_SHARE, [policy])
+    return nouns.RemovedShare(found.name, names, not asked.dry_run)
 
 
 def _changed_access(found: Share, asked: bodies.ShareChange, verifiers: Mapping[str, str | None]) -> Access:

@@ -1,4 +1,4 @@
-"""API tokens, and who asks."""
+"""API tokens."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ from replicad.model.ids import check_share_name
 from replicad.model.paths import check
 from replicad.server.admin import bodies, nouns
 from replicad.server.admin.routes import Call
-
-
-async def whoami(call: Call[bodies.Nothing]) -> nouns.Whoami:
-    """GET /whoami."""
-    caller = call.caller
-    return nouns.Whoami(caller.name, caller.role, None if caller.shares is None else sorted(caller.shares), caller.path)
 
 
 async def list_(call: Call[bodies.Nothing]) -> nouns.Tokens:

@@ -28,11 +28,10 @@ from replicad.server.downloads.clients import address_of, is_in, one_client
 from replicad.server.downloads.passwords import Attempt, Passwords, TooManyGuessesError
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from replicad.model.access import Network
     from replicad.model.ids import NodeId
     from replicad.model.members import Member
+    from replicad.server.downloads.requests import Request
 
 CHALLENGE = b'WWW-Authenticate: Basic realm="replicad", charset="UTF-8"\r\n'
 TOKEN = "token"  # noqa: S105 - the name of a parameter
@@ -95,14 +94,14 @@ class Gate:
         self._judged: Mapping[str, Share] | None = None
         self._challenges = False
 
-    async def check(self, request: web.BaseRequest, share: str, path_key: str) -> None:
+    async def check(self, request: Request, share: str, path_key: str) -> None:
         """Returns for whoever may see the file of that name in that share. RefusedError, TooManyGuessesError."""
         found = self._replica().trust.shares().get(share)
         if found is not None and found.public and not found.access.networks:
             return
         await self._check_private(request, [found or _NOBODYS], asked=share, path_key=path_key)
 
-    async def check_any(self, request: web.BaseRequest, shares: Iterable[str]) -> None:
+    async def check_any(self, request: Request, shares: Iterable[str]) -> None:
         """The same for what is in several shares, under whatever name: one of them is enough."""
         known = self._replica().trust.shares()
         found = [known[share] for share in shares if share in known]
@@ -121,7 +120,7 @@ class Gate:
         """What whoever guesses too fast is answered."""
         return plain(HTTPStatus.TOO_MANY_REQUESTS, method, extra=f"Retry-After: {math.ceil(error.retry_s)}\r\n".encode())
 
-    async def _check_private(self, request: web.BaseRequest, shares: Sequence[Share], *, asked: str, path_key: str | None) -> None:
+    async def _check_private(self, request: Request, shares: Sequence[Share], *, asked: str, path_key: str | None) -> None:
         address = address_of(request, self._proxies)
         near = [share for share in shares if not share.access.networks or is_in(address, _networks(share.access.networks))]
         if any(share.public for share in near):
@@ -167,7 +166,7 @@ def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
     return tuple(check_network(text) for text in texts)
 
 
-def _shown(request: web.BaseRequest) -> _Shown:
+def _shown(request: Request) -> _Shown:
     scheme, _, rest = request.headers.get("Authorization", "")[:_AUTHORIZATION_MAX].partition(" ")
     rest = rest.strip()
     basic = _basic(rest) if scheme.lower() == "basic" else None

@@ -1,7 +1,7 @@
 """The downloads door: GET and HEAD of ``/{share}/{path}``, of ``/{share}/`` and directories below where they may be listed, ``/-/blob/{sha256}``, ``/-/metalink/{share}/{path}.meta4``,
 ``/-/mdm/{share}/{path}.plist``, ``/-/nearest``, ``/-/health`` and ``/-/ready``. Public, read only.
 
-One walk: request -> entry -> blob file -> sendfile. A low-level aiohttp server without router and middlewares, which cost as much as everything here (performance.md section 2). What is not
+One walk: request -> entry -> blob file -> sendfile. A bare protocol with a parser in C, without router, middlewares and writers, which cost more than everything here (docs/adr/0011). What is not
 shown here - a stage that this node does not carry, a path that could never exist, content that is not here and does not arrive - gets the same 404, byte by byte; ``access`` says what becomes of an unknown share
 and of one that this client may not see.
 """
@@ -32,13 +32,12 @@ from replicad.server.downloads.respond import NO_FILE, Response
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
     from replicad.model.manifest import Manifest
     from replicad.server.downloads.access import Replica
     from replicad.server.downloads.products import Mirrors
+    from replicad.server.downloads.requests import Request
     from replicad.telemetry.access_log import Answered
 
 log = get(__name__)
@@ -108,7 +107,7 @@ class Door:
         self._products = Products(catalog, store.open_blob, view.mirrors, config=config)
         self._gate = Gate(lambda: catalog.replica, proxies=config.proxies)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: Request) -> Response:
         """The answer to one request."""
         try:
             return await self._found(request)
@@ -125,7 +124,7 @@ class Door:
             refusal = plain(HTTPStatus.SERVICE_UNAVAILABLE, request.method, extra=BUSY)
         return self._respond(refusal)
 
-    async def _found(self, request: web.BaseRequest) -> Response:
+    async def _found(self, request: Request) -> Response:
         """Raises InputError for a bad target, NotFoundError for whatever this node does not show, RefusedError for what this client may not see, OSError when a file cannot be opened for now."""
         if request.version < HttpVersion10:
             raise InputError("a request without a version has no fields: nothing here is for it")
@@ -142,7 +141,7 @@ class Door:
             raise NotFoundError("nothing could have this name")
         return self._respond(await self._about(request, target))
 
-    async def _about(self, request: web.BaseRequest, target: targets.MetalinkTarget | targets.MdmTarget | targets.Page) -> Answer:
+    async def _about(self, request: Request, target: targets.MetalinkTarget | targets.MdmTarget | targets.Page) -> Answer:
         """What this node says about a file, or about itself."""
         if isinstance(target, targets.MetalinkTarget):
             return await self._products.metalink(request, await self._listed(request, target.file))
@@ -152,7 +151,7 @@ class Door:
             return self._products.nearest(request)
         return self._page(target, request.method)
 
-    async def _file(self, request: web.BaseRequest, target: targets.FileTarget) -> Response:
+    async def _file(self, request: Request, target: targets.FileTarget) -> Response:
         listed = await self._listed(request, target)
         if listed.taken_down or not (listed.available or self._arrivals):
             raise NotFoundError("nothing to show under this name")
@@ -170,7 +169,7 @@ class Door:
             found = found._replace(fields=found.fields + self._products.links(request, listed))
         return self._send(found, fd, listed.content)
 
-    async def _listed(self, request: web.BaseRequest, target: targets.FileTarget) -> Listed:
+    async def _listed(self, request: Request, target: targets.FileTarget) -> Listed:
         """What this client is shown under a name."""
         await self._gate.check(request, target.share, target.key)
         listed = await self._visible(target.share, target.key)
@@ -183,7 +182,7 @@ class Door:
             return self._respond(found)
         return ArrivingResponse(found, self._arrivals, Wanted(listed.content, listed.size, listed.manifest, listed.hlc), config=self._config)
 
-    async def _directory(self, request: web.BaseRequest, target: targets.DirectoryTarget) -> Response:
+    async def _directory(self, request: Request, target: targets.DirectoryTarget) -> Response:
         await self._gate.check(request, target.share, target.key)
         if target.share not in self._config.listing:
             raise NotFoundError("the directories of this share are not listed")
@@ -198,14 +197,14 @@ class Door:
         made = (listings.JSON, listings.as_json(found)) if listings.wants_json(request.headers) else (listings.HTML, listings.as_html(found))
         return self._respond(document(request.method, *made, extra=listings.EXTRA))
 
-    async def _blob(self, request: web.BaseRequest, content: Digest) -> Response:
+    async def _blob(self, request: Request, content: Digest) -> Response:
         named = await self._catalog.named_by(content)
         serves = self._catalog.serves(content)
         await self._gate.check_any(request, {share for share, stage, live in named if serves and live and self._catalog.carries(share, stage)})
         fd, size = await self._open(content)
         return self._send(self._answer(request, Version(content, size, None, lasting=True)), fd, content)
 
-    def _answer(self, request: web.BaseRequest, version: Version) -> Answer:
+    def _answer(self, request: Request, version: Version) -> Answer:
         return answer(request.method, request.headers, version, now_s=time.time(), boundary=lambda: secrets.token_hex(16))
 
     async def _open(self, content: Digest) -> tuple[int, int]:
@@ -255,7 +254,7 @@ def make(
     note: Callable[[Answered], object] = lambda _: None,
     arrivals: Arrivals | None = None,
 ) -> DownloadServer:
-    """The server for ``web.ServerRunner``; call it in the running loop. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``on_lost`` hears of content that should be
+    """The server, for ``loop.create_server``. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``on_lost`` hears of content that should be
     on the disk and is not as it should be; ``note`` hears of every answer; with ``arrivals`` files are served while they arrive.
     """
     config = config or DownloadsConfig()

@@ -7,7 +7,6 @@ connection short of its Content-Length. The file's last byte leaves only when th
 from __future__ import annotations
 
 import os
-from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +15,6 @@ from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import abort
 from replicad.server.downloads.answers import plain
 from replicad.server.downloads.respond import Response
-from replicad.server.draining import drain
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -24,11 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from aiohttp import web
-
     from replicad.model.entries import Wanted
     from replicad.server.downloads.answers import Answer, Piece
     from replicad.server.downloads.config import DownloadsConfig
+    from replicad.server.downloads.requests import Request
 
 log = get(__name__)
 LATER = b"Retry-After: 5\r\n"
@@ -62,7 +59,7 @@ class ArrivingResponse(Response):
         self._wanted = wanted
         self._config = config
 
-    async def _send(self, request: web.BaseRequest, transport: Transport) -> None:
+    async def _send(self, request: Request, transport: Transport) -> None:
         arrivals = self._arrivals
         if arrivals.count >= self._config.waiting_max or not arrivals.linked():
             await self._refuse(request, transport)
@@ -84,12 +81,11 @@ class ArrivingResponse(Response):
             return False
         return True
 
-    async def _refuse(self, request: web.BaseRequest, transport: Transport) -> None:
+    async def _refuse(self, request: Request, transport: Transport) -> None:
         self._answer = plain(HTTPStatus.SERVICE_UNAVAILABLE, request.method, extra=LATER)
-        self.set_status(self._answer.status)
         await super()._send(request, transport)
 
-    async def _send_arriving(self, request: web.BaseRequest, transport: Transport) -> None:
+    async def _send_arriving(self, request: Request, transport: Transport) -> None:
         try:
             await super()._send(request, transport)
         except (BusyError, NotFoundError) as error:
@@ -97,7 +93,7 @@ class ArrivingResponse(Response):
             abort(transport)
             raise ConnectionAbortedError("the rest did not arrive") from error
 
-    async def _send_part(self, request: web.BaseRequest, transport: Transport, lead: bytes, piece: Piece | None) -> None:
+    async def _send_part(self, request: Request, transport: Transport, lead: bytes, piece: Piece | None) -> None:
         if piece is None:
             await super()._send_part(request, transport, lead, piece)
             return
@@ -106,9 +102,7 @@ class ArrivingResponse(Response):
             end = min(stop, await self._reach(offset))
             fd = await self._client.descriptor()
             try:
-                await send_file(
-                    transport, fd, offset=offset, count=end - offset, head=lead, drain=partial(drain, request), terms=Terms(self._stall_s, self._count)
-                )
+                await send_file(transport, fd, offset=offset, count=end - offset, head=lead, drain=request.drain, terms=Terms(self._stall_s, self._count))
             finally:
                 os.close(fd)
             offset, lead = end, b""

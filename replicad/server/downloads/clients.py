@@ -8,9 +8,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from replicad.model.access import Network
+    from replicad.server.downloads.requests import Request
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 FORWARDED = "X-Forwarded-For"
@@ -20,7 +19,7 @@ _SITE_BITS = 64
 """Of an IPv6 address: what one customer has at least (RFC 6177), so what counts as one client."""
 
 
-def address_of(request: web.BaseRequest, proxies: Sequence[Network]) -> Address | None:
+def address_of(request: Request, proxies: Sequence[Network]) -> Address | None:
     """The client's address; None if nobody says. A header of anybody but a trusted proxy is ignored: it is the client's own word."""
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
     address = parse(str(peer[0])) if isinstance(peer, tuple) else None

@@ -123,5 +123,4 @@ class TooManyGuessesError(BusyError):
     """``retry_s``: after how many seconds another guess will be looked at."""
 
     def __init__(self, retry_s: float) -> None:
-        super().__init__("too many wrong passwords")
-        self.retry_s = retry_s
+        super().__init__("too many wrong passwords", retry_s=retry_s)

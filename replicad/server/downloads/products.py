@@ -18,14 +18,13 @@ from replicad.server.downloads.clients import address_of
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from replicad.integrations.mirrors import Mirror
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
     from replicad.model.manifest import Manifest
     from replicad.server.downloads.clients import Address
     from replicad.server.downloads.config import DownloadsConfig
+    from replicad.server.downloads.requests import Request
 
 log = get(__name__)
 PACKAGES_MAX = 1024
@@ -68,12 +67,12 @@ class Products:
         self._hashes: OrderedDict[tuple[Digest, int], list[str]] = OrderedDict()
         self._reading = asyncio.Lock()
 
-    def nearest(self, request: web.BaseRequest) -> Answer:
+    def nearest(self, request: Request) -> Answer:
         """All nodes with a door for clients, nearest to this client first."""
         found = self._mirrors.nearest(self._mirrors.everywhere(), address_of(request, self._proxies))
         return page(HTTPStatus.OK, request.method, {"nodes": [{"name": mirror.name, "site": mirror.site, "url": mirror.url} for mirror in found]})
 
-    async def metalink(self, request: web.BaseRequest, listed: Listed) -> Answer:
+    async def metalink(self, request: Request, listed: Listed) -> Answer:
         """The metalink of a file that some node holds; NotFoundError if none does."""
         bases = self._bases(request, listed)
         if not bases or listed.taken_down:
@@ -81,7 +80,7 @@ class Products:
         manifest = await self._manifests.manifest(listed.content, listed.manifest)
         return document(request.method, metalink.MEDIA_TYPE, metalink.render(listed, manifest, bases, query=_query(request)))
 
-    async def mdm(self, request: web.BaseRequest, listed: Listed) -> Answer:
+    async def mdm(self, request: Request, listed: Listed) -> Answer:
         """The manifest with which an MDM server has Macs install a package that is here; NotFoundError if it is no package. InputError for another chunk size than those that there are."""
         if not self._url.startswith("https://"):
             log.seldom("mdm", "MDM manifests need an https address: set url in [downloads]", url=self._url)
@@ -117,13 +116,13 @@ class Products:
                 self._hashes.popitem(last=False)
         return self._hashes[name]
 
-    def links(self, request: web.BaseRequest, listed: Listed) -> bytes:
+    def links(self, request: Request, listed: Listed) -> bytes:
         """Complete fields, or nothing. For answers with a whole file: whoever asks for a part knows already."""
         if listed.size < LINKED_BYTES_MIN or len(self._mirrors.holding(listed)) < 2:
             return b""
         return metalink.links(listed, self._bases(request, listed), query=_query(request))
 
-    def _bases(self, request: web.BaseRequest, listed: Listed) -> list[str]:
+    def _bases(self, request: Request, listed: Listed) -> list[str]:
         return [mirror.url for mirror in self._mirrors.nearest(self._mirrors.holding(listed), address_of(request, self._proxies))]
 
 
@@ -136,7 +135,7 @@ def _read_package(fd: int) -> Package | InputError:
         os.close(fd)
 
 
-def _query(request: web.BaseRequest) -> str:
+def _query(request: Request) -> str:
     """What the client showed in the address: other nodes honour it, too. Nothing that could end a header field or an element gets through the parser, and nothing but ASCII is passed on."""
     query = request.raw_path.partition("?")[2]
     return query if query.isascii() and query.isprintable() and not set(query) & set("<>\"' ") else ""

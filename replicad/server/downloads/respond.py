@@ -1,4 +1,4 @@
-"""Sends an answer: the head and small bodies in one write, files by ``net.sendfile``. Nothing of aiohttp's writer is used, so nothing is buffered for a slow client.
+"""Sends an answer: the head and small bodies in one write, files by ``net.sendfile``. Nothing is buffered for a slow client.
 
 The open descriptor decides which version leaves: replacing or deleting the name meanwhile changes nothing. A file that proves shorter than promised, or unreadable, ends the connection
 short of its Content-Length; the client never sees a complete-looking wrong file.
@@ -9,34 +9,33 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11
 
 from replicad.errors import StorageError
 from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import abort
 from replicad.server.downloads.conditions import http_date
-from replicad.server.draining import drain
 
 if TYPE_CHECKING:
     from asyncio import Transport
 
     from replicad.server.downloads.answers import Answer, Piece
+    from replicad.server.downloads.requests import Request
 
 NO_FILE = -1
 CLOSE = b"Connection: close\r\n"
 KEEP = b"Connection: keep-alive\r\n"
 
 
-class Response(web.StreamResponse):
-    """One answer on its way. Owns ``fd`` (``NO_FILE``: none) and closes it in ``prepare``, which aiohttp always calls. ``on_failure`` is awaited when the file fails while it is being sent."""
+class Response:
+    """One answer on its way. Owns ``fd`` (``NO_FILE``: none) and closes it in ``send``, which must be called. ``on_failure`` is awaited when the file fails while it is being sent."""
 
     def __init__(
         self, answer: Answer, *, fd: int = NO_FILE, stall_s: float, on_failure: Callable[[StorageError], Awaitable[None]] | None = None, close: bool = False
     ) -> None:
-        super().__init__(status=answer.status)
         self._answer = answer
         self._fd = fd
         self._stall_s = stall_s
@@ -44,6 +43,11 @@ class Response(web.StreamResponse):
         self._close = close
         self._sent = 0
         self._head_bytes = 0
+
+    @property
+    def status(self) -> int:
+        """Of the answer."""
+        return self._answer.status
 
     @property
     def sent_bytes(self) -> int:
@@ -55,7 +59,7 @@ class Response(web.StreamResponse):
         """Whether another request may follow. Never after a body that nobody asked for: what follows it may be somebody else's idea of a request (RFC 9112 section 11.2)."""
         return not self._close
 
-    async def prepare(self, request: web.BaseRequest) -> None:
+    async def send(self, request: Request) -> None:
         """Send everything. ConnectionError when the client is gone, stalled, or had to be cut off."""
         self._close = self._close or not request.keep_alive or request.body_exists
         try:
@@ -67,10 +71,7 @@ class Response(web.StreamResponse):
             if self._fd != NO_FILE:
                 os.close(self._fd)
 
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to send."""
-
-    async def _send(self, request: web.BaseRequest, transport: Transport) -> None:
+    async def _send(self, request: Request, transport: Transport) -> None:
         answer = self._answer
         head = self._head(request)
         self._head_bytes = len(head)
@@ -89,14 +90,14 @@ class Response(web.StreamResponse):
                 await self._on_failure(error)
             raise ConnectionAbortedError("the file failed") from error
 
-    async def _send_part(self, request: web.BaseRequest, transport: Transport, lead: bytes, piece: Piece | None) -> None:
+    async def _send_part(self, request: Request, transport: Transport, lead: bytes, piece: Piece | None) -> None:
         offset, count = (piece.span.start, piece.span.size) if piece else (0, 0)
-        await send_file(transport, self._fd, offset=offset, count=count, head=lead, drain=partial(drain, request), terms=Terms(self._stall_s, self._count))
+        await send_file(transport, self._fd, offset=offset, count=count, head=lead, drain=request.drain, terms=Terms(self._stall_s, self._count))
 
     def _count(self, sent: int) -> None:
         self._sent += sent
 
-    def _head(self, request: web.BaseRequest) -> bytes:
+    def _head(self, request: Request) -> bytes:
         """RFC 9112 section 9.3: HTTP/1.1 connections persist unless somebody says otherwise, older ones only when both say so."""
         if self._close:
             return head_of(self._answer, CLOSE)

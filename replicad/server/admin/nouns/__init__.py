@@ -4,7 +4,21 @@ The answer to a query is one object whose list is named by its noun. Sizes are b
 or ``stages`` means "all". The server encodes these types and the command line decodes them; a field that is added later does not disturb an older client.
 """
 
-from replicad.server.admin.nouns.access import Action, ActionChain, Actions, MadeToken, Token, TokenAnswer, Tokens, Whoami
+from replicad.server.admin.nouns.access import (
+    Action,
+    ActionChain,
+    Actions,
+    LoggedIn,
+    MadeToken,
+    OfferedTotp,
+    Token,
+    TokenAnswer,
+    Tokens,
+    User,
+    UserAnswer,
+    Users,
+    Whoami,
+)
 from replicad.server.admin.nouns.files import (
     Blob,
     Blobs,
@@ -64,6 +78,7 @@ from replicad.server.admin.nouns.shares import (
     MunkiRepository,
     MunkiStatus,
     MunkiWaiting,
+    RemovedShare,
     Share,
     ShareAnswer,
     Shares,
@@ -109,6 +124,7 @@ __all__ = [
     "Lag",
     "Limit",
     "Limits",
+    "LoggedIn",
     "MadeShareToken",
     "MadeToken",
     "Matrix",
@@ -119,6 +135,7 @@ __all__ = [
     "NodeAnswer",
     "NodeColumn",
     "NodeProgress",
+    "OfferedTotp",
     "Peer",
     "PeerDetail",
     "Peers",
@@ -128,6 +145,7 @@ __all__ = [
     "Publication",
     "Published",
     "Reloaded",
+    "RemovedShare",
     "Repaired",
     "Revision",
     "Revisions",
@@ -154,6 +172,9 @@ __all__ = [
     "Transfers",
     "Trouble",
     "Unneeded",
+    "User",
+    "UserAnswer",
+    "Users",
     "Waited",
     "Whoami",
     "date",

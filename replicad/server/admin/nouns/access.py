@@ -39,12 +39,59 @@ class MadeToken(Struct, frozen=True):
 
 
 class Whoami(Struct, frozen=True):
-    """GET /whoami: who asks and what they may. ``shares`` null: all; ``path`` empty: everywhere."""
+    """GET /whoami: who asks and what they may. ``shares`` null: all; ``path`` empty: everywhere. ``via``: what they are known by: ``socket``, ``root-token``, ``token``, ``session`` or ``cookie``. ``user``: which of
+    GET /users that is, null: none. ``expires``: when a session ends if it is not used until then. ``csrf``: what a write with the cookie shows as ``X-CSRF-Token``.
+    """
 
     name: str
     role: str
     shares: list[str] | None
     path: str
+    via: str
+    user: str | None
+    expires: str | None
+    csrf: str | None
+
+
+class LoggedIn(Struct, frozen=True):
+    """POST /sessions. ``secret``: what the session's bearer presents, shown this once; null if it is in a cookie."""
+
+    session: Whoami
+    secret: str | None
+
+
+class User(Struct, frozen=True):
+    """A person whom this node itself knows. ``shares`` null: all; ``path``: the directory below which they may see and change names, empty: everywhere; ``totp``: whether they need a second factor;
+    ``login``: when they logged in last, null: never yet.
+    """
+
+    name: str
+    role: str
+    shares: list[str] | None
+    path: str
+    enabled: bool
+    totp: bool
+    created: str
+    login: str | None
+
+
+class Users(Struct, frozen=True):
+    """GET /users: by name."""
+
+    users: list[User]
+
+
+class UserAnswer(Struct, frozen=True):
+    """One user, as it is now; of DELETE /users/{user}: as it was."""
+
+    user: User
+
+
+class OfferedTotp(Struct, frozen=True):
+    """POST /users/{user}/totp: a secret for an authenticator app, as URI (also for a QR code) and to be typed. It is shown this once."""
+
+    uri: str
+    secret: str
 
 
 class Action(Struct, frozen=True):

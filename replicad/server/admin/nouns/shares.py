@@ -75,3 +75,11 @@ class ShareAnswer(Struct, frozen=True):
     """GET, POST and PATCH /shares/{name}."""
 
     share: Share
+
+
+class RemovedShare(Struct, frozen=True):
+    """DELETE /shares/{share}. ``names``: how many it has, at whatever stage; ``removed`` is false with ``dry_run``."""
+
+    share: str
+    names: int
+    removed: bool

@@ -1,0 +1,47 @@
+"""One request, as the parser read it: what the rest of this door asks of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from asyncio import Transport
+    from http import HTTPStatus
+
+    from aiohttp.http import RawRequestMessage
+
+
+class Peer(Protocol):
+    """The connection a request came by."""
+
+    @property
+    def transport(self) -> Transport | None:
+        """None when the client is gone."""
+
+    async def drain(self) -> None:
+        """Return when the transport's buffer has room; ConnectionResetError when the client is gone."""
+
+
+class Request:
+    """``raw_path`` is the target as it came, bytes outside ASCII as surrogates. ``refused``: what it gets, if it could not be parsed."""
+
+    __slots__ = ("_peer", "body_exists", "headers", "keep_alive", "method", "raw_path", "refused", "version")
+
+    def __init__(self, message: RawRequestMessage, peer: Peer, *, body_exists: bool = False, refused: HTTPStatus | None = None) -> None:
+        self._peer = peer
+        self.method = message.method
+        self.raw_path = message.path
+        self.version = message.version
+        self.headers = message.headers
+        self.keep_alive = not message.should_close
+        self.body_exists = body_exists
+        self.refused = refused
+
+    @property
+    def transport(self) -> Transport | None:
+        """Of the client's connection; None when it is gone."""
+        return self._peer.transport
+
+    async def drain(self) -> None:
+        """Return when the transport's buffer has room; ConnectionResetError when the client is gone."""
+        await self._peer.drain()

@@ -1,0 +1,134 @@
+"""Peers that are slow, silent, or behind a network that breaks connections: how soon others are asked instead, and how soon they are asked again."""
+
+from __future__ import annotations
+
+import random
+
+from fetch_simulator import Swarm, node_id, wanted
+
+from replicad.model.ids import NodeId
+from replicad.protocol.fetch import events as ev
+from replicad.protocol.fetch import sets
+from replicad.protocol.fetch.config import BACKOFF_S, OVERDUE_S_MIN, SUSPICION_S, FetchConfig
+from replicad.protocol.fetch.plan import Plan
+from replicad.protocol.wire import Have
+
+MIB = 1 << 20
+RATE = 25e6
+COUNT = 256
+CONTENT = wanted(1, COUNT * MIB)
+TARGET = ev.Target(CONTENT.content, CONTENT.manifest)
+ONE = node_id(1)
+
+
+def extents(effects: list[ev.Effect]) -> list[ev.GetExtent]:
+    return [effect for effect in effects if isinstance(effect, ev.GetExtent)]
+
+
+def fetching(dice: random.Random, *holders: NodeId, now: float) -> tuple[Plan, list[ev.GetExtent]]:
+    """A plan that fetches the content from these, has had some answers from each, and what is under way then."""
+    plan = Plan(node_id(9), FetchConfig(), dice.randrange)
+    for holder in holders:
+        plan.handle(ev.PeerUp(holder), 0.0)
+    plan.handle(ev.Wants((CONTENT,)), 0.0)
+    for holder in holders:
+        plan.handle(ev.Told(holder, Have(*TARGET, b"", complete=True)), 0.0)
+    asked = extents(plan.handle(ev.Opened(TARGET, manifest=True), 0.0))
+    for answer in range(1, 13):
+        request = asked.pop(0)
+        asked += extents(plan.handle(whole(request), now * answer / 12))
+    return plan, asked
+
+
+def whole(request: ev.GetExtent) -> ev.Ended:
+    return ev.Ended(request.number, good=tuple(range(request.extent.count)))
+
+
+def after(plan: Plan, now: float, *, until: float) -> list[tuple[float, ev.Effect]]:
+    """What it does by itself, and when."""
+    done: list[tuple[float, ev.Effect]] = []
+    while (due := plan.next_deadline()) is not None and due <= until:
+        now = max(now, due)
+        done += [(now, effect) for effect in plan.handle(ev.Tick(), now)]
+    return done
+
+
+def test_what_breaks_together_is_one_failure_after_which_one_chunk_is_asked_for(dice: random.Random) -> None:
+    plan, asked = fetching(dice, ONE, now=2.0)
+    assert len(asked) == FetchConfig().requests_per_peer
+    for request in asked:
+        assert not extents(plan.handle(ev.Ended(request.number, fault=ev.Fault.BROKEN), 2.0))
+    again = [(at, effect) for at, effect in after(plan, 2.0, until=10.0) if isinstance(effect, ev.GetExtent)]
+    ((at, request),) = again
+    assert at <= 2.0 + 1.5 * BACKOFF_S
+    assert request.extent.count == 1
+    assert len(extents(plan.handle(whole(request), at + 0.1))) == len(asked), "it works again"
+
+
+def test_who_breaks_again_and_again_is_asked_ever_more_seldom(dice: random.Random) -> None:
+    plan, asked = fetching(dice, ONE, now=2.0)
+    now, waits = 2.0, []
+    for _ in range(5):
+        for request in asked:
+            plan.handle(ev.Ended(request.number, fault=ev.Fault.BROKEN), now)
+        at, asked = next((at, [effect]) for at, effect in after(plan, now, until=now + 60) if isinstance(effect, ev.GetExtent))
+        waits.append(at - now)
+        now = at
+    assert waits[4] > 4 * waits[0] > 0
+
+
+def test_an_answer_that_broke_off_after_good_chunks_is_no_offence_one_without_any_is(dice: random.Random) -> None:
+    for good in ((0,), ()):
+        plan, asked = fetching(dice, ONE, now=2.0)
+        request = max(asked, key=lambda request: request.extent.count)
+        effects = plan.handle(ev.Ended(request.number, good=good, fault=ev.Fault.CUT), 2.0)
+        effects += [effect for _, effect in after(plan, 2.0, until=2.1 + SUSPICION_S)]
+        assert any(isinstance(effect, ev.Blame) for effect in effects) == (not good)
+
+
+def test_the_last_chunks_of_a_silent_peer_are_asked_of_another_before_they_are_overdue(seed: int) -> None:
+    """On a network so fast that nothing happens any more when the silence begins to show."""
+    swarm = Swarm(seed)
+    sources = [swarm.add(up=10 * RATE, down=10 * RATE) for _ in range(2)]
+    content = wanted(1, 48 * MIB)
+    for source in sources:
+        swarm.hold(source, [content])
+    node = swarm.add(up=10 * RATE, down=10 * RATE)
+    swarm.want(node, [content])
+    swarm.run(lambda: node.plan.statistics().bytes >= 36 * MIB, limit_s=60)
+    swarm.afflict(sources[0], "frozen")
+    frozen_at = swarm.now
+    swarm.run(lambda: bool(node.complete), limit_s=60)
+    assert 0.1 < swarm.now - frozen_at < OVERDUE_S_MIN / 2
+    assert not node.blamed
+
+
+def test_a_slow_peer_is_asked_only_for_what_the_others_would_not_have_brought_long_before(seed: int) -> None:
+    """By expected completion time: of a content that the fast ones bring in a second nothing, of one that takes them half a minute its part."""
+    one, other, short, long = (wanted(number, mib * MIB, age=number) for number, mib in enumerate((2, 48, 48, 1024), start=1))
+    swarm = Swarm(seed)
+    slow, *fast = (swarm.add(up=rate, down=RATE) for rate in (RATE / 200, RATE, RATE))
+    node = swarm.add(up=RATE, down=RATE)
+    for content, holders in ((one, [slow]), (other, fast)):
+        for holder in holders:
+            swarm.hold(holder, [content])
+    swarm.want(node, [one, other])
+    swarm.run(lambda: len(node.complete) == 2, limit_s=60)
+    for content, used in ((short, False), (long, True)):
+        before = slow.sent_bytes
+        for source in fast:
+            swarm.hold(source, [content])
+        swarm.want(node, [content])
+        begun = node.plan.statistics().bytes
+        swarm.run(lambda begun=begun: node.plan.statistics().bytes > begun, limit_s=60)  # type: ignore[misc]
+        swarm.hold(slow, [content])
+        swarm.run(lambda content=content: content.content in node.complete, limit_s=100)  # type: ignore[misc]
+        assert (slow.sent_bytes > before) is used
+
+
+def test_the_holders_of_one_content_are_all_used(dice: random.Random) -> None:
+    plan, asked = fetching(dice, *(node_id(number) for number in range(1, 4)), now=1.0)
+    assert {request.node for request in asked} == {node_id(number) for number in range(1, 4)}
+    chunks = [sets.run(request.extent.first, request.extent.count) for request in asked]
+    assert sets.union(chunks).bit_count() == sum(map(int.bit_count, chunks)), "nothing is asked for twice"
+    assert plan.statistics().repeated == 0
