@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -61,16 +62,16 @@ def audit(invocation: Invocation, context: click.Context, *, since: datetime | N
     """Show every signed record that this node has, oldest first: who granted, narrowed, published or removed what, and why what does not count does not."""
     if context.invoked_subcommand is not None:
         return
-    client, start = invocation.client(), since.isoformat() if since else None
+    client, query = invocation.client(), {"since": since.isoformat() if since else None}
     if export is not None:
-        count = _export(_actions(client, start) if log else _records(client, start), export)
+        count = _export(_actions(client, query) if log else _records(client, query), export)
         invocation.out.data(ExportedLog(str(export), count), f"exported {plural(count, 'action' if log else 'record')} to {export}")
     elif log:
-        actions = [*_actions(client, start)]
-        invocation.out.data(nouns.Actions(actions, None), render_log(actions))
+        actions = client.whole(path_of("audit", "log"), answer=nouns.Actions, items="actions", query=query)
+        invocation.out.data(actions, render_log(actions.actions))
     else:
-        records = [*_records(client, start)]
-        invocation.out.data(nouns.Audit(records, None), render_audit(records))
+        records = client.whole(path_of("audit"), answer=nouns.Audit, items="records", query=query)
+        invocation.out.data(records, render_audit(records.records))
 
 
 @audit.command(prints=nouns.ActionChain)
@@ -87,24 +88,12 @@ def verify(invocation: Invocation) -> None:
     invocation.out.data(answer, f"{max(0, answer.last - answer.first + 1)} actions, up to {answer.last}, are as they were written; hash {answer.hash}")
 
 
-def _records(client: Client, since: str | None) -> Iterator[nouns.Audited]:
-    """Page by page, as they are asked for."""
-    query: dict[str, str | None] = {"since": since, "after": None}
-    while True:
-        page = client.ask("GET", path_of("audit"), answer=nouns.Audit, query=query)
-        yield from page.records
-        if page.next is None:
-            return
-        query = {"since": None, "after": page.next}
+def _actions(client: Client, query: dict[str, Any]) -> Iterator[nouns.Action]:
+    return (one for page in client.pages(path_of("audit", "log"), answer=nouns.Actions, query=query) for one in page.actions)
 
 
-def _actions(client: Client, since: str | None) -> Iterator[nouns.Action]:
-    """The same."""
-    after: int | None = 0
-    while after is not None:
-        page = client.ask("GET", path_of("audit", "log"), answer=nouns.Actions, query={"since": since, "after": after})
-        yield from page.actions
-        after = page.next
+def _records(client: Client, query: dict[str, Any]) -> Iterator[nouns.Audited]:
+    return (one for page in client.pages(path_of("audit"), answer=nouns.Audit, query=query) for one in page.records)
 
 
 def _export(found: Iterator[Struct], target: Path) -> int:

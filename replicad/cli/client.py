@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -30,6 +30,17 @@ PAGE_ITEMS = 5000
 PREFIX = "/api/v1"
 
 T = TypeVar("T")
+
+
+class Page(Protocol):
+    """An answer that may go on: ``next`` is what ``after`` takes for the following one."""
+
+    @property
+    def next(self) -> str | int | None:
+        """None at the end."""
+
+
+P = TypeVar("P", bound=Page)
 
 
 def _tree(kind: type[errors.ReplicadError]) -> Iterator[type[errors.ReplicadError]]:
@@ -138,6 +149,23 @@ class Client:
             connection.sock.settimeout(timeout_s)
             connection.request(method, self.target(path, query), body=encoded, headers=headers)
             return decode(connection.getresponse(), answer)
+
+    def pages(self, path: str, *, answer: type[P], query: dict[str, Any] | None = None) -> Iterator[P]:
+        """A list, page by page, each when it is asked for."""
+        asked = {"limit": PAGE_ITEMS, **(query or {})}
+        while True:
+            page = self.ask("GET", path, answer=answer, query=asked)
+            yield page
+            if page.next is None:
+                return
+            asked["after"] = page.next
+
+    def whole(self, path: str, *, answer: type[P], items: str, query: dict[str, Any] | None = None) -> P:
+        """A list: the last page with the ``items`` of all."""
+        found: list[Any] = []
+        for page in self.pages(path, answer=answer, query=query):
+            found += getattr(page, items)
+        return msgspec.structs.replace(page, **{items: found})  # type: ignore[type-var]  # the nouns are structs
 
 
 def decode(response: http.client.HTTPResponse, answer: type[T]) -> T:

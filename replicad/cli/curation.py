@@ -104,15 +104,8 @@ def _render_removed(answer: nouns.Changes, *, every_line: bool) -> str:
 
 
 def all_revisions(client: Client, share: str, path: str) -> nouns.Revisions:
-    """The whole history, page by page."""
-    records: list[nouns.Revision] = []
-    after: str | None = None
-    while True:
-        page = client.ask("GET", path_of("shares", share, "history", file=path), answer=nouns.Revisions, query={"after": after})
-        records += page.records
-        if page.next is None:
-            return nouns.Revisions(records, None)
-        after = page.next
+    """The whole history."""
+    return client.whole(path_of("shares", share, "history", file=path), answer=nouns.Revisions, items="records")
 
 
 def render_history(answer: nouns.Revisions) -> str:

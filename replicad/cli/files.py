@@ -17,7 +17,7 @@ import click
 from msgspec import Struct
 
 from replicad.cli import output, values
-from replicad.cli.client import ANSWER_BYTES_MAX, PAGE_ITEMS, Client, error_of, path_of, problem_of
+from replicad.cli.client import ANSWER_BYTES_MAX, Client, error_of, path_of, problem_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import clean, moment, size
 from replicad.cli.progress import Progress
@@ -37,25 +37,13 @@ class Got(Struct, frozen=True):
     sha256: str
 
 
-def all_entries(client: Client, *, share: str | None, prefix: str) -> nouns.Entries:
-    """The whole listing, page by page."""
-    entries: list[nouns.Entry] = []
-    after: str | None = None
-    while True:
-        page = client.ask("GET", path_of("entries"), answer=nouns.Entries, query={"share": share, "prefix": prefix, "after": after, "limit": PAGE_ITEMS})
-        entries += page.entries
-        if page.next is None:
-            return nouns.Entries(entries=entries, next=None)
-        after = page.next
-
-
 @click.command(cls=Verb, prints=nouns.Entries)
 @click.argument("place", metavar=values.PLACE_METAVAR, required=False, callback=values.place)
 @pass_invocation
 def ls(invocation: Invocation, *, place: tuple[str | None, str]) -> None:
     """List what this node shows of all shares, of one, or below a prefix."""
     share, prefix = place
-    answer = all_entries(invocation.client(), share=share, prefix=prefix)
+    answer = invocation.client().whole(path_of("entries"), answer=nouns.Entries, items="entries", query={"share": share, "prefix": prefix})
     rows = (
         [
             f"{one.share}/{one.path}",

@@ -21,7 +21,6 @@ from replicad.integrations.jamf import JamfPro, Step
 from replicad.server.admin import bodies, nouns
 
 BLOCK_BYTES = 1 << 20
-PAGE = 1000
 
 
 class Record(Struct, frozen=True):
@@ -108,16 +107,10 @@ def _go(invocation: Invocation, session: JamfPro, *, write: bool, share: str | N
 
 def _packages(client: Client, share: str) -> dict[str, nouns.Entry]:
     """By file name."""
-    found: dict[str, nouns.Entry] = {}
-    after: str | None = None
-    while True:
-        query = {"share": share, "prefix": jamf_pro.DIRECTORY.rstrip("/"), "after": after, "limit": PAGE}
-        page = client.ask("GET", path_of("entries"), answer=nouns.Entries, query=query)
-        entries = {entry.path: entry for entry in page.entries if not entry.taken_down}
-        found |= {file_name: entries[path] for file_name, path in jamf_pro.file_names(entries).items()}
-        after = page.next
-        if after is None:
-            return found
+    query = {"share": share, "prefix": jamf_pro.DIRECTORY.rstrip("/")}
+    listed = client.whole(path_of("entries"), answer=nouns.Entries, items="entries", query=query).entries
+    entries = {entry.path: entry for entry in listed if not entry.taken_down}
+    return {file_name: entries[path] for file_name, path in jamf_pro.file_names(entries).items()}
 
 
 def _is_everywhere(client: Client, entry: nouns.Entry) -> bool:

@@ -14,7 +14,7 @@ from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verb, check_url, pass_invocation
 from replicad.cli.output import moment
 from replicad.errors import InputError, NotAllowedError, ReplicadError
-from replicad.server.admin import bodies, nouns
+from replicad.server.admin import nouns, people
 
 CODE_NEEDED = "code-needed"
 
@@ -27,7 +27,7 @@ def _own_name() -> str:
         return ""
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Whoami)
 @click.argument("address", metavar="URL")
 @click.option("--user", metavar="NAME", default=_own_name, show_default="your login name here", help="Who you are there.")
 @click.option(
@@ -53,7 +53,7 @@ def login(invocation: Invocation, *, address: str, user: str, ca: Path | None) -
     invocation.out.data(who, output.clean(f"{who.name} at {url}: {who.role}, until {moment(who.expires or '')} or two hours after the last use"))
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, prints=nouns.Whoami)
 @pass_invocation
 def logout(invocation: Invocation) -> None:
     """End the session that `replicad login` began."""
@@ -79,7 +79,7 @@ def _begin(client: Client, user: str, password: str) -> nouns.LoggedIn:
 
 
 def _ask(client: Client, user: str, password: str, code: str | None) -> nouns.LoggedIn:
-    return client.ask("POST", path_of("sessions"), answer=nouns.LoggedIn, body=bodies.Login(name=user, password=password, code=code))
+    return client.ask("POST", path_of("sessions"), answer=nouns.LoggedIn, body=people.Login(name=user, password=password, code=code))
 
 
 def _check_secrecy(url: str) -> None:

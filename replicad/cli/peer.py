@@ -187,7 +187,7 @@ def render_peers(answer: nouns.Peers) -> str:
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the other members, and who waits for approval."""
-    answer = invocation.client().ask("GET", path_of("members"), answer=nouns.Peers)
+    answer = invocation.client().whole(path_of("members"), answer=nouns.Peers, items="peers")
     invocation.out.data(answer, render_peers(answer))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 import msgspec
@@ -42,7 +42,7 @@ def printed(command: click.Command) -> tuple[type[Struct], ...]:
 def objects(printed_ones: Iterable[type[Struct]]) -> list[type[Struct]]:
     """These types and all within them, by name."""
     found: set[type[Struct]] = set()
-    waiting = [Failure, *printed_ones]
+    waiting: list[type[Struct]] = [Failure, *printed_ones]
     while waiting:
         kind = waiting.pop()
         if kind not in found:
@@ -72,6 +72,8 @@ def _link(kind: type[Struct]) -> str:
 
 def _words(kind: Any) -> str:
     """A type for people who do not read Python."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return " or ".join(_words(one) for one in arguments)

@@ -24,7 +24,7 @@ def only_share(client: Client, named: str | None) -> str:
     """The share that is meant: the named one, else the only one there is; with several the error lists them."""
     if named is not None:
         return named
-    names = [one.name for one in client.ask("GET", path_of("shares"), answer=nouns.Shares).shares]
+    names = [one.name for one in client.whole(path_of("shares"), answer=nouns.Shares, items="shares").shares]
     if not names:
         raise NotFoundError("there is no share yet", hint="replicad share create NAME")
     if len(names) > 1:
@@ -79,7 +79,7 @@ def create(invocation: Invocation, *, name: str, public: bool, immutable: bool, 
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the shares."""
-    answer = invocation.client().ask("GET", path_of("shares"), answer=nouns.Shares)
+    answer = invocation.client().whole(path_of("shares"), answer=nouns.Shares, items="shares")
     rows = [[one.name, _access(one), "yes" if one.immutable else "no", " < ".join(one.stages), moment(one.created)] for one in answer.shares]
     invocation.out.data(answer, output.table(["NAME", "ACCESS", "IMMUTABLE", "STAGES", "CREATED"], rows))
 

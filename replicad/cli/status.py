@@ -7,7 +7,7 @@ import time
 import click
 
 from replicad.cli import output
-from replicad.cli.client import PAGE_ITEMS, Client, path_of
+from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import Output, clean, duration, plural, since, size
 from replicad.server.admin import nouns
@@ -80,18 +80,6 @@ def _cell(percent: int | None, *, wanted: bool) -> str:
     return "ok" if percent == 100 else f"{percent} %"
 
 
-def all_rows(client: Client, *, share: str | None, incomplete: bool) -> nouns.Matrix:
-    """The whole matrix, page by page."""
-    rows: list[nouns.Row] = []
-    after: str | None = None
-    while True:
-        page = client.ask("GET", path_of("matrix"), answer=nouns.Matrix, query={"share": share, "incomplete": incomplete, "after": after, "limit": PAGE_ITEMS})
-        rows += page.rows
-        if page.next is None:
-            return nouns.Matrix(nodes=page.nodes, rows=rows, next=None)
-        after = page.next
-
-
 def render_matrix(answer: nouns.Matrix) -> str:
     """The picture of ``replicad matrix``."""
     heads = ["FILE", "STAGE", *(f"{output.RIGHT}{clean(node.name)}" for node in answer.nodes), f"{output.RIGHT}COPIES"]
@@ -113,7 +101,7 @@ def render_matrix(answer: nouns.Matrix) -> str:
 @pass_invocation
 def matrix(invocation: Invocation, *, incomplete: bool, share: str | None) -> None:
     """Show which node holds which file."""
-    answer = all_rows(invocation.client(), share=share, incomplete=incomplete)
+    answer = invocation.client().whole(path_of("matrix"), answer=nouns.Matrix, items="rows", query={"share": share, "incomplete": incomplete})
     invocation.out.data(answer, render_matrix(answer))
 
 

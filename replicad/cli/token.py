@@ -42,7 +42,7 @@ def create(invocation: Invocation, *, role: str, shares: Sequence[str], path: st
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the tokens, used, unused and expired."""
-    answer = invocation.client().ask("GET", path_of("tokens"), answer=nouns.Tokens)
+    answer = invocation.client().whole(path_of("tokens"), answer=nouns.Tokens, items="tokens")
     rows = [
         [one.name, one.id, one.role, limits(one.shares, one.path), moment(one.created), _expiry(one), moment(one.used) if one.used else "never"]
         for one in answer.tokens

@@ -14,7 +14,7 @@ from replicad.cli.output import moment
 from replicad.cli.token import limits
 from replicad.errors import InputError
 from replicad.model.callers import AccessRole
-from replicad.server.admin import bodies, nouns
+from replicad.server.admin import bodies, nouns, people
 
 EVERYTHING = "all"
 ROLES = click.Choice([role.value for role in AccessRole])
@@ -25,7 +25,7 @@ def user() -> None:
     """Say who may log in at this node, and what they may do."""
 
 
-@user.command()
+@user.command(prints=nouns.UserAnswer)
 @click.argument("name", callback=values.named)
 @click.option("--role", type=ROLES, required=True, help="What that person may do; each role may what those before it may.")
 @click.option("--share", "shares", multiple=True, metavar="SHARE", help="Only in this share; can be repeated [all].")
@@ -33,11 +33,11 @@ def user() -> None:
 @pass_invocation
 def add(invocation: Invocation, *, name: str, role: str, shares: Sequence[str], path: str) -> None:
     """Make a user. The password is asked for, or is the first line of standard input."""
-    body = bodies.NewUser(name=name, password=_new_password(), role=AccessRole(role), shares=list(shares) or None, path=path)
+    body = people.NewUser(name=name, password=_new_password(), role=AccessRole(role), shares=list(shares) or None, path=path)
     _show(invocation, invocation.client().ask("POST", path_of("users"), answer=nouns.UserAnswer, body=body))
 
 
-@user.command(name="list")
+@user.command(name="list", prints=nouns.Users)
 @pass_invocation
 def list_(invocation: Invocation) -> None:
     """List the users."""
@@ -57,7 +57,7 @@ def list_(invocation: Invocation) -> None:
     invocation.out.data(answer, output.table(["NAME", "ROLE", "LIMITED TO", "ENABLED", "TOTP", "CREATED", "LAST LOGIN"], rows))
 
 
-@user.command(name="set")
+@user.command(name="set", prints=nouns.UserAnswer)
 @click.argument("name", callback=values.named)
 @click.option("--role", type=ROLES, help="What that person may do.")
 @click.option("--share", "shares", multiple=True, metavar="SHARE", help="Only in this share; can be repeated ('all': in all).")
@@ -66,27 +66,27 @@ def list_(invocation: Invocation) -> None:
 def set_(invocation: Invocation, *, name: str, role: str | None, shares: Sequence[str], path: str | None) -> None:
     """Change what a user may do, at once. What is not given stays."""
     chosen: list[str] | None = None if EVERYTHING in shares else list(shares)
-    body = bodies.UserChange(role=AccessRole(role) if role else UNSET, shares=chosen if shares else UNSET, path=UNSET if path is None else path)
+    body = people.UserChange(role=AccessRole(role) if role else UNSET, shares=chosen if shares else UNSET, path=UNSET if path is None else path)
     _change(invocation, name, body)
 
 
-@user.command()
+@user.command(prints=nouns.UserAnswer)
 @click.argument("name", callback=values.named)
 @pass_invocation
 def enable(invocation: Invocation, *, name: str) -> None:
     """Let a disabled user log in again."""
-    _change(invocation, name, bodies.UserChange(enabled=True))
+    _change(invocation, name, people.UserChange(enabled=True))
 
 
-@user.command()
+@user.command(prints=nouns.UserAnswer)
 @click.argument("name", callback=values.named)
 @pass_invocation
 def disable(invocation: Invocation, *, name: str) -> None:
     """Let a user log in no more, and end all their sessions."""
-    _change(invocation, name, bodies.UserChange(enabled=False))
+    _change(invocation, name, people.UserChange(enabled=False))
 
 
-@user.command()
+@user.command(prints=nouns.UserAnswer)
 @click.argument("name", callback=values.named)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_invocation
@@ -96,7 +96,7 @@ def remove(invocation: Invocation, *, name: str, yes: bool) -> None:
     _show(invocation, invocation.client().ask("DELETE", path_of("users", name), answer=nouns.UserAnswer), before="removed: ")
 
 
-@user.command()
+@user.command(prints=nouns.UserAnswer)
 @click.argument("name", required=False)
 @pass_invocation
 def passwd(invocation: Invocation, *, name: str | None) -> None:
@@ -110,12 +110,12 @@ def passwd(invocation: Invocation, *, name: str | None) -> None:
         raise InputError("NAME: whose password? You are not logged in as a user")
     is_own = own is not None and (name or own).lower() == own.lower()
     current = asking.secret("Current password") if is_own else None
-    body = bodies.NewPassword(password=_new_password(), current=current)
+    body = people.NewPassword(password=_new_password(), current=current)
     _show(invocation, client.ask("PUT", path_of("users", name or own or "", "password"), answer=nouns.UserAnswer, body=body))
     invocation.out.talk("All sessions of this user have ended." + (" Log in again." if is_own else ""))
 
 
-@user.command()
+@user.command(prints=(nouns.OfferedTotp, nouns.UserAnswer))
 @click.argument("name", callback=values.named)
 @click.argument("what", type=click.Choice(["enable", "disable"]))
 @pass_invocation
@@ -131,7 +131,7 @@ def totp(invocation: Invocation, *, name: str, what: str) -> None:
     offer = client.ask("POST", path_of("users", name, "totp"), answer=nouns.OfferedTotp, body=bodies.Nothing())
     invocation.out.data(offer, offer.uri)
     invocation.out.talk(f"Give that to the authenticator app, or type: {offer.secret}. It is not shown again.")
-    confirmed = client.ask("PUT", path_of("users", name, "totp"), answer=nouns.UserAnswer, body=bodies.TotpCode(code=asking.secret("Code that it shows")))
+    confirmed = client.ask("PUT", path_of("users", name, "totp"), answer=nouns.UserAnswer, body=people.TotpCode(code=asking.secret("Code that it shows")))
     invocation.out.talk(_facts(confirmed.user))
 
 
@@ -142,7 +142,7 @@ def _new_password() -> str:
     return password
 
 
-def _change(invocation: Invocation, name: str, body: bodies.UserChange) -> None:
+def _change(invocation: Invocation, name: str, body: people.UserChange) -> None:
     _show(invocation, invocation.client().ask("PATCH", path_of("users", name), answer=nouns.UserAnswer, body=body))
 
 

@@ -121,6 +121,22 @@ async def test_a_stage_that_has_files_stays(door: Door) -> None:
     assert (await door.ask("PATCH", "/shares/munki", {"stages": ["test", "prod"]})).json["share"]["stages"] == ["test", "prod"]
 
 
+async def test_a_share_is_removed_with_whatever_it_has(door: Door) -> None:
+    for path in ("a.pkg", "b.pkg"):
+        await door.publish("munki", path, b"x")
+    for query in ("", "?expect=1", "?expect=3", "?expect=1&dry_run=true"):
+        reply = await door.ask("DELETE", f"/shares/munki{query}")
+        assert (reply.status, reply.json["code"], reply.json["hint"]) == (409, "not-as-expected", "if that is right: --expect 2")
+    assert (await door.ask("DELETE", "/shares/munki?dry_run=true")).json == {"share": "munki", "names": 2, "removed": False}
+    assert (await door.ask("GET", "/shares/munki")).status == 200
+    assert (await door.ask("DELETE", "/shares/munki?expect=2")).json == {"share": "munki", "names": 2, "removed": True}
+    assert (await door.ask("DELETE", "/shares/jamf")).json == {"share": "jamf", "names": 0, "removed": True}
+    assert (await door.ask("GET", "/shares")).json["shares"] == (await door.ask("GET", "/entries")).json["entries"] == []
+    assert (await door.ask("DELETE", "/shares/munki")).json["code"] == "no-such-share"
+    assert (await door.ask("POST", "/shares", {"name": "munki"})).json["share"]["public"] is False
+    assert len((await door.ask("GET", "/entries")).json["entries"]) == 2
+
+
 async def test_publishing_many_names_is_all_or_nothing(door: Door) -> None:
     digest = await door.upload(b"content")
     good = [{"path": f"pkgs/{number}.pkg", "sha256": digest, "size": 7} for number in range(3)]
@@ -146,10 +162,10 @@ async def test_a_dry_run_publishes_nothing(door: Door) -> None:
 
 
 async def test_a_dry_run_says_that_there_is_no_room(door: Door) -> None:
-    entries = [{"path": f"{number}.pkg", "sha256": hashlib.sha256(bytes([number])).hexdigest(), "size": 1 << 61} for number in range(2)]
+    entries = [{"path": f"{number}.pkg", "sha256": hashlib.sha256(bytes([number])).hexdigest(), "size": 1 << 42} for number in range(250)]
     reply = await door.ask("POST", "/shares/munki/entries", {"entries": entries, "dry_run": True})
     assert (reply.status, reply.json["code"]) == (507, "no-space")
-    assert f"no room for {1 << 62} bytes" in reply.json["detail"]
+    assert f"no room for {250 << 42} bytes" in reply.json["detail"]
 
 
 async def test_an_immutable_share_keeps_its_files(door: Door) -> None:

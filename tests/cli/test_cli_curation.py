@@ -157,3 +157,23 @@ async def test_two_at_once_on_one_node_make_no_conflict(door: Door) -> None:
     replies = await asyncio.gather(*(door.ask("POST", "/shares/munki/promote", {"path": "a", "to": "prod"}) for _ in range(3)))
     assert sorted(reply.status for reply in replies) == [200, 404, 404]
     assert (await door.listed("munki", "a")).siblings == 0
+
+
+async def test_a_share_goes_when_somebody_has_said_what_goes_with_it(door: Door, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    await door.publish("munki", "a.pkg", b"one")
+    assert await terminal.run("share", "remove", "munki", "--dry-run") == (0, "would remove  munki  1 file\n", "")
+    assert (await terminal.error("share", "remove", "munki", "--yes"))[1]["code"] == "not-as-expected"
+    monkeypatch.setattr(output.Output, "asks", property(lambda out: not out.as_json))
+    answers = iter((False, True))
+    monkeypatch.setattr("click.confirm", lambda _question, **_options: next(answers))
+    assert (await terminal.run("share", "remove", "munki"))[0] == 1
+    assert [one["name"] for one in (await terminal.json("share", "list"))["shares"]] == ["jamf", "munki"]
+    assert await terminal.run("share", "remove", "munki") == (0, "removed  munki  1 file\n", "")
+    assert await terminal.json("share", "remove", "jamf", "--expect", "0") == {"share": "jamf", "names": 0, "removed": True}
+    assert (await terminal.json("share", "list"))["shares"] == []
+
+
+async def test_a_takedown_can_be_looked_at_first(door: Door, terminal: Terminal) -> None:
+    await door.publish("munki", "a.pkg", b"one")
+    assert await terminal.json("takedown", "munki/a.pkg", "--dry-run") == {"sha256": sha256(b"one"), "taken_down": True, "changed": False}
+    assert (await terminal.json("ls"))["entries"][0]["taken_down"] is False

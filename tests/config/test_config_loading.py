@@ -76,6 +76,8 @@ connect = ["https://ams1.example.org:8440"]
 [admin]
 socket = "run/admin.sock"
 listen = "off"
+tls_certificate = "tls/admin.pem"
+tls_key = "/etc/admin.pem"
 audit_time = "90 d"
 audit_actions = 5000
 [storage]
@@ -142,6 +144,7 @@ level = "debug"
         connect=("https://ams1.example.org:8440",),
     )
     assert (found.admin_socket, found.admin.listen) == (tmp_path / "run/admin.sock", None)
+    assert found.admin.tls == (tmp_path / "tls/admin.pem", Path("/etc/admin.pem"))
     assert (found.admin.retention.time_s, found.admin.retention.actions) == (90 * 86_400, 5000)
     assert (found.storage.reserve_fraction, found.storage.reserve_bytes, found.storage.quota_bytes) == (0.0, 20 << 30, 1_500_000_000_000)
     assert found.limits.rates == {"download": 5_000_000, "upload": None, "site:syd1": 2_000_000}
@@ -253,6 +256,7 @@ def test_files_for_tls_from_the_environment(load: Load, tmp_path: Path) -> None:
         pytest.param(
             '[downloads]\ntls_certificate = "chain.pem"', "replicad.toml:4: [downloads] tls_certificate: needs tls_key beside it", id="certificate alone"
         ),
+        pytest.param('[admin]\ntls_key = "key.pem"', "replicad.toml:4: [admin] tls_key: needs tls_certificate beside it", id="key alone"),
         pytest.param('[log]\nformat = "jsn"', 'replicad.toml:4: [log] format: "text" or "json" expected, got "jsn"; did you mean "json"?', id="misspelt word"),
         pytest.param('[peers]\nurl = "ams1:8440"', None, id="address instead of URL"),
         pytest.param('[peers]\nurl = "https://user:pw@ams1:8440"', None, id="URL with a password"),

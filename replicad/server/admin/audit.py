@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
-import msgspec
-
-from replicad.errors import InputError
 from replicad.model.access import OPEN
-from replicad.model.ids import NodeId, RecordId, Stamp, from_wire, to_text
+from replicad.model.ids import NodeId, RecordId, Stamp
 from replicad.model.records import Body, Cut, Entry, Grant, Policy, Record, Takedown, Tombstone
-from replicad.server.admin import bodies, nouns
+from replicad.server.admin import bodies, nouns, paging, queries
 from replicad.server.admin.routes import Call
 
 _PLAIN = ("caller", "origin", "request", "method", "target", "detail", "status", "code")
 """Columns of an action that the API shows as they are."""
 
 
-async def audit(call: Call[bodies.AuditQuery]) -> nouns.Audit:
+async def audit(call: Call[queries.AuditQuery]) -> nouns.Audit:
     """GET /audit."""
     asked, catalog = call.asked, call.services.catalog
-    after = _place(asked.after)
+    after: tuple[Stamp, bytes] | None = paging.read(asked.after, tuple[Stamp, RecordId])
     if after is None and asked.since is not None:
         after = Stamp.of(max(0, int(asked.since.timestamp() * 1000))), b""
     page, more = await catalog.records_in_time(after, limit=asked.limit)
     trust = catalog.replica.trust
     names = {**trust.named(), catalog.network: "the network key"}
     found = [_audited(record, names, reason=trust.why_not(record, place)) for record, place in page]
-    return nouns.Audit(found, _cursor(page[-1][0]) if more else None)
+    return nouns.Audit(found, paging.write(page[-1][0].order) if more else None)
 
 
-async def log(call: Call[bodies.ActionsQuery]) -> nouns.Actions:
+async def log(call: Call[queries.ActionsQuery]) -> nouns.Actions:
     """GET /audit/log."""
     asked = call.asked
     since_ms = 0 if asked.since is None else max(0, int(asked.since.timestamp() * 1000))
@@ -86,17 +80,3 @@ def _detail(body: Body) -> str:
     if isinstance(body, Takedown):
         return f"{body.content}: {'lifted' if body.lifted else 'taken down'}{f', {body.reason}' if body.reason else ''}"
     return f"removed{f' by {body.publisher}' if body.publisher else ''}" if isinstance(body, Tombstone) else ""
-
-
-def _cursor(last: Record) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode([last.header.hlc, last.id], enc_hook=to_text)).decode()
-
-
-def _place(given: str | None) -> tuple[Stamp, bytes] | None:
-    """Behind which record the page begins; InputError if it was not made by ``_cursor``."""
-    if given is None:
-        return None
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(given), type=tuple[Stamp, RecordId], dec_hook=from_wire)
-    except (binascii.Error, msgspec.DecodeError, InputError, UnicodeError, ValueError):
-        raise InputError("after: not a cursor of this API; give the `next` of the page before") from None

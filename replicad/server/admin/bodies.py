@@ -1,4 +1,4 @@
-"""What the admin API is asked: request bodies and query strings, with their bounds. Unknown fields are refused; msgspec's message names the field and the bound."""
+"""What the admin API is asked in request bodies, with bounds. Unknown fields are refused; msgspec's message names the field and the bound. Query strings: ``queries``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from replicad.model.access import CREDENTIAL_NAME_MAX, NETWORKS_MAX
-from replicad.model.callers import NAME_CHARS_MAX, PASSWORD_CHARS_MAX, AccessRole
+from replicad.model.callers import PASSWORD_CHARS_MAX, AccessRole
+from replicad.model.chunks import CONTENT_SIZE_MAX
 from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
 
-ANSWER_ITEMS = 1000
-ANSWER_ITEMS_MAX = 5000
-"""Items of one page of a list: unless asked otherwise, and at most."""
 ENTRIES_PER_CALL_MAX = 25_000
 """Files of one publication: they become visible in one transaction, which takes 4 kB of memory for each (measured by bench/catchup.py), and a daemon should stay below 200 MiB."""
 WAIT_ENTRIES_MAX = ENTRIES_PER_CALL_MAX
@@ -24,24 +22,23 @@ TOKEN_NAME = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"  # noqa: S105 - what one may b
 BLOB_BATCH_BYTES_MAX = 16 * 1024 * 1024
 BLOB_BATCH_ITEMS_MAX = 256
 EXPIRES_S_MAX = 10 * 366 * 24 * 3600
-PASSWORD_CHARS_MIN = 8
-"""NIST SP 800-63B section 3.1.1.2, with a second factor; what is guessed is throttled in any case."""
 
-_ShareName = Annotated[str, Meta(min_length=1, max_length=63)]
-_Shares = Annotated[list[_ShareName], Meta(min_length=1, max_length=SHARES_MAX)]
-_StageName = Annotated[str, Meta(min_length=1, max_length=32)]
-_Stages = Annotated[list[_StageName], Meta(min_length=1, max_length=STAGES_MAX)]
+ShareName = Annotated[str, Meta(min_length=1, max_length=63)]
+Shares = Annotated[list[ShareName], Meta(min_length=1, max_length=SHARES_MAX)]
+StageName = Annotated[str, Meta(min_length=1, max_length=32)]
+_Stages = Annotated[list[StageName], Meta(min_length=1, max_length=STAGES_MAX)]
 _Path = Annotated[str, Meta(min_length=1, max_length=1024)]
 _Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 _Paths = Annotated[list[_Path], Meta(min_length=1, max_length=PATHS_MAX)]
 _KeyText = Annotated[str, Meta(max_length=256)]
-_Record = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
+RecordBeginning = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
 _Layout = Literal["", "munki"]
 _CredentialName = Annotated[str, Meta(min_length=1, max_length=CREDENTIAL_NAME_MAX)]
 _Site = Annotated[str, Meta(max_length=NAME_MAX)]
-_Limit = Annotated[int, Meta(ge=1, le=ANSWER_ITEMS_MAX)]
-_Cursor = Annotated[str, Meta(pattern="^[A-Za-z0-9_=-]{1,4096}$")]
-_Label = Annotated[str, Meta(max_length=LABEL_MAX)]
+Label = Annotated[str, Meta(max_length=LABEL_MAX)]
+NUMBER_MAX = 2**62
+"""Of numbers whose sense is checked where they are used: JSON has no end."""
+_Life = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
 
 
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,11 +49,11 @@ class Rights(Struct, frozen=True, forbid_unknown_fields=True):
     """What a member may do and gets. Absent: as it is, for a newcomer a mirror with everything, without end. Null: all, or without end. ``paths``: prefixes below which a publisher may publish."""
 
     role: Role | UnsetType = UNSET
-    shares: _Shares | UnsetType | None = UNSET
+    shares: Shares | UnsetType | None = UNSET
     stages: _Stages | UnsetType | None = UNSET
     paths: _Paths | UnsetType | None = UNSET
     site: _Site | UnsetType = UNSET
-    life_s: int | UnsetType | None = UNSET
+    life_s: _Life | UnsetType | None = UNSET
 
 
 class Invite(Rights, frozen=True, forbid_unknown_fields=True):
@@ -95,14 +92,6 @@ class Revoke(Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "
     network_key: _KeyText | None = None
 
 
-class AuditQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """GET /audit: records made at or after ``since``."""
-
-    since: Annotated[datetime, Meta(tz=True)] | None = None
-    after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS
-
-
 _Rate = Annotated[str, Meta(min_length=1, max_length=40)]
 
 
@@ -119,74 +108,20 @@ class PeerLimit(Struct, frozen=True, forbid_unknown_fields=True):
     rate: _Rate
 
 
-class ActionsQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """GET /audit/log: what was done at or after ``since``. ``after`` is the ``next`` of the page before."""
-
-    since: Annotated[datetime, Meta(tz=True)] | None = None
-    after: Annotated[int, Meta(ge=0, le=2**62)] = 0
-    limit: _Limit = ANSWER_ITEMS
-
-
 class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /tokens. ``name`` absent: its id. ``shares`` null: all. ``path``: the directory below which it may see and change names, empty: everywhere. ``expires_s`` null: never."""
 
     role: AccessRole
     name: Annotated[str, Meta(pattern=TOKEN_NAME)] | None = None
-    shares: _Shares | None = None
+    shares: Shares | None = None
     path: Annotated[str, Meta(max_length=1024)] = ""
     expires_s: Annotated[int, Meta(ge=1, le=TOKEN_EXPIRES_S_MAX)] | None = None
-
-
-_NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS_MIN, max_length=PASSWORD_CHARS_MAX)]
-_GivenPassword = Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)]
-_Code = Annotated[str, Meta(pattern="^[0-9]{6}$")]
-
-
-class NewUser(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /users. ``shares`` null: all. ``path``: the directory below which that person may see and change names, empty: everywhere."""
-
-    name: Annotated[str, Meta(pattern=TOKEN_NAME)]
-    password: _NewPassword
-    role: AccessRole
-    shares: _Shares | None = None
-    path: Annotated[str, Meta(max_length=1024)] = ""
-
-
-class UserChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """PATCH /users/{user}: what is absent stays."""
-
-    role: AccessRole | UnsetType = UNSET
-    shares: _Shares | UnsetType | None = UNSET
-    path: Annotated[str, Meta(max_length=1024)] | UnsetType = UNSET
-    enabled: bool | UnsetType = UNSET
-
-
-class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
-    """PUT /users/{user}/password. ``current``: needed for the own account."""
-
-    password: _NewPassword
-    current: _GivenPassword | None = None
-
-
-class TotpCode(Struct, frozen=True, forbid_unknown_fields=True):
-    """PUT /users/{user}/totp."""
-
-    code: _Code
-
-
-class Login(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /sessions. ``code``: of the second factor. ``cookie``: for a browser, which bears the session in a cookie; otherwise its text is in the answer."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
-    password: _GivenPassword
-    code: _Code | None = None
-    cookie: bool = False
 
 
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares."""
 
-    name: _ShareName
+    name: ShareName
     public: bool = False
     immutable: bool = False
     stages: _Stages | None = None
@@ -204,24 +139,11 @@ class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
     prestage_key: Annotated[str, Meta(max_length=8192)] | UnsetType = UNSET
 
 
-class RemoveShare(Struct, frozen=True, forbid_unknown_fields=True):
-    """DELETE /shares/{share}. ``expect``: how many names it has; needed when it has any."""
-
-    dry_run: bool = False
-    expect: Annotated[int, Meta(ge=0, le=2**62)] | None = None
-
-
 class NewShareToken(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares/{share}/tokens. ``expires_s`` absent: it lives until it is revoked."""
 
     name: _CredentialName
     expires_s: Annotated[int, Meta(ge=1, le=EXPIRES_S_MAX)] | None = None
-
-
-class MunkiQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """GET /munki."""
-
-    share: _ShareName | None = None
 
 
 class SignUrl(Struct, frozen=True, forbid_unknown_fields=True):
@@ -231,110 +153,71 @@ class SignUrl(Struct, frozen=True, forbid_unknown_fields=True):
     expires_s: Annotated[int, Meta(ge=1, le=EXPIRES_S_MAX)] = 24 * 3600
 
 
-class EntriesQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """GET /entries. ``after`` is the ``next`` of the page before."""
-
-    share: _ShareName | None = None
-    prefix: Annotated[str, Meta(max_length=1024)] = ""
-    after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS
-
-
-class MatrixQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """GET /matrix. ``incomplete``: only rows of which some node that wants them lacks a copy."""
-
-    share: _ShareName | None = None
-    incomplete: bool = False
-    after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS
-
-
 class NewEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """One name for one content that was uploaded before."""
 
     path: _Path
     sha256: _Sha256
-    size: Annotated[int, Meta(ge=0)]
+    size: Annotated[int, Meta(ge=0, le=CONTENT_SIZE_MAX)]
 
 
 class Publish(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares/{share}/entries: all of these or none. ``stage`` absent: the share's last one. ``publisher`` is a label for people. ``urgent``: before others, and no limit holds it up."""
 
     entries: Annotated[list[NewEntry], Meta(min_length=1, max_length=ENTRIES_PER_CALL_MAX)]
-    stage: _StageName | None = None
-    publisher: _Label = ""
+    stage: StageName | None = None
+    publisher: Label = ""
     urgent: bool = False
     dry_run: bool = False
-
-
-class GetFileQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """GET /shares/{share}/files/{path}. ``record``: of a sibling or an older version, its id or at least its first 8 digits."""
-
-    record: _Record | None = None
 
 
 class Promote(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares/{share}/promote. ``source`` absent: the lowest stage below ``to`` that has the file."""
 
     path: _Path
-    to: _StageName
-    source: _StageName | None = None
-    publisher: _Label = ""
+    to: StageName
+    source: StageName | None = None
+    publisher: Label = ""
 
 
 class Remove(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares/{share}/remove: these names and all below them, at every stage unless ``stage`` says which. ``expect`` is how many names that must be; needed when they are many."""
 
     paths: Annotated[list[_Path], Meta(min_length=1, max_length=ENTRIES_PER_CALL_MAX)]
-    stage: _StageName | None = None
-    publisher: _Label = ""
+    stage: StageName | None = None
+    publisher: Label = ""
     dry_run: bool = False
-    expect: Annotated[int, Meta(ge=1)] | None = None
+    expect: Annotated[int, Meta(ge=1, le=NUMBER_MAX)] | None = None
 
 
 class Undelete(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares/{share}/undelete. ``stage`` absent: wherever the last removal ended the file."""
 
     path: _Path
-    stage: _StageName | None = None
-    publisher: _Label = ""
+    stage: StageName | None = None
+    publisher: Label = ""
 
 
 class Rollback(Struct, frozen=True, forbid_unknown_fields=True):
     """POST /shares/{share}/rollback. ``to``: a record's id or at least its first 8 digits; absent: the version before the current one. ``stage`` absent: the only one that has the file."""
 
     path: _Path
-    to: _Record | None = None
-    stage: _StageName | None = None
-    publisher: _Label = ""
-
-
-class HistoryQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """GET /shares/{share}/history/{path}. ``after`` is the ``next`` of the page before."""
-
-    after: _Cursor | None = None
-    limit: _Limit = ANSWER_ITEMS
+    to: RecordBeginning | None = None
+    stage: StageName | None = None
+    publisher: Label = ""
 
 
 class TakeDown(Struct, frozen=True, forbid_unknown_fields=True):
     """PUT /takedowns/{sha256}."""
 
-    reason: _Label = ""
-
-
-class PutFileQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """PUT /shares/{share}/files/{path}."""
-
-    stage: _StageName | None = None
-    publisher: _Label = ""
-    urgent: bool = False
+    reason: Label = ""
 
 
 class WaitEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """What a name stands for. ``stage`` absent: the lowest stage that this node carries and that has a live file there."""
 
     path: _Path
-    stage: _StageName | None = None
+    stage: StageName | None = None
 
 
 class Wait(Struct, frozen=True, forbid_unknown_fields=True):
@@ -343,9 +226,9 @@ class Wait(Struct, frozen=True, forbid_unknown_fields=True):
     No ``entries``: only whether so many nodes can hold what would be published at ``stage`` (absent: the share's last), which is answered at once.
     """
 
-    share: _ShareName
+    share: ShareName
     entries: Annotated[list[WaitEntry], Meta(max_length=WAIT_ENTRIES_MAX)]
-    stage: _StageName | None = None
+    stage: StageName | None = None
     nodes: Annotated[str, Meta(pattern="^(all|[1-9][0-9]{0,4}|([1-9][0-9]?|100)%)$")] = "all"
     timeout_s: Annotated[float, Meta(ge=0, le=LONG_POLL_S_MAX)] = LONG_POLL_S_MAX
 

@@ -21,7 +21,7 @@ from replicad.model import paths
 from replicad.model.chunks import CHUNK_SIZE_MIN, CONTENT_SIZE_MAX
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
-from replicad.server.admin import bodies, entries, nouns, views
+from replicad.server.admin import bodies, entries, nouns, queries, views
 from replicad.server.admin.bodies import BLOB_BATCH_BYTES_MAX, BLOB_BATCH_ITEMS_MAX
 from replicad.server.admin.routes import Call, read_bounded
 from replicad.services.curation import taken_down
@@ -81,7 +81,7 @@ def split(body: bytes) -> list[bytes]:
     return found
 
 
-async def put_file(call: Call[bodies.PutFileQuery]) -> nouns.Publication:
+async def put_file(call: Call[queries.PutFileQuery]) -> nouns.Publication:
     """PUT /shares/{share}/files/{path}: content and name in one. ``Repr-Digest: sha-256=:...:`` is checked; with ``If-None-Match: *`` an existing file is left alone (412)."""
     share, path = views.find_share(call.services, call.share), call.path
     expect = _expected(call.request)
@@ -117,7 +117,7 @@ def _length(request: web.Request) -> int:
     return request.content_length
 
 
-async def _receive(request: web.Request, call: Call[bodies.Nothing] | Call[bodies.PutFileQuery], *, expect: Digest | None) -> Manifest:
+async def _receive(request: web.Request, call: Call[bodies.Nothing] | Call[queries.PutFileQuery], *, expect: Digest | None) -> Manifest:
     size, ingest = _length(request), call.services.ingest
     transport = request.transport
     if size <= CHUNK_SIZE_MIN or transport is None or transport.get_extra_info("ssl_object") is not None:
@@ -149,7 +149,7 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def get_file(call: Call[bodies.GetFileQuery]) -> web.StreamResponse:
+async def get_file(call: Call[queries.GetFileQuery]) -> web.StreamResponse:
     """GET /shares/{share}/files/{path}: the whole verified content; the ETag is its SHA-256. With ``record`` that of a sibling or an older version.
 
     UnreachableError("not-here-yet") while this node does not hold it, NotAllowedError if a takedown stands on it.
@@ -166,7 +166,7 @@ async def get_file(call: Call[bodies.GetFileQuery]) -> web.StreamResponse:
     return response
 
 
-async def _shown(call: Call[bodies.GetFileQuery]) -> tuple[Digest, int]:
+async def _shown(call: Call[queries.GetFileQuery]) -> tuple[Digest, int]:
     listed = await entries.find(call)
     name = f"{listed.share}/{listed.path}"
     if listed.taken_down:
@@ -177,7 +177,7 @@ async def _shown(call: Call[bodies.GetFileQuery]) -> tuple[Digest, int]:
     return listed.content, listed.size
 
 
-async def _version(call: Call[bodies.GetFileQuery], record: str) -> tuple[Digest, int]:
+async def _version(call: Call[queries.GetFileQuery], record: str) -> tuple[Digest, int]:
     name = f"{call.share}/{call.path}"
     found = await call.services.curation.revision(call.share, call.path, record)
     if not found.held:

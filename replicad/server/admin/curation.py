@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from replicad.catalog.history import LAST
-from replicad.errors import InputError, NotFoundError
+from replicad.errors import NotFoundError
 from replicad.model import paths
 from replicad.model.entries import Revision
-from replicad.model.ids import Digest, Stamp
+from replicad.model.ids import Digest, RecordId, Stamp
 from replicad.model.records import Entry, Takedown
-from replicad.server.admin import bodies, nouns, views
+from replicad.server.admin import bodies, nouns, paging, queries, views
 from replicad.server.admin.routes import Call
 from replicad.server.admin.services import Services
 from replicad.services.curation import Change
@@ -56,31 +52,16 @@ def _changes(call: Call[Any], changes: Sequence[Change]) -> nouns.Changes:
     return nouns.Changes(call.share, shown, len({paths.key(one.path) for one in changes}))
 
 
-async def history(call: Call[bodies.HistoryQuery]) -> nouns.Revisions:
+async def history(call: Call[queries.PageQuery]) -> nouns.Revisions:
     """GET /shares/{share}/history/{path}: every record about the name, of all stages. NotFoundError if there never was one."""
     share, asked = views.find_share(call.services, call.share).name, call.asked
-    before = _place(asked.after)
+    before = paging.read(asked.after, tuple[Stamp, RecordId]) or LAST
     found = await call.services.catalog.history(share, paths.key(call.path), before=before, limit=asked.limit)
     if not found and before == LAST:
         raise NotFoundError(f"nothing was ever said about {call.path!r} in {share}", hint=f"replicad ls {share}", code="no-such-file")
     members = views.members_now(call.services)
-    more = _cursor(found[-1]) if len(found) == asked.limit else None
+    more = paging.write(found[-1].record.order) if len(found) == asked.limit else None
     return nouns.Revisions([_revision(one, members) for one in found], more)
-
-
-def _cursor(last: Revision) -> str:
-    hlc, record = last.record.order
-    return base64.urlsafe_b64encode(msgspec.json.encode([int(hlc), bytes(record)])).decode()
-
-
-def _place(given: str | None) -> tuple[Stamp, bytes]:
-    if given is None:
-        return LAST
-    try:
-        hlc, record = msgspec.json.decode(base64.urlsafe_b64decode(given), type=tuple[int, bytes])
-        return Stamp.checked(hlc), record
-    except (binascii.Error, msgspec.DecodeError, UnicodeError, ValueError):
-        raise InputError("after: not a cursor of this API; give the `next` of the page before") from None
 
 
 def _revision(one: Revision, members: views.Members) -> nouns.Revision:
@@ -104,19 +85,17 @@ def _revision(one: Revision, members: views.Members) -> nouns.Revision:
     )
 
 
-async def takedowns(call: Call[bodies.Nothing]) -> nouns.Takedowns:
-    """GET /takedowns."""
+async def takedowns(call: Call[queries.PageQuery]) -> nouns.Takedowns:
+    """GET /takedowns: newest first."""
     services = call.services
-    standing = sorted(services.catalog.replica.trust.taken_down().values(), key=lambda record: record.order, reverse=True)
     members = views.members_now(services)
+    standing, following = paging.page(services.catalog.replica.trust.taken_down().items(), call.asked, lambda one: (-one[1].header.hlc, str(one[0])))
     found = []
-    for record in standing[: bodies.ANSWER_ITEMS_MAX]:
-        body = record.body
-        if isinstance(body, Takedown):
-            share, path = await services.catalog.name_of(body.content) or ("", "")
-            label, time = views.label(members, record.header.origin), nouns.date(record.header.hlc.ms)
-            found.append(nouns.Takedown(str(body.content), share, path, body.reason, label, time))
-    return nouns.Takedowns(found)
+    for content, record in standing:
+        share, path = await services.catalog.name_of(content) or ("", "")
+        reason = record.body.reason if isinstance(record.body, Takedown) else ""
+        found.append(nouns.Takedown(str(content), share, path, reason, views.label(members, record.header.origin), nouns.date(record.header.hlc.ms)))
+    return nouns.Takedowns(found, following)
 
 
 async def take_down(call: Call[bodies.TakeDown]) -> nouns.TakedownAnswer:

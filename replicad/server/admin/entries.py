@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
-import msgspec
-
-from replicad.errors import InputError, NotFoundError
+from replicad.errors import NotFoundError
 from replicad.model import paths
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, check_share_name
 from replicad.model.records import STAGES_MAX
-from replicad.server.admin import bodies, nouns, views
+from replicad.server.admin import bodies, nouns, paging, queries, views
 from replicad.server.admin.routes import Call
 from replicad.services.ingest import Item, Published
 
@@ -21,20 +16,15 @@ def cursor(page: list[Listed], limit: int) -> str | None:
     """What ``after`` takes for the page that follows; None if this one is the last. A page never splits a name, so it may be short by almost one name's stages and yet not be the last."""
     if not page or len(page) <= limit - STAGES_MAX:
         return None
-    return base64.urlsafe_b64encode(msgspec.json.encode([page[-1].share, page[-1].key])).decode()
+    return paging.write((page[-1].share, page[-1].key))
 
 
 def place(given: str | None) -> tuple[str, str] | None:
     """The (share, key) in a cursor; InputError if it was not made by ``cursor``."""
-    if given is None:
-        return None
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(given), type=tuple[str, str])
-    except (binascii.Error, msgspec.DecodeError, UnicodeError, ValueError):
-        raise InputError("after: not a cursor of this API; give the `next` of the page before") from None
+    return paging.read(given, tuple[str, str])
 
 
-async def list_(call: Call[bodies.EntriesQuery]) -> nouns.Entries:
+async def list_(call: Call[queries.EntriesQuery]) -> nouns.Entries:
     """GET /entries: what this node shows, as far as the caller may see it; so a page may hold few, or none, and still have a ``next``."""
     asked = call.asked
     if asked.share is not None:
@@ -44,7 +34,7 @@ async def list_(call: Call[bodies.EntriesQuery]) -> nouns.Entries:
     return nouns.Entries([views.entry(listed, members) for listed in page if call.caller.reaches(listed.share, listed.path)], cursor(page, asked.limit))
 
 
-async def find(call: Call[bodies.Nothing] | Call[bodies.GetFileQuery]) -> Listed:
+async def find(call: Call[bodies.Nothing] | Call[queries.GetFileQuery]) -> Listed:
     """The entry of the path as this node shows it; NotFoundError says what is there instead."""
     share = views.find_share(call.services, call.share)
     key = paths.key(call.path)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from replicad.model.entries import Listed
 from replicad.model.ids import check_share_name
 from replicad.model.members import Member
-from replicad.server.admin import bodies, nouns, views
+from replicad.server.admin import bodies, nouns, queries, views
 from replicad.server.admin.entries import cursor, place
 from replicad.server.admin.routes import Call
 from replicad.server.admin.services import Services
@@ -19,7 +19,7 @@ PAGES_MAX = 20
 """Pages of complete rows that one request looks through for incomplete ones."""
 
 
-async def matrix(call: Call[bodies.MatrixQuery]) -> nouns.Matrix:
+async def matrix(call: Call[queries.MatrixQuery]) -> nouns.Matrix:
     """GET /matrix. With ``incomplete``, or for a caller who may not see everything, a page may hold few rows, or none, and still have a ``next``."""
     asked, services = call.asked, call.services
     if asked.share is not None:

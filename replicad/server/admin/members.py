@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 from replicad.crypto.keys import SigningKey
 from replicad.errors import ConfigurationError, ConflictError, InputError, NotFoundError
 from replicad.model.ids import NodeId, Stamp, check_share_name, check_stage_name
-from replicad.server.admin import bodies, nouns, views
+from replicad.server.admin import bodies, nouns, paging, queries, views
 from replicad.server.admin.routes import Call
 from replicad.services.membership import Wishes
 
@@ -17,18 +17,19 @@ BLAMES_SHOWN_MAX = 20
 LINK_STEP = "link"
 
 
-async def list_(call: Call[bodies.Nothing]) -> nouns.Peers:
+async def list_(call: Call[queries.PageQuery]) -> nouns.Peers:
     """GET /members: the other members, and who waits for approval."""
     services = call.services
     usage = await services.catalog.usage()
     linked = views.linked_members(services)
-    others = sorted((member for member in views.members_now(services).values() if member.id != services.node), key=lambda one: (one.name, one.id))
+    known = views.members_now(services).values()
+    others, following = paging.page((one for one in known if one.id != services.node), call.asked, lambda one: (one.name, str(one.id)))
     peers = [views.peer(services, member, linked=member.id in linked, total_bytes=usage.content_bytes + usage.wanted_bytes) for member in others]
     waiting = [
         nouns.Pending(id=str(one.node), name=one.name, asked=nouns.date(one.asked_ms), words=services.membership.words(one.node))
         for one in await services.membership.pending()
     ]
-    return nouns.Peers(peers, waiting)
+    return nouns.Peers(peers, waiting, following)
 
 
 async def show(call: Call[bodies.Nothing]) -> nouns.PeerDetail:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from replicad.model.members import MUNKI
-from replicad.server.admin import bodies, nouns
+from replicad.server.admin import nouns, queries
 from replicad.server.admin.routes import Call
 
 
-async def status(call: Call[bodies.MunkiQuery]) -> nouns.MunkiStatus:
+async def status(call: Call[queries.MunkiQuery]) -> nouns.MunkiStatus:
     """GET /munki: every share that is a Munki repository, or the one that is asked for."""
     services = call.services
     found = []
@@ -21,7 +21,7 @@ async def status(call: Call[bodies.MunkiQuery]) -> nouns.MunkiStatus:
                     shown=nouns.date(held.shown.hlc.ms) if held.shown else None,
                     missing=[reference.path for reference in held.missing],
                 )
-                for held in waiting[: bodies.ANSWER_ITEMS_MAX]
+                for held in waiting[: queries.ANSWER_ITEMS_MAX]
             ]
             found.append(nouns.MunkiRepository(name, count, indexes))
     return nouns.MunkiStatus(found)

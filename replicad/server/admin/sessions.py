@@ -6,7 +6,7 @@ from aiohttp import web
 
 from replicad.errors import NotFoundError
 from replicad.model.callers import Caller, Source
-from replicad.server.admin import bodies, cookies, nouns
+from replicad.server.admin import bodies, cookies, nouns, people
 from replicad.server.admin.identity import origin
 from replicad.server.admin.routes import Call
 from replicad.server.admin.trace import Trace, Via, trace
@@ -19,7 +19,7 @@ async def whoami(call: Call[bodies.Nothing]) -> nouns.Whoami:
     return _who(call.caller, trace(call.request))
 
 
-async def login(call: Call[bodies.Login]) -> nouns.LoggedIn:
+async def login(call: Call[people.Login]) -> nouns.LoggedIn:
     """POST /sessions. UnauthorizedError("wrong-login"), UnauthorizedError("code-needed") if only the code of the second factor is missing, BusyError("too-many-guesses"): its ``Retry-After`` says when to
     come back. NotAllowedError("csrf") if a page from elsewhere asks. UnreachableError if the name is not one of this node and a directory does not answer.
     """

@@ -18,7 +18,7 @@ from replicad.model.ids import NETWORK_SHARE, Stamp, check_share_name, check_sta
 from replicad.model.members import Share
 from replicad.model.paths import check, key
 from replicad.model.records import DEFAULT_STAGES, Policy, Role
-from replicad.server.admin import bodies, nouns, views
+from replicad.server.admin import bodies, nouns, paging, queries, views
 from replicad.server.admin.routes import Call
 from replicad.server.admin.services import Services
 
@@ -28,9 +28,11 @@ NAMES_COUNTED_MAX = 10_000_000
 TOKEN_PREFIX = "rshare_"  # noqa: S105 - so that people and scanners for leaked secrets recognise one
 
 
-async def list_(call: Call[bodies.Nothing]) -> nouns.Shares:
+async def list_(call: Call[queries.PageQuery]) -> nouns.Shares:
     """GET /shares: those that the caller may see."""
-    return nouns.Shares([views.share(found) for found in call.services.catalog.replica.trust.shares().values() if call.caller.reaches(found.name)])
+    known = call.services.catalog.replica.trust.shares().values()
+    found, following = paging.page((one for one in known if call.caller.reaches(one.name)), call.asked, lambda one: (one.name, ""))
+    return nouns.Shares([views.share(one) for one in found], following)
 
 
 async def show(call: Call[bodies.Nothing]) -> nouns.ShareAnswer:
@@ -72,7 +74,7 @@ async def change(call: Call[bodies.ShareChange]) -> nouns.ShareAnswer:
         return await _author(call.services, found, newer)
 
 
-async def remove(call: Call[bodies.RemoveShare]) -> nouns.RemovedShare:
+async def remove(call: Call[queries.RemoveShareQuery]) -> nouns.RemovedShare:
     """DELETE /shares/{share}: it ends on all nodes, and with it whatever it has. ConflictError unless it has no names, or as many as ``expect`` says."""
     services, asked = call.services, call.asked
     async with services.ingest.turn(call.share):

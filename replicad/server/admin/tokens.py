@@ -5,13 +5,14 @@ from __future__ import annotations
 from replicad.catalog import Token
 from replicad.model.ids import check_share_name
 from replicad.model.paths import check
-from replicad.server.admin import bodies, nouns
+from replicad.server.admin import bodies, nouns, paging, queries
 from replicad.server.admin.routes import Call
 
 
-async def list_(call: Call[bodies.Nothing]) -> nouns.Tokens:
+async def list_(call: Call[queries.PageQuery]) -> nouns.Tokens:
     """GET /tokens."""
-    return nouns.Tokens([_noun(token, call.services.clock_ms()) for token in await call.services.catalog.tokens()])
+    found, following = paging.page(await call.services.catalog.tokens(), call.asked, lambda token: (token.created_ms, token.id))
+    return nouns.Tokens([_noun(token, call.services.clock_ms()) for token in found], following)
 
 
 async def create(call: Call[bodies.NewToken]) -> nouns.MadeToken:

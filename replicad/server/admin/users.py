@@ -12,16 +12,17 @@ from replicad.errors import InputError, NotFoundError
 from replicad.model import paths
 from replicad.model.callers import AccessRole
 from replicad.model.ids import check_share_name
-from replicad.server.admin import bodies, nouns
+from replicad.server.admin import bodies, nouns, paging, people, queries
 from replicad.server.admin.identity import origin
 from replicad.server.admin.routes import Call
 from replicad.server.admin.sessions import local_user
 from replicad.server.admin.trace import trace
 
 
-async def list_(call: Call[bodies.Nothing]) -> nouns.Users:
+async def list_(call: Call[queries.PageQuery]) -> nouns.Users:
     """GET /users."""
-    return nouns.Users([_noun(user) for user in await call.services.catalog.users()])
+    found, following = paging.page(await call.services.catalog.users(), call.asked, lambda user: (user.name, ""))
+    return nouns.Users([_noun(user) for user in found], following)
 
 
 async def show(call: Call[Any]) -> nouns.UserAnswer:
@@ -29,14 +30,14 @@ async def show(call: Call[Any]) -> nouns.UserAnswer:
     return nouns.UserAnswer(_noun(await call.services.catalog.user(_name(call))))
 
 
-async def add(call: Call[bodies.NewUser]) -> nouns.UserAnswer:
+async def add(call: Call[people.NewUser]) -> nouns.UserAnswer:
     """POST /users. The shares need not exist yet. ConflictError("user-exists")."""
     asked = call.asked
     user = await call.services.users.add(asked.name, asked.password, role=asked.role, shares=_shares(asked.shares), path=_path(asked.path))
     return nouns.UserAnswer(_noun(user))
 
 
-async def change(call: Call[bodies.UserChange]) -> nouns.UserAnswer:
+async def change(call: Call[people.UserChange]) -> nouns.UserAnswer:
     """PATCH /users/{user}: it counts at once, also for sessions; disabling ends them. NotFoundError("no-such-user")."""
     asked = call.asked
     changed: dict[str, Any] = {} if asked.shares is UNSET else {"shares": _shares(asked.shares)}
@@ -51,7 +52,7 @@ async def remove(call: Call[bodies.Nothing]) -> nouns.UserAnswer:
     return nouns.UserAnswer(_noun(await call.services.catalog.remove_user(_name(call))))
 
 
-async def set_password(call: Call[bodies.NewPassword]) -> nouns.UserAnswer:
+async def set_password(call: Call[people.NewPassword]) -> nouns.UserAnswer:
     """PUT /users/{user}/password: ends all sessions of that user. An admin gives the new one; a user, for the own account, the current one, too. NotFoundError("no-such-user"),
     UnauthorizedError("wrong-login") if the current one is wrong, BusyError("too-many-guesses").
     """
@@ -72,7 +73,7 @@ async def offer_totp(call: Call[bodies.Nothing]) -> nouns.OfferedTotp:
     return nouns.OfferedTotp(totp.uri(secret, name=name, issuer=f"replicad {call.services.facts.name}"), totp.text(secret))
 
 
-async def confirm_totp(call: Call[bodies.TotpCode]) -> nouns.UserAnswer:
+async def confirm_totp(call: Call[people.TotpCode]) -> nouns.UserAnswer:
     """PUT /users/{user}/totp: from now on the account needs the second factor that was offered last. InputError if the code is not of it. NotFoundError("no-such-user")."""
     return nouns.UserAnswer(_noun(await call.services.users.confirm_totp(await _own_or_any(call), call.asked.code)))
 

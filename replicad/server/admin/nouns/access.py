@@ -20,9 +20,10 @@ class Token(Struct, frozen=True):
 
 
 class Tokens(Struct, frozen=True):
-    """GET /tokens: oldest first."""
+    """GET /tokens: oldest first. ``next`` is the cursor of the next page, null at the end."""
 
     tokens: list[Token]
+    next: str | None = None
 
 
 class TokenAnswer(Struct, frozen=True):
@@ -76,9 +77,10 @@ class User(Struct, frozen=True):
 
 
 class Users(Struct, frozen=True):
-    """GET /users: by name."""
+    """GET /users: by name. ``next`` is the cursor of the next page, null at the end."""
 
     users: list[User]
+    next: str | None = None
 
 
 class UserAnswer(Struct, frozen=True):

@@ -144,9 +144,10 @@ class Takedown(Struct, frozen=True):
 
 
 class Takedowns(Struct, frozen=True):
-    """GET /takedowns: the newest 1000, newest first."""
+    """GET /takedowns: newest first. ``next`` is the cursor of the next page, null at the end."""
 
     takedowns: list[Takedown]
+    next: str | None = None
 
 
 class TakedownAnswer(Struct, frozen=True):
@@ -201,7 +202,7 @@ class Transfer(Struct, frozen=True):
 
 
 class Transfers(Struct, frozen=True):
-    """GET /transfers."""
+    """GET /transfers: at most ``files_at_once`` of [fetch]."""
 
     transfers: list[Transfer]
 

@@ -127,10 +127,11 @@ class Pending(Struct, frozen=True):
 
 
 class Peers(Struct, frozen=True):
-    """GET /members: the other members, and who waits for approval."""
+    """GET /members: the other members by name, and who waits for approval (on every page). ``next`` is the cursor of the next page, null at the end."""
 
     peers: list[Peer]
     pending: list[Pending]
+    next: str | None = None
 
 
 class Blame(Struct, frozen=True):

@@ -66,9 +66,10 @@ class MunkiStatus(Struct, frozen=True):
 
 
 class Shares(Struct, frozen=True):
-    """GET /shares."""
+    """GET /shares: by name. ``next`` is the cursor of the next page, null at the end."""
 
     shares: list[Share]
+    next: str | None = None
 
 
 class ShareAnswer(Struct, frozen=True):
