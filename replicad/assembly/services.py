@@ -20,6 +20,7 @@ from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.standing import Standing
 from replicad.protocol.signed_urls import sign
 from replicad.server.admin.services import Facts, Services
+from replicad.services.backup import Backups
 from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
@@ -80,6 +81,7 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
         fetch=fetch,
         scrub=Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms),
         collect=Collect(catalog, ground.store, config=config.collect, quiet=ingest.quiet, clock_ms=clock_ms),
+        backups=Backups(catalog, name=config.node.name, data=config.node.data, config=config.path, room=ground.store.free_bytes, clock_ms=clock_ms),
         limits=limits,
         membership=Membership(_local(ground, table, dialer, standing)),
         tokens=Tokens(catalog, clock_ms),

@@ -79,6 +79,16 @@ class Damage:
     detail: str
 
 
+class Copied(NamedTuple):
+    """What a copy of the catalog holds: its schema's version, records, living files over all shares and stages, API tokens, actions."""
+
+    schema: int
+    records: int
+    files: int
+    tokens: int
+    actions: int
+
+
 class PartialRow(NamedTuple):
     """Content half fetched: the chunks set in ``bitmap`` (bit i of byte i // 8) are verified and durable."""
 

@@ -31,6 +31,8 @@ from replicad.store.partials import Partial, every_chunk
 from replicad.store.reading import Pace, find_rotten, measured, unpaced
 from replicad.store.resumable import Resumables
 from replicad.store.sources import Descriptor, Incoming, Pieces, Source
+from replicad.store.reading import Pace, find_rotten, measured, path_below, unpaced
+from replicad.store.sources import Descriptor, Pieces
 from replicad.store.space import Space, StoreConfig
 from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Fresh, Uploads, small_manifest
 
@@ -76,8 +78,7 @@ class BlobStore:
 
     def path_of(self, content: Digest) -> Path:
         """Where the blob is, or would be."""
-        name = str(content)
-        return self._blobs / name[:2] / name
+        return path_below(self._blobs, content)
 
     def _name_of(self, content: Digest) -> str:
         name = content.hex()

@@ -9,6 +9,8 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from replicad.errors import IntegrityError
 from replicad.model.ids import Digest
@@ -23,6 +25,12 @@ STEP_BYTES = 4 << 20
 
 Pace = Callable[[int], Awaitable[None]]
 """Called after each step with the bytes it read; waits as long as the reader should."""
+
+
+def path_below(blobs: Path, content: Digest) -> Path:
+    """Where the file of a content is, or would be, in the directory of all blobs."""
+    name = str(content)
+    return blobs / name[:2] / name
 
 
 async def unpaced(_bytes: int) -> None:

@@ -107,6 +107,7 @@ TABLE = {
     "POST /store/scrub": Line(OPERATOR, NODE, {}),
     "POST /store/gc": Line(OPERATOR, NODE, {}),
     "POST /store/repair": Line(OPERATOR, NODE, {}),
+    "GET /backup": Line(ADMIN, NODE),
     "POST /wait": Line(VIEWER, SCOPED, {"share": "SHARE", "entries": [{"path": "PATH"}], "timeout_s": 0}),
 }
 

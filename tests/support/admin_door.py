@@ -33,6 +33,7 @@ from replicad.protocol.gossip.standing import Kept, Standing
 from replicad.protocol.signed_urls import sign as sign_url
 from replicad.server.admin import application
 from replicad.server.admin.services import Facts, Reloaded, Services
+from replicad.services.backup import Backups
 from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.hub import Hub
@@ -213,6 +214,7 @@ async def opened(data: Path, *, directories: Sequence[Authenticator] = (), provi
             fetch=idle,  # type: ignore[arg-type]
             scrub=Scrub(catalog, store, hub=hub, config=ScrubConfig(), clock_ms=clock_ms),
             collect=Collect(catalog, store, config=CollectConfig(), quiet=ingest.quiet, clock_ms=clock_ms),
+            backups=Backups(catalog, name="ams1", data=data, config=data.parent / "replicad.toml", room=store.free_bytes, clock_ms=clock_ms),
             limits=LimitsService(catalog, Paces(), configured=Limits(), zone=None, clock_ms=clock_ms, changed=lambda: None),
             membership=idle,  # type: ignore[arg-type]
             tokens=Tokens(catalog, clock_ms),

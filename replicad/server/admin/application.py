@@ -21,6 +21,7 @@ from replicad.server.admin import (
     actions,
     audit,
     authority,
+    backup,
     bodies,
     content,
     cookies,
@@ -135,6 +136,7 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/store/scrub", storage.scrub, bodies.Scrub, role=OPERATOR),
     Route("POST", "/store/gc", storage.collect, bodies.Collect, role=OPERATOR),
     Route("POST", "/store/repair", storage.repair, bodies.Nothing, role=OPERATOR),
+    Route("GET", "/backup", backup.create, bodies.Nothing, role=ADMIN, changes=True),
     Route("POST", "/wait", waiting.wait, bodies.Wait, body_bytes_max=MANY_BYTES_MAX, role=VIEWER, scoped=True, changes=False),
 )
 

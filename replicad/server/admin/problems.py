@@ -74,6 +74,7 @@ def response(request: web.Request, document: Problem) -> web.Response:
 
 def _gone(request: web.Request) -> web.Response:
     """The client went away, or must be told by a broken connection that its answer is not whole: nothing more is sent."""
+    trace(request).code = "cut-off"
     if request.transport is not None:
         request.transport.abort()
     return web.Response(status=HTTPStatus.BAD_REQUEST)

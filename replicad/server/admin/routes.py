@@ -60,7 +60,7 @@ class Route(Generic[A]):
     """``asks`` is the type of the query string or JSON body. ``raw``: the body is content, ``asks`` describes the query string. ``body_bytes_max`` bounds a JSON body.
 
     ``role`` is the least one that may ask; ``open``: anybody may, because it is how people become known. ``scoped``: a caller limited to shares or a directory may ask without naming any, and the handler keeps to its limits (see ``authority``). ``changes``:
-    whether it is a write, which is written down; absent: whatever is not GET. ``state`` tells what can be edited there: its hash is the ETag of GET, and
+    whether it is a write, or written down like one; absent: whatever is not GET. ``state`` tells what can be edited there: its hash is the ETag of GET, and
     what If-Match of a write is compared with (see ``editing``). ``headers`` are those that the handler looks at: name, pattern, what it is for.
     ``answers`` is the status when all is well; any other than 200, and HEAD, has no body.
     """
@@ -89,7 +89,7 @@ class Route(Generic[A]):
         """Whether asking it again under the same Idempotency-Key is answered again. Content is known by its hash, so sending it twice is the same as once; a login
         is new each time.
         """
-        return self.writes and not self.raw and not self.open
+        return self.writes and not self.raw and not self.open and self.method != "GET"
 
     async def decode(self, request: web.Request) -> A:
         """What is asked; InputError names the field and the bound."""

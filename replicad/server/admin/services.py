@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from replicad.net.links import LinkTable
     from replicad.net.tls import LiveCertificate
     from replicad.protocol.gossip.standing import Standing
+    from replicad.services.backup import Backups
     from replicad.services.collect import Collect
     from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
@@ -68,6 +69,7 @@ class Services:
     limits: LimitsService
     scrub: Scrub
     collect: Collect
+    backups: Backups
     membership: Membership
     tokens: Tokens
     users: Users
