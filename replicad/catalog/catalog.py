@@ -29,8 +29,7 @@ from replicad.errors import ConfigurationError, ReplicadError
 from replicad.model.ids import NodeId
 
 
-class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Users, Sessions, Tokens, Actions, Uploads):
-class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Users, Sessions, Tokens, Actions, Copies):
+class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Users, Sessions, Tokens, Actions, Uploads, Copies):
     """Everything this node knows. One per process, made by ``open``; every method is for the event loop's thread.
 
     ``replica`` is the committed state of clock, chains and trust: it never runs ahead of the disk and never falls behind. ``move`` replaces it, so read ``catalog.replica`` and ``catalog.network``

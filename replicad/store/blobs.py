@@ -28,11 +28,9 @@ from replicad.store.disk import Disk, storage_errors
 from replicad.store.hops import hop
 from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, UPLOADS, prepare
 from replicad.store.partials import Partial, every_chunk
-from replicad.store.reading import Pace, find_rotten, measured, unpaced
+from replicad.store.reading import Pace, find_rotten, measured, path_below, unpaced
 from replicad.store.resumable import Resumables
 from replicad.store.sources import Descriptor, Incoming, Pieces, Source
-from replicad.store.reading import Pace, find_rotten, measured, path_below, unpaced
-from replicad.store.sources import Descriptor, Pieces
 from replicad.store.space import Space, StoreConfig
 from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Fresh, Uploads, small_manifest
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from replicad.errors import IntegrityError
 from replicad.model.ids import Digest
