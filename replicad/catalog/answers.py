@@ -182,6 +182,28 @@ class Session(NamedTuple):
     used_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A resumable upload: who began it, where its file shall be published and what it is promised to be. The first ``offset`` of its ``size`` bytes are safe on the disk, ``digest`` is their SHA-256. ``metadata``
+    is what the client said when it began.
+    """
+
+    id: str
+    caller: str
+    share: str
+    path: str
+    stage: str | None
+    publisher: str
+    urgent: bool
+    metadata: str
+    size: int
+    expect: Digest | None
+    offset: int
+    digest: Digest
+    published: bool
+    expires_ms: int
+
+
 class Action(NamedTuple):
     """What somebody did through the admin door. ``caller`` and ``origin``: who, and from which address (or ``socket``); ``request``: the request's id; ``target``: the path of the API;
     ``detail``: what of the request says more; ``status`` and ``code``: the answer (``code`` is empty when it went well).

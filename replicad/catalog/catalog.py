@@ -22,13 +22,14 @@ from replicad.catalog.memory import HeldSet
 from replicad.catalog.peers import Peers
 from replicad.catalog.sessions import Sessions
 from replicad.catalog.tokens import Tokens
+from replicad.catalog.uploads import Uploads
 from replicad.catalog.users import Users
 from replicad.crypto.keys import SigningKey
 from replicad.errors import ConfigurationError, ReplicadError
 from replicad.model.ids import NodeId
 
 
-class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Users, Sessions, Tokens, Actions, Copies):
+class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Users, Sessions, Tokens, Actions, Uploads, Copies):
     """Everything this node knows. One per process, made by ``open``; every method is for the event loop's thread.
 
     ``replica`` is the committed state of clock, chains and trust: it never runs ahead of the disk and never falls behind. ``move`` replaces it, so read ``catalog.replica`` and ``catalog.network``

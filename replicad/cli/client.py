@@ -11,7 +11,6 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -81,8 +80,7 @@ class UnixConnection(http.client.HTTPConnection):
             raise
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(msgspec.Struct, frozen=True):
     """Where the daemon is: ``socket_path`` (trusted), or ``url`` with ``token``. ``ca``: certificates (PEM) that are trusted instead of the system's; empty: the system's."""
 
     socket_path: str = ""

@@ -7,9 +7,10 @@ silently ignored is worse than a daemon that does not start.
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
 
 from replicad.config import logins
 from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
@@ -36,8 +37,7 @@ _BY_PATH = {key.path: key for key in KEYS}
 _NAMES = {section: [key.name for key in KEYS if key.section == section] for section in SECTIONS}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One key as it stands: ``key`` is ``section.name``, ``text`` the value as TOML, ``origin`` ``FILE:LINE``, ``environment`` or ``default``."""
 
     key: str
@@ -47,8 +47,7 @@ class Row:
     help: str
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """The whole configuration. ``path`` is the file it came from; the sections are those of config.example.toml, composed into what each mechanism asks for."""
 
     path: Path
@@ -127,8 +126,7 @@ class Config:
         return self.downloads.url is not None or self.downloads.listen.host not in EVERY_INTERFACE
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(Struct, frozen=True):
     """A value as somebody gave it, and where. ``problem_at`` begins the message about it, ``origin`` is what ``config show --origin`` says."""
 
     value: object

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
     from replicad.services.identity import Logins, Sessions, Users
-    from replicad.services.ingest import Ingest
+    from replicad.services.ingest import Ingest, Uploads
     from replicad.services.limits import LimitsService
     from replicad.services.links import Links
     from replicad.services.membership import Membership
     from replicad.services.scrub import Scrub
     from replicad.services.tokens import Tokens
     from replicad.store.blobs import BlobStore
+    from replicad.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Services:
     catalog: Catalog
     store: BlobStore
     ingest: Ingest
+    uploads: Uploads
     curation: Curation
     fetch: Fetch
     limits: LimitsService
@@ -77,6 +79,7 @@ class Services:
     dialing: Links
     standing: Standing
     hub: Hub
+    metrics: Metrics
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
     renewal: asyncio.Event
