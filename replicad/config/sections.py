@@ -6,9 +6,10 @@ own Config dataclass, so there is one of each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from replicad.config.logins import URLS, Filter, Groups, Issuer
 from replicad.config.networks import Cidr
@@ -37,8 +38,7 @@ REQUIRED = object()
 """As a default: the key must be given."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """Who this node is and where it keeps everything. ``data`` is absolute."""
 
     name: str
@@ -46,8 +46,7 @@ class Node:
     site: str
 
 
-@dataclass(frozen=True, slots=True)
-class Downloads:
+class Downloads(Struct, frozen=True):
     """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``access_log`` is None when none is kept; ``url`` is None to derive it from ``listen``."""
 
     listen: Address
@@ -60,8 +59,7 @@ class Downloads:
     trusted_proxies: tuple[Network, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Peers:
+class Peers(Struct, frozen=True):
     """The door for nodes. ``url`` is None to derive it from ``listen``. ``tls`` is "auto" (self-made certificate), "off" or (certificate file, key file)."""
 
     listen: Address
@@ -70,8 +68,7 @@ class Peers:
     connect: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Admin:
+class Admin(Struct, frozen=True):
     """The door for people and scripts. ``listen`` is None when there is only the socket; ``tls`` is (certificate file, key file) of the listener, None for plain HTTP."""
 
     socket: Path
@@ -79,16 +76,14 @@ class Admin:
     tls: tuple[Path, Path] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """How the daemon speaks on stderr."""
 
     format: Literal["text", "json"]
     level: Literal["debug", "info", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """One key: ``default`` as the program uses it (``REQUIRED``: none); ``sample`` is shown in the example when there is no default worth showing; ``help`` for people."""
 
     section: str
