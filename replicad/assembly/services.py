@@ -20,18 +20,20 @@ from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.standing import Standing
 from replicad.protocol.signed_urls import sign
 from replicad.server.admin.services import Facts, Services
+from replicad.services.backup import Backups
 from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
 from replicad.services.identity import Argon, Guesses, Logins, Sessions, Users
-from replicad.services.ingest import Ingest
+from replicad.services.ingest import Ingest, Uploads
 from replicad.services.limits import LimitsService
 from replicad.services.links import Links
 from replicad.services.membership import Local, Membership
 from replicad.services.scrub import Scrub
 from replicad.services.tokens import Tokens
 from replicad.telemetry import log as logs
+from replicad.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from replicad.config import Config
@@ -74,10 +76,12 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
         catalog=catalog,
         store=ground.store,
         ingest=ingest,
+        uploads=await stack.enter_async_context(Uploads.open(catalog, ground.store, ingest, clock_ms=clock_ms)),
         curation=Curation(catalog, turn=ingest.turn, clock_ms=clock_ms),
         fetch=fetch,
         scrub=Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms),
         collect=Collect(catalog, ground.store, config=config.collect, quiet=ingest.quiet, clock_ms=clock_ms),
+        backups=Backups(catalog, name=config.node.name, data=config.node.data, config=config.path, room=ground.store.free_bytes, clock_ms=clock_ms),
         limits=limits,
         membership=Membership(_local(ground, table, dialer, standing)),
         tokens=Tokens(catalog, clock_ms),
@@ -88,6 +92,7 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
         dialing=links,
         standing=standing,
         hub=hub,
+        metrics=Metrics(),
         clock_ms=clock_ms,
         monotonic_ms=monotonic_ms,
         renewal=asyncio.Event(),

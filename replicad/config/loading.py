@@ -17,6 +17,7 @@ from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
 from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
 from replicad.config.values import OFF, Address, suggestion
 from replicad.errors import ConfigurationError
+from replicad.model.callers import Retention
 from replicad.model.limits import DOWNLOAD, SITE, UPLOAD, Limits
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.care import CollectConfig, ScrubConfig
@@ -264,6 +265,7 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             socket=base / values["admin.socket"] if values["admin.socket"] else data / "admin.sock",
             listen=values["admin.listen"],
             tls=_both(values, base, "admin"),
+            retention=Retention(values["admin.audit_actions"], values["admin.audit_time"]),
         ),
         storage=StoreConfig(
             reserve_fraction=values["storage.reserve"].fraction, reserve_bytes=values["storage.reserve"].size_bytes, quota_bytes=values["storage.quota"]

@@ -18,6 +18,7 @@ from replicad.config.rates import RATE, SITE_RATE, WINDOW, ZONE
 from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
 from replicad.integrations.logins import LdapConfig, OidcConfig
 from replicad.model.access import Network
+from replicad.model.callers import Retention
 from replicad.model.records import NAME_MAX
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.care import CollectConfig, ScrubConfig
@@ -34,6 +35,7 @@ _LDAP = LdapConfig((), "", {})
 _OIDC = OidcConfig("", "", "", {})
 _LONG = Text(500)
 _WORD = Text(200, may_be_empty=False)
+_AUDIT = Retention()
 REQUIRED = object()
 """As a default: the key must be given."""
 
@@ -74,6 +76,7 @@ class Admin(Struct, frozen=True):
     socket: Path
     listen: Address | None
     tls: tuple[Path, Path] | None
+    retention: Retention
 
 
 class Log(Struct, frozen=True):
@@ -202,6 +205,8 @@ KEYS: tuple[Key, ...] = (
         sample='"/etc/replicad/tls/fullchain.pem"',
     ),
     Key("admin", "tls_key", File(), None, "The certificate's private key, PEM. Both keys, or neither.", sample='"/etc/replicad/tls/privkey.pem"'),
+    Key("admin", "audit_time", Duration(DAY_S, 3650 * DAY_S), _AUDIT.time_s, "How long what was done through this door stays in the audit log."),
+    Key("admin", "audit_actions", Integer(1000, 10_000_000), _AUDIT.actions, "How many actions stay in the audit log at most."),
     Key("storage", "reserve", Room(), Reserve(fraction=_STORE.reserve_fraction), "Room on the file system that is never used: a percentage or a size."),
     Key("storage", "quota", Size(), _STORE.quota_bytes, "The most that files may take; 0 B: no such bound."),
     Key(
