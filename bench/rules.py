@@ -112,7 +112,7 @@ RULES = (
         FETCH + "dispatch.py",
         "if job.owners is not None and peer.node not in job.owners.near:",
         "if False:",
-        COPIES,
+        f"{SITES}::test_what_comes_from_another_site_is_asked_for_twice_only_when_it_is_overdue",
     ),
     Rule(
         "I12",

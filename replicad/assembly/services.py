@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from replicad.assembly.ground import Ground, clock_ms, monotonic_ms
 from replicad.config.reloading import Reloading
 from replicad.integrations.repositories import Repositories
+from replicad.integrations.vouching import open_vouchers
 from replicad.net.dialer import Dialer
 from replicad.net.links import LinkTable
 from replicad.net.pace import Paces
@@ -71,6 +72,7 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
     )
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
     argon, sessions = Argon(), Sessions(catalog, clock_ms)
+    directories, provider = await stack.enter_async_context(open_vouchers(config.ldap, config.oidc))
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url, config.downloads_url),
         catalog=catalog,
@@ -87,7 +89,8 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
         tokens=Tokens(catalog, clock_ms),
         users=Users(catalog, argon, clock_ms),
         sessions=sessions,
-        logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms),
+        logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms, directories),
+        provider=provider,
         links=table,
         dialing=links,
         standing=standing,

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from replicad.config import logins
 from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
-from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
+from replicad.config.keys import REQUIRED, Key
+from replicad.config.sections import KEYS, SECTIONS, Admin, Downloads, Log, Node, Peers
 from replicad.config.values import OFF, Address, suggestion
 from replicad.errors import ConfigurationError
 from replicad.model.callers import Retention
