@@ -179,14 +179,14 @@ RULES = (
         FETCH + "plan.py",
         "request.job.overdue(request.mask)",
         "pass",
-        f"{SWARM}::test_one_honest_holder_is_enough_when_all_others_lie",
+        f"{SITES}::test_what_comes_from_another_site_is_asked_for_twice_only_when_it_is_overdue",
     ),
     Rule(
         "I16",
         "who lacks what it said it has is asked for it again",
         FETCH + "plan.py",
-        "job.unlearn(request.node, absent or",
-        "job.unlearn(request.node, 0 and",
+        "if absent or event.fault is Fault.ABSENT:",
+        "if False:",
         f"{SWARM}::test_a_small_entry_whose_size_lies_accuses_nobody",
     ),
     Rule(
