@@ -22,8 +22,8 @@ from replicad.server.listening import admin_runner, open_downloads, open_socket,
 from replicad.server.peers import application as peer_door
 from replicad.server.peers import data
 from replicad.services.supervisor import Supervisor
-from replicad.telemetry.access_log import AccessLog
-from replicad.telemetry.metrics import Metrics
+from replicad.telemetry.access_log import AccessLog, Answered
+from replicad.telemetry.metrics import Downloads
 
 if TYPE_CHECKING:
     from replicad.config import Config
@@ -68,6 +68,13 @@ async def build(config: Config) -> AsyncIterator[Node]:
         tls_of = {door: following.context for door, following in services.certificates.items()}
         access_log = AccessLog(config.downloads.access_log)
         stack.callback(access_log.write)
+        counts = Downloads(lambda share: share in ground.catalog.replica.trust.shares())
+        services.metrics.registry.register(counts)
+
+        def note(answered: Answered) -> None:
+            counts.note(answered)
+            access_log.note(answered)
+
         downloads = downloads_door.make(
             ground.catalog,
             ground.store,
@@ -78,7 +85,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             waiting_for=tuple,
             on_lost=services.scrub.lost,
             config=DownloadsConfig(proxies=config.downloads.trusted_proxies, url=config.downloads_url, listing=frozenset(config.downloads.listing)),
-            note=access_log.note,
+            note=note,
             arrivals=_arrivals(config, services),
         )
         peers = peer_door.make(
@@ -106,9 +113,10 @@ async def build(config: Config) -> AsyncIterator[Node]:
             "access log": access_log.run,
             "scrub": services.scrub.run,
             "collect": services.collect.run,
+            "uploads": services.uploads.run,
         }
         running |= {f"certificate of {door}": following.follow for door, following in services.certificates.items()}
-        yield Node(Supervisor(running, metrics=Metrics()), services.links, services.renewal, services.reload)
+        yield Node(Supervisor(running, metrics=services.metrics), services.links, services.renewal, services.reload)
 
 
 def _arrivals(config: Config, services: Services) -> Arrivals | None:

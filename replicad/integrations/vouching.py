@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -31,7 +32,9 @@ async def open_vouchers(ldap: LdapConfig | None, oidc: OidcConfig | None) -> Asy
 
 def _directory(config: LdapConfig) -> Directory:
     try:
-        from replicad.integrations.ldap import Directory  # noqa: PLC0415 - its library is an extra
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "(tagMap|typeMap) is deprecated", DeprecationWarning)  # old names of pyasn1, which ldap3 uses
+            from replicad.integrations.ldap import Directory  # noqa: PLC0415 - its library is an extra
     except ImportError as error:
         raise _lacks("ldap", error) from None
     return Directory(config)

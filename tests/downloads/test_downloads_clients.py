@@ -1,4 +1,4 @@
-"""Real clients: curl, wget and aria2 resume, ask for ranges, revalidate; Munki's documented logic goes on with another node."""
+"""Real clients: curl, wget, aria2 and Python's libraries resume, ask for ranges, revalidate; Munki's documented logic goes on with another node."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import random
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "downloaded"
 
 
-async def run(*command: str | Path) -> str:
+async def run(*command: str | int | Path) -> str:
     """Its stdout; fails with its stderr."""
     process = await asyncio.create_subprocess_exec(*map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
     async with asyncio.timeout(60):
@@ -143,6 +144,32 @@ async def test_wget_fetches_only_what_is_newer(client: Client, world: World, tmp
     world.put("jamf", "small.txt", b"newer\n", modified=MODIFIED + 5)
     await run(*fetch)
     assert copy.read_bytes() == b"newer\n"
+
+
+PYTHON = """
+import pathlib, sys, requests, urllib3
+url, target, tag, have = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+with requests.Session() as session:
+    session.verify = False
+    session.trust_env = False
+    head = session.head(url)
+    assert head.headers["ETag"] == tag and head.headers["Accept-Ranges"] == "bytes"
+    with session.get(url, headers={"Range": f"bytes={have}-", "If-Range": tag}, stream=True) as rest, target.open("ab") as out:
+        assert rest.status_code == 206
+        for piece in rest.iter_content(1 << 16):
+            out.write(piece)
+    assert session.get(url, headers={"If-None-Match": tag}).status_code == 304
+with urllib3.PoolManager(cert_reqs="CERT_NONE", retries=False) as pool:
+    whole = pool.request("GET", url)
+    assert whole.status == 200 and whole.data == target.read_bytes()
+"""
+"""What a script of an administrator does: looks, resumes, asks whether there is news, and takes the whole by the library below."""
+
+
+async def test_python_requests_and_urllib3(client: Client, target: Path) -> None:
+    target.write_bytes(BODY[:3_000_000])
+    await run(sys.executable, "-W", "ignore", "-c", PYTHON, url(client), target, MUNKI_TAG, 3_000_000)
+    assert target.read_bytes() == BODY
 
 
 @needs("aria2c")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import json
 import plistlib
 import random
+import socket
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from support.network import Network, Node
 from support.waiting import wait_for
@@ -91,6 +94,30 @@ def check_access(ams: Node, ber: Node, tmp_path: Path) -> None:
     assert [secret for secret in secrets if secret in written] == []
 
 
+def check_metrics(node: Node) -> None:
+    def scraped() -> dict[tuple[str, ...], float]:
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(node.data / "admin.sock"))
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return {(sample.name, *sample.labels.values()): sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
+
+    before = scraped()
+    size = len(node.download("munki/pkgs/App1-2.pkg").body)
+    node.download("munki/absent")
+    after = scraped()
+    names = (
+        ("replicad_downloads_requests_total", "munki", "2xx"),
+        ("replicad_downloads_requests_total", "munki", "4xx"),
+        ("replicad_downloads_bytes_total", "munki"),
+    )
+    grown = [after[name] - before.get(name, 0) for name in names]
+    assert grown[:2] == [1, 1]
+    assert size < grown[2] < size + 100, "the file and a short text"
+
+
 def test_what_clients_see(network: Network, tmp_path: Path, dice: random.Random) -> None:
     ams, ber = network.found("ams1"), network.node("ber1", environ={"REPLICAD__DOWNLOADS__ON_MISSING": "404"}).start()
     ber.cli("peer", "add", "-", stdin=ams.cli("peer", "invite").lines[-1])
@@ -115,3 +142,4 @@ def test_what_clients_see(network: Network, tmp_path: Path, dice: random.Random)
     assert client_version(ber)[0] in {"1", "2"}
     wait_for(lambda: client_version(ber) == ("2", 20), what="the new catalog")
     assert ber.ask("munki", "status")["repositories"] == [{"share": "munki", "indexes": 1, "waiting": []}]
+    check_metrics(ber)

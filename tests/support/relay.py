@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from support.network import free_port
 from support.waiting import until
 
-PIECE_BYTES = 256 << 10
+PIECE_BYTES = 64 << 10
+"""Read ahead of the line by each connection: as much as a router would queue, a chunk among four connections would be."""
 START_S = 30.0
 
 

@@ -1,4 +1,4 @@
-"""Writes down who did what: every write that somebody asked for, whatever became of it, every login, and every request of somebody who was not known. The row is there before the answer is.
+"""Writes down who did what: every write that somebody asked for, whatever became of it, every login, and every request of somebody who was not known. The row is there before the answer is; of an answer that is streamed when it ends, however it does.
 
 Refused logins and the like are what a stranger can cause, so only some are written per minute, and the next row says how many were not: nobody can push the rest of the log out with them.
 """

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from replicad.net.links import LinkTable
     from replicad.net.tls import LiveCertificate
     from replicad.protocol.gossip.standing import Standing
+    from replicad.services.backup import Backups
     from replicad.services.collect import Collect
     from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
     from replicad.services.identity import Logins, Sessions, Users
-    from replicad.services.ingest import Ingest
+    from replicad.services.ingest import Ingest, Uploads
     from replicad.services.limits import LimitsService
     from replicad.services.links import Links
     from replicad.services.membership import Membership
     from replicad.services.scrub import Scrub
     from replicad.services.tokens import Tokens
     from replicad.store.blobs import BlobStore
+    from replicad.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,13 @@ class Services:
     catalog: Catalog
     store: BlobStore
     ingest: Ingest
+    uploads: Uploads
     curation: Curation
     fetch: Fetch
     limits: LimitsService
     scrub: Scrub
     collect: Collect
+    backups: Backups
     membership: Membership
     tokens: Tokens
     users: Users
@@ -75,6 +79,7 @@ class Services:
     dialing: Links
     standing: Standing
     hub: Hub
+    metrics: Metrics
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
     renewal: asyncio.Event

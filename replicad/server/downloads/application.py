@@ -1,7 +1,7 @@
 """The downloads door: GET and HEAD of ``/{share}/{path}``, of ``/{share}/`` and directories below where they may be listed, ``/-/blob/{sha256}``, ``/-/metalink/{share}/{path}.meta4``,
 ``/-/mdm/{share}/{path}.plist``, ``/-/nearest``, ``/-/health`` and ``/-/ready``. Public, read only.
 
-One walk: request -> entry -> blob file -> sendfile. A bare protocol with a parser in C, without router, middlewares and writers, which cost more than everything here (docs/adr/0011). What is not
+One walk: request -> entry -> blob file -> sendfile. A bare protocol with a parser in C, without router, middlewares and writers, which cost more than everything here (docs/adr/0015). What is not
 shown here - a stage that this node does not carry, a path that could never exist, content that is not here and does not arrive - gets the same 404, byte by byte; ``access`` says what becomes of an unknown share
 and of one that this client may not see.
 """

@@ -1,6 +1,6 @@
 """Connections of the downloads door and their bounds: how many, how long, how large a head; and what garbage gets.
 
-aiohttp's parser (llhttp, strict) reads HTTP/1.1; everything after it is here, because a general server's machinery costs three times what this door does for a small file (docs/adr/0011). Requests of one
+aiohttp's parser (llhttp, strict) reads HTTP/1.1; everything after it is here, because a general server's machinery costs three times what this door does for a small file (docs/adr/0015). Requests of one
 connection are answered in turn. One task runs while there are any, none while a client is idle.
 """
 
