@@ -187,7 +187,7 @@ RULES = (
         FETCH + "plan.py",
         "if absent or event.fault is Fault.ABSENT:",
         "if False:",
-        f"{SWARM}::test_a_small_entry_whose_size_lies_accuses_nobody",
+        f"{TROUBLE}::test_who_lacks_what_it_said_it_has_is_not_asked_for_that_again",
     ),
     Rule(
         "I16",
