@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from replicad.config.keys import Key
 from replicad.config.quantities import Duration, Switch
@@ -59,8 +60,7 @@ class Issuer(Url):
         return None if found is None else str(value)
 
 
-@dataclass(frozen=True)
-class Filter(Strings):
+class Filter(Strings, Struct, frozen=True):
     """A search filter (RFC 4515), perhaps with {dn} in it."""
 
     placeholder: str = ""

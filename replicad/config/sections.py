@@ -6,9 +6,10 @@ own Config dataclass, so there is one of each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from replicad.config import logins
 from replicad.config.keys import REQUIRED, Key
@@ -33,8 +34,7 @@ _SCRUB = ScrubConfig()
 _AUDIT = Retention()
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """Who this node is and where it keeps everything. ``data`` is absolute."""
 
     name: str
@@ -42,8 +42,7 @@ class Node:
     site: str
 
 
-@dataclass(frozen=True, slots=True)
-class Downloads:
+class Downloads(Struct, frozen=True):
     """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``access_log`` is None when none is kept; ``url`` is None to derive it from ``listen``."""
 
     listen: Address
@@ -56,8 +55,7 @@ class Downloads:
     trusted_proxies: tuple[Network, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Peers:
+class Peers(Struct, frozen=True):
     """The door for nodes. ``url`` is None to derive it from ``listen``. ``tls`` is "auto" (self-made certificate), "off" or (certificate file, key file)."""
 
     listen: Address
@@ -66,8 +64,7 @@ class Peers:
     connect: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Admin:
+class Admin(Struct, frozen=True):
     """The door for people and scripts. ``listen`` is None when there is only the socket; ``tls`` is (certificate file, key file) of the listener, None for plain HTTP."""
 
     socket: Path
@@ -76,8 +73,7 @@ class Admin:
     retention: Retention
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """How the daemon speaks on stderr."""
 
     format: Literal["text", "json"]

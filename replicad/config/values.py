@@ -6,7 +6,6 @@ Every kind reads what TOML gave (``parse``) and what an environment variable gav
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Protocol
@@ -298,6 +297,8 @@ class ListOf(Struct, frozen=True):
 
 def quoted(text: str) -> str:
     """A TOML basic string."""
+    import json  # noqa: PLC0415 - for what is shown only; every command reads the configuration
+
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
