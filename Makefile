@@ -4,7 +4,7 @@
 #   make test           every test                                make bench   the figures                  make docs   the manual as HTML
 #   make soak [SEEDS=n] the simulator with many seeds
 #   make openapi        renew docs/openapi.json                                       make man     renew docs/man and docs/json.md
-#   make lock           renew the lock files (needs uv)           make clean   forget everything made here
+#   make lock           renew the lock files (needs uv, npm)      make clean   forget everything made here
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -30,13 +30,19 @@ $(BIN)/python:
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@ .venv/run
 
+# Clients in JavaScript, for tests; without npm these are skipped.
+.venv/javascript: tests/javascript/package.json tests/javascript/package-lock.json | $(BIN)/python
+	@mkdir -p $@ && cp $^ $@
+	if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --prefix $@; fi
+	@touch $@
+
 # -- what people run --------------------------------------------------------------------------------------------------------------------------------------
 
 demo: .venv/run
 	$(BIN)/replicad demo $(if $(ONCE),--once) $(if $(NODES),--nodes $(NODES)) $(FILE)
 
 # Ends with pytest's own summary line. Tests that need a system program say so and are counted as skipped where it is missing; .ci/run has them all.
-test: .venv/dev
+test: .venv/dev .venv/javascript
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST)
 
 # The simulator with many seeds; a seed that fails is printed with the command that replays it. And many requests made from the API's description.
@@ -75,6 +81,7 @@ man: .venv/dev
 # -- housekeeping -----------------------------------------------------------------------------------------------------------------------------------------
 
 lock:
+	cd tests/javascript && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 	$(LOCK) --group dev --output-file requirements-dev.lock
 	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements.lock
 

@@ -149,11 +149,12 @@ def page(seen: dict[str, list[float]], options: argparse.Namespace) -> str:
         "resets": f"all its connections reset every {RESETS_S[0]} to {RESETS_S[1]} s",
         "lossy": f"{LOSS:.0%} of its packets lost in each direction",
     }
+    machine = f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
     lines = [
         "# One node in trouble",
         "",
-        f"`make bench BENCH=trouble`: {options.mib} MiB from one source to {options.nodes} nodes at {options.mbit:g} Mbit/s, TLS, real daemons; {os.cpu_count()} cores, Linux {platform.release()}, Python"
-        f" {platform.python_version()}. *x*: until the last of the *other* nodes has it, over the same without trouble in the same round.",
+        f"`make bench BENCH=trouble`: {options.mib} MiB from one source to {options.nodes} nodes at {options.mbit:g} Mbit/s, TLS, real daemons; {machine}.",
+        "*x*: until the last of the *other* nodes has it, over the same without trouble in the same round.",
         "",
         "| trouble | x, median | rounds |",
         "|---|---|---|",

@@ -3,6 +3,7 @@
     ReplicadError
     |- ConfigurationError     fix the configuration, the command line or the data directory and start again  (exit 10)
     |- InputError             the caller's request is wrong: names the field and the bound                   (exit 2 / 400)
+    |  '- TooLargeError        more bytes than may come                                                      (exit 2 / 413)
     |- NotFoundError          what was asked for is not here or not visible                                  (exit 4 / 404)
     |- NotAllowedError        the caller has no right to it                                                  (exit 6 / 403)
     |  '- UnauthorizedError    nobody knows who the caller is: present a token                                (exit 6 / 401)
@@ -10,9 +11,11 @@
     |- NoSpaceError           the disk or the quota is full: wait for room                                   (exit 1 / 507)
     |- StorageError           the disk refused or lost bytes: what was not yet safe is gone, an operator looks   (exit 1 / 500)
     |- BusyError              a bound is reached: try again later                                            (exit 1 / 429)
+    |  '- LockedError          somebody else is at it                                                        (exit 1 / 423)
     |- DistrustError          bytes that do not match a signature or a hash: drop them                       (exit 7 / 422)
     |  |- SignatureError      a signature, key or envelope is not valid
     |  |- IntegrityError      content does not match its hash
+    |  |  '- ChecksumError     neither does a part of an upload: send it again                               (exit 7 / 460)
     |  '- RecordError         a well-signed record that breaks the rules of chains, clocks or grants
     |- PeerError              this peer misbehaved or broke the protocol: drop the link, blame it
     '- UnreachableError       try another peer, or later                                                     (exit 5 / 503)
@@ -53,6 +56,13 @@ class InputError(ReplicadError):
     code = "bad-input"
     exit_code = 2
     http_status = 400
+
+
+class TooLargeError(InputError):
+    """More bytes than the node takes, or than were announced."""
+
+    code = "too-large"
+    http_status = 413
 
 
 class NotFoundError(ReplicadError):
@@ -110,6 +120,13 @@ class BusyError(ReplicadError):
         self.retry_s = retry_s
 
 
+class LockedError(BusyError):
+    """Only one at a time may do that, and somebody does."""
+
+    code = "locked"
+    http_status = 423
+
+
 class DistrustError(ReplicadError):
     """Data that must not be believed."""
 
@@ -128,6 +145,13 @@ class IntegrityError(DistrustError):
     """Bytes do not match the hash that names them."""
 
     code = "integrity"
+
+
+class ChecksumError(IntegrityError):
+    """A part of an upload does not match the checksum that came with it."""
+
+    code = "checksum"
+    http_status = 460
 
 
 class RecordError(DistrustError):

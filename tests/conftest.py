@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 SEED_VARIABLE = "REPLICAD_TEST_SEED"
+ROOT = Path(__file__).parents[1]
 ALL_VARIABLE = "REPLICAD_TEST_ALL"
 """Set by .ci/run: a test that cannot run for want of a program is a failure, not a skip."""
 
@@ -44,9 +45,11 @@ def pytest_report_header() -> str:
 
 
 def _is_here(thing: str) -> bool:
-    """A system program; or "root", the right to act as it."""
+    """A system program; "root", the right to act as it; or a file of this tree that make puts there."""
     if thing == "root":
         return os.geteuid() == 0
+    if "/" in thing:
+        return (ROOT / thing).exists()
     return shutil.which(thing, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is not None
 
 

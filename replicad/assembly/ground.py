@@ -81,7 +81,7 @@ async def lay(stack: AsyncExitStack, config: Config, certificate: Digest | None)
     hub = Hub()
     executor = stack.enter_context(ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store", initializer=step_back))
     catalog = await stack.enter_async_context(_catalog(config, key))
-    catalog.on_event = hub.publish
+    catalog.on_event, catalog.retention = hub.publish, config.admin.retention
     store = await stack.enter_async_context(BlobStore.open(config.node.data, config=config.storage, executor=executor))
     await reconcile(catalog, store)
     return Ground(config, key, certificate, catalog, store, hub)

@@ -113,6 +113,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             "access log": access_log.run,
             "scrub": services.scrub.run,
             "collect": services.collect.run,
+            "uploads": services.uploads.run,
         }
         running |= {f"certificate of {door}": following.follow for door, following in services.certificates.items()}
         yield Node(Supervisor(running, metrics=services.metrics), services.links, services.renewal, services.reload)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from replicad.assembly.ground import Ground, clock_ms, monotonic_ms
 from replicad.config.reloading import Reloading
 from replicad.integrations.repositories import Repositories
+from replicad.integrations.vouching import open_vouchers
 from replicad.net.dialer import Dialer
 from replicad.net.links import LinkTable
 from replicad.net.pace import Paces
@@ -20,12 +21,13 @@ from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.standing import Standing
 from replicad.protocol.signed_urls import sign
 from replicad.server.admin.services import Facts, Services
+from replicad.services.backup import Backups
 from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.fetch import Fetch
 from replicad.services.gossip import GossipService
 from replicad.services.identity import Argon, Guesses, Logins, Sessions, Users
-from replicad.services.ingest import Ingest
+from replicad.services.ingest import Ingest, Uploads
 from replicad.services.limits import LimitsService
 from replicad.services.links import Links
 from replicad.services.membership import Local, Membership
@@ -70,21 +72,25 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
     )
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
     argon, sessions = Argon(), Sessions(catalog, clock_ms)
+    directories, provider = await stack.enter_async_context(open_vouchers(config.ldap, config.oidc))
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url, config.downloads_url),
         catalog=catalog,
         store=ground.store,
         ingest=ingest,
+        uploads=await stack.enter_async_context(Uploads.open(catalog, ground.store, ingest, clock_ms=clock_ms)),
         curation=Curation(catalog, turn=ingest.turn, clock_ms=clock_ms),
         fetch=fetch,
         scrub=Scrub(catalog, ground.store, hub=hub, config=config.scrub, clock_ms=clock_ms),
         collect=Collect(catalog, ground.store, config=config.collect, quiet=ingest.quiet, clock_ms=clock_ms),
+        backups=Backups(catalog, name=config.node.name, data=config.node.data, config=config.path, room=ground.store.free_bytes, clock_ms=clock_ms),
         limits=limits,
         membership=Membership(_local(ground, table, dialer, standing)),
         tokens=Tokens(catalog, clock_ms),
         users=Users(catalog, argon, clock_ms),
         sessions=sessions,
-        logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms),
+        logins=Logins(catalog, sessions, argon, Guesses(time.monotonic), clock_ms, directories),
+        provider=provider,
         links=table,
         dialing=links,
         standing=standing,

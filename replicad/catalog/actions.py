@@ -1,6 +1,6 @@
-"""What people and programs did through the admin door: append-only, each row bound to all before it by a hash, the oldest dropped beyond a bound.
+"""What people and programs did through the admin door: append-only, each row bound to all before it by a hash, the oldest dropped when they are too old or too many.
 
-The chain shows any later change of a row, also at both ends. Whoever can write the file can compute a whole new chain: against that helps only to keep ``last`` of a verification somewhere else.
+The chain shows any later change of a row, also at both ends: it is anchored in the hash before the oldest row and in that of the newest. Whoever can write the file can compute a whole new chain: against that helps only to keep ``last`` of a verification somewhere else.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from functools import partial
 
 from replicad.catalog.answers import Action, ActionChain
 from replicad.catalog.state import State
+from replicad.model.callers import Retention
 
-ACTIONS_MAX = 100_000
-"""Kept rows: 16 MB (measured with short paths). A guess: three months of a thousand writes a day."""
+DROPPED_MAX = 100
+"""Rows dropped with one that is appended: an action that is written while the clock is years ahead costs no more than so many."""
 _COLUMNS = "seq, at_ms, caller, origin, request, method, target, detail, status, code"
 
 
@@ -23,7 +24,7 @@ class Actions(State):
 
     async def append_action(self, action: Action) -> None:
         """Append it; its ``seq`` is replaced by the next one."""
-        await self._write(partial(_append, action=action))
+        await self._write(partial(_append_and_drop, action=action, retention=self.retention))
 
     async def actions(self, *, since_ms: int = 0, after: int = 0, limit: int) -> list[Action]:
         """Those at or after a time and after a seq, oldest first."""
@@ -39,13 +40,24 @@ def _hash(before: bytes, action: Action) -> bytes:
     return hashlib.sha256(before + json.dumps(list(action), separators=(",", ":"), ensure_ascii=True).encode()).digest()
 
 
-def _append(connection: sqlite3.Connection, *, action: Action) -> None:
+def append(connection: sqlite3.Connection, *, action: Action) -> int:
+    """In a transaction: append it; returns its seq."""
     last_seq, before = connection.execute("SELECT last_seq, last_hash FROM action_chain").fetchone()
     action = action._replace(seq=last_seq + 1)
     found = _hash(before, action)
     connection.execute(f"INSERT INTO action ({_COLUMNS}, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*action, found))  # noqa: S608 - constants only
     connection.execute("UPDATE action_chain SET last_seq = ?, last_hash = ?", (action.seq, found))
-    ended = connection.execute("SELECT seq, hash FROM action WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (action.seq - ACTIONS_MAX,)).fetchone()
+    return action.seq
+
+
+def _append_and_drop(connection: sqlite3.Connection, *, action: Action, retention: Retention) -> None:
+    """Dropped is what stands before the first that is young enough: a single row that a wrong clock dated back takes none with it."""
+    last_seq = append(connection, action=action)
+    young_ms = action.at_ms - int(retention.time_s * 1000)
+    (first_seq,) = connection.execute("SELECT first_seq FROM action_chain").fetchone()
+    (young_seq,) = connection.execute("SELECT seq FROM action WHERE at_ms >= ? ORDER BY seq LIMIT 1", (young_ms,)).fetchone()
+    drop_seq = min(max(last_seq - retention.actions, young_seq - 1), first_seq - 1 + DROPPED_MAX)
+    ended = connection.execute("SELECT seq, hash FROM action WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (drop_seq,)).fetchone()
     if ended is not None:
         connection.execute("DELETE FROM action WHERE seq <= ?", (ended[0],))
         connection.execute("UPDATE action_chain SET first_seq = ?, first_before = ?", (ended[0] + 1, ended[1]))

@@ -79,6 +79,16 @@ class Damage:
     detail: str
 
 
+class Copied(NamedTuple):
+    """What a copy of the catalog holds: its schema's version, records, living files over all shares and stages, API tokens, actions."""
+
+    schema: int
+    records: int
+    files: int
+    tokens: int
+    actions: int
+
+
 class PartialRow(NamedTuple):
     """Content half fetched: the chunks set in ``bitmap`` (bit i of byte i // 8) are verified and durable."""
 
@@ -170,6 +180,28 @@ class Session(NamedTuple):
     account: Account
     created_ms: int
     used_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A resumable upload: who began it, where its file shall be published and what it is promised to be. The first ``offset`` of its ``size`` bytes are safe on the disk, ``digest`` is their SHA-256. ``metadata``
+    is what the client said when it began.
+    """
+
+    id: str
+    caller: str
+    share: str
+    path: str
+    stage: str | None
+    publisher: str
+    urgent: bool
+    metadata: str
+    size: int
+    expect: Digest | None
+    offset: int
+    digest: Digest
+    published: bool
+    expires_ms: int
 
 
 class Action(NamedTuple):

@@ -11,6 +11,7 @@ from pathlib import Path
 from replicad.catalog import rows
 from replicad.catalog.actions import Actions
 from replicad.catalog.contents import Contents
+from replicad.catalog.copies import Copies
 from replicad.catalog.database import opened
 from replicad.catalog.entries import Entries
 from replicad.catalog.history import History
@@ -21,18 +22,19 @@ from replicad.catalog.memory import HeldSet
 from replicad.catalog.peers import Peers
 from replicad.catalog.sessions import Sessions
 from replicad.catalog.tokens import Tokens
+from replicad.catalog.uploads import Uploads
 from replicad.catalog.users import Users
 from replicad.crypto.keys import SigningKey
 from replicad.errors import ConfigurationError, ReplicadError
 from replicad.model.ids import NodeId
 
 
-class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Users, Sessions, Tokens, Actions):
+class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Users, Sessions, Tokens, Actions, Uploads, Copies):
     """Everything this node knows. One per process, made by ``open``; every method is for the event loop's thread.
 
     ``replica`` is the committed state of clock, chains and trust: it never runs ahead of the disk and never falls behind. ``move`` replaces it, so read ``catalog.replica`` and ``catalog.network``
     afresh each time. ``on_event`` is called in the event loop after each commit, in commit order; it must not raise. ``check_clock`` is called before
-    anything is signed and raises if this node's clock cannot be trusted. Every method may raise StorageError (the disk failed) or NoSpaceError.
+    anything is signed and raises if this node's clock cannot be trusted. ``retention`` is how long actions are kept. Every method may raise StorageError (the disk failed) or NoSpaceError.
     """
 
     @classmethod

@@ -17,16 +17,18 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import aiosqlite
 
-from replicad.catalog.migrations import migrate, scripts, version_of
+from replicad.catalog.migrations import back_up, migrate, scripts, version_of
 from replicad.errors import ConfigurationError, NoSpaceError, StorageError
 from replicad.telemetry.log import get
 from replicad.telemetry.priority import step_back
@@ -44,6 +46,8 @@ BUSY_MS = 5_000
 WRITER_CACHE_KIB = 16 * 1024
 READER_CACHE_KIB = 4 * 1024
 """Page caches. Small, because the kernel caches the file as well: a page that SQLite does not have costs 2 to 4 microseconds."""
+COPY_PAGES = 1024
+"""Of a copy (4 MiB) between two looks whether it is still wanted."""
 
 _LOG = get(__name__)
 
@@ -102,6 +106,29 @@ class Database:
     async def check(self, unit: Unit[T]) -> T:
         """Computation with look-ups in it: the verification of a batch, hundreds of milliseconds. Does not delay queries."""
         return await _hop(self._checker, partial(_snapshot, unit))
+
+    async def copy(self, target: Path, look: Unit[T]) -> T:
+        """A copy of the whole file at ``target`` (mode 0600) as it is now, while everything goes on; returns what ``look`` finds in it. Takes a thread and a connection of its own.
+
+        Raises NoSpaceError or StorageError; then, and when the caller is cancelled, there is no copy.
+        """
+        ended = threading.Event()
+        with ThreadPoolExecutor(1, thread_name_prefix="catalog-copy", initializer=step_back) as thread:
+            work = self._loop.run_in_executor(thread, _copy, self._path, target, look, ended)
+            try:
+                return await asyncio.shield(work)
+            except sqlite3.Error as error:
+                raise _wrapped(error) from error
+            except OSError as error:
+                raise StorageError(f"catalog: it cannot be copied to {target}: {error.strerror}") from error
+            finally:
+                ended.set()
+                await asyncio.wait([work])
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file and its log: at least as much as a copy takes."""
+        return sum(path.stat().st_size for path in (self._path, self._log) if path.exists())
 
     async def write(self, unit: Unit[T], *, durable: bool = False, after: Callable[[T], None] | None = None) -> T:
         """Run the unit in a transaction and return its result once that is committed; raises what the unit raises, with nothing of it applied.
@@ -188,6 +215,22 @@ def _snapshot(unit: Unit[T], connection: sqlite3.Connection) -> T:
 
 def _with_raw(connection: aiosqlite.Connection, unit: Unit[T]) -> T:
     return unit(connection._conn)  # noqa: SLF001
+
+
+def _copy(path: Path, target: Path, look: Unit[T], ended: threading.Event) -> T:
+    """In a thread. The reading transaction keeps the state that is copied the same while others write; what they write waits in the log meanwhile."""
+
+    def go_on(_state: int, _left: int, _total: int) -> None:
+        if ended.is_set():
+            raise InterruptedError("the copy is not wanted any more")
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        _prepare_reader(connection)
+        connection.execute("BEGIN")
+        found = look(connection)
+        back_up(connection, target, pages=COPY_PAGES, progress=go_on)
+        connection.rollback()
+    return found
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -55,18 +55,24 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) ->
                 connection.rollback()
 
 
-def back_up(connection: sqlite3.Connection, target: Path) -> None:
-    """A consistent, durable copy of the database at ``target`` (mode 0600); an older one of that name is replaced only when the copy is complete."""
+def back_up(connection: sqlite3.Connection, target: Path, *, pages: int = -1, progress: Callable[[int, int, int], object] | None = None) -> None:
+    """A consistent, durable copy of the database at ``target`` (mode 0600); an older one of that name is replaced only when the copy is complete.
+
+    ``progress`` is called after every so many ``pages`` (with SQLite's state, pages left, pages in all); what it raises ends the copy, which leaves nothing behind.
+    """
     unfinished = target.with_name(target.name + ".unfinished")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         copy = sqlite3.connect(unfinished)
         try:
-            connection.backup(copy)
+            connection.backup(copy, pages=pages, progress=progress)
         finally:
             copy.close()
         os.fsync(descriptor)
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
-    unfinished.replace(target)

@@ -15,6 +15,7 @@ from replicad.catalog.database import Database
 from replicad.catalog.ledger import Ledger, Outcome
 from replicad.catalog.memory import HeldSet, Shown
 from replicad.crypto.keys import SigningKey
+from replicad.model.callers import Retention
 from replicad.model.events import ContentHeld, EntriesChanged, Event, RecordsCommitted, TrustChanged
 from replicad.model.ids import NodeId, Stamp
 from replicad.model.manifest import Manifest
@@ -36,6 +37,7 @@ class State:
         self.replica = replica
         self.on_event: Callable[[Event], None] = lambda _: None
         self.check_clock: Callable[[], None] = lambda: None
+        self.retention = Retention()
         self._authored: set[tuple[str, Stamp]] = set()
         self._database = database
         self._ledger = ledger

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
+from msgspec import Struct
 
 from replicad.cli import output, values
-from replicad.cli.client import path_of
+from replicad.cli.client import Client, path_of
+from replicad.cli.files import new_private, told_of
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
-from replicad.cli.output import moment
+from replicad.cli.output import moment, plural
 from replicad.errors import DistrustError
 from replicad.server.admin import nouns
 
@@ -39,17 +45,28 @@ def render_log(actions: list[nouns.Action]) -> str:
     return output.table([">SEQ", "WHEN", "WHO", "FROM", "WHAT", "DETAIL", "RESULT"], rows)
 
 
-@click.group(cls=Verbs, invoke_without_command=True, prints=(nouns.Audit, nouns.Actions))
+class ExportedLog(Struct, frozen=True):
+    """What ``audit --export --json`` prints: how many records or actions the file has, one JSON object a line."""
+
+    file: str
+    count: int
+
+
+@click.group(cls=Verbs, invoke_without_command=True, prints=(nouns.Audit, nouns.Actions, ExportedLog))
 @click.option("--since", callback=values.moment, metavar="TIME", help="Only what is from then on, as 2026-11-12T14:03 or with a zone.")
 @click.option("--log", is_flag=True, help="Not the signed records of the network, but who did what through this node's admin door.")
+@click.option("--export", type=click.Path(path_type=Path), metavar="FILE", help="Write JSON Lines to FILE (which must not exist; mode 0600) instead.")
 @click.pass_context
 @pass_invocation
-def audit(invocation: Invocation, context: click.Context, *, since: datetime | None, log: bool) -> None:
+def audit(invocation: Invocation, context: click.Context, *, since: datetime | None, log: bool, export: Path | None) -> None:
     """Show every signed record that this node has, oldest first: who granted, narrowed, published or removed what, and why what does not count does not."""
     if context.invoked_subcommand is not None:
         return
     client, query = invocation.client(), {"since": since.isoformat() if since else None}
-    if log:
+    if export is not None:
+        count = _export(_actions(client, query) if log else _records(client, query), export)
+        invocation.out.data(ExportedLog(str(export), count), f"exported {plural(count, 'action' if log else 'record')} to {export}")
+    elif log:
         actions = client.whole(path_of("audit", "log"), answer=nouns.Actions, items="actions", query=query)
         invocation.out.data(actions, render_log(actions.actions))
     else:
@@ -69,6 +86,24 @@ def verify(invocation: Invocation) -> None:
             code="audit-broken",
         )
     invocation.out.data(answer, f"{max(0, answer.last - answer.first + 1)} actions, up to {answer.last}, are as they were written; hash {answer.hash}")
+
+
+def _actions(client: Client, query: dict[str, Any]) -> Iterator[nouns.Action]:
+    return (one for page in client.pages(path_of("audit", "log"), answer=nouns.Actions, query=query) for one in page.actions)
+
+
+def _records(client: Client, query: dict[str, Any]) -> Iterator[nouns.Audited]:
+    return (one for page in client.pages(path_of("audit"), answer=nouns.Audit, query=query) for one in page.records)
+
+
+def _export(found: Iterator[Struct], target: Path) -> int:
+    count = 0
+    with new_private(target) as file:
+        for one in found:
+            with told_of(target):
+                file.write(msgspec.json.encode(one) + b"\n")
+            count += 1
+    return count
 
 
 def _result(one: nouns.Action) -> str:

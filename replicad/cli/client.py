@@ -11,7 +11,6 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -81,8 +80,7 @@ class UnixConnection(http.client.HTTPConnection):
             raise
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(msgspec.Struct, frozen=True):
     """Where the daemon is: ``socket_path`` (trusted), or ``url`` with ``token``. ``ca``: certificates (PEM) that are trusted instead of the system's; empty: the system's."""
 
     socket_path: str = ""
@@ -150,16 +148,22 @@ class Client:
             connection.request(method, self.target(path, query), body=encoded, headers=headers)
             return decode(connection.getresponse(), answer)
 
-    def whole(self, path: str, *, answer: type[P], items: str, query: dict[str, Any] | None = None) -> P:
-        """A list, page by page: the last page with the ``items`` of all."""
-        found: list[Any] = []
+    def pages(self, path: str, *, answer: type[P], query: dict[str, Any] | None = None) -> Iterator[P]:
+        """A list, page by page, each when it is asked for."""
         asked = {"limit": PAGE_ITEMS, **(query or {})}
         while True:
             page = self.ask("GET", path, answer=answer, query=asked)
-            found += getattr(page, items)
+            yield page
             if page.next is None:
-                return msgspec.structs.replace(page, **{items: found})  # type: ignore[type-var]  # the nouns are structs
+                return
             asked["after"] = page.next
+
+    def whole(self, path: str, *, answer: type[P], items: str, query: dict[str, Any] | None = None) -> P:
+        """A list: the last page with the ``items`` of all."""
+        found: list[Any] = []
+        for page in self.pages(path, answer=answer, query=query):
+            found += getattr(page, items)
+        return msgspec.structs.replace(page, **{items: found})  # type: ignore[type-var]  # the nouns are structs
 
 
 def decode(response: http.client.HTTPResponse, answer: type[T]) -> T:

@@ -21,7 +21,7 @@ from replicad.cli.client import ANSWER_BYTES_MAX, Client, error_of, path_of, pro
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import clean, moment, size
 from replicad.cli.progress import Progress
-from replicad.errors import IntegrityError, NotAllowedError, ReplicadError, UnreachableError
+from replicad.errors import ConflictError, IntegrityError, NotAllowedError, ReplicadError, UnreachableError
 from replicad.server.admin import nouns
 
 PIECE_BYTES = 1 << 20
@@ -109,13 +109,13 @@ def opened(client: Client, share: str, path: str, record: str | None) -> Iterato
         yield response, (response.headers["ETag"] or "").strip('"')
 
 
-def _copy(response: http.client.HTTPResponse, file: IO[bytes], target: Path, on_bytes: Callable[[int], None]) -> tuple[int, str]:
+def copy_body(response: http.client.HTTPResponse, file: IO[bytes], target: Path, on_bytes: Callable[[int], None]) -> tuple[int, str]:
     """Copy the whole body to the unbuffered file; its size and SHA-256. UnreachableError if it ends early, ReplicadError("unwritable") if it cannot be written."""
     whole = hashlib.sha256()
     count = 0
     while piece := response.read(PIECE_BYTES):
         whole.update(piece)
-        with _told_of(target):
+        with told_of(target):
             left = memoryview(piece)
             while left:
                 left = left[file.write(left) :]
@@ -136,17 +136,17 @@ def _check(found: str, promised: str, name: str) -> None:
 def _unbuffered(target: Path) -> Iterator[IO[bytes]]:
     """Where to write: standard output, a device or pipe itself, or a temporary file beside the target that takes its place at the end, or goes away."""
     if target == STANDARD_OUTPUT or (target.exists() and not target.is_file()):
-        with _told_of(target):
+        with told_of(target):
             file = open(sys.stdout.fileno() if target == STANDARD_OUTPUT else target, "wb", buffering=0, closefd=target != STANDARD_OUTPUT)  # noqa: SIM115 - closed below
         with file:
             yield file
         return
-    with _told_of(target):
+    with told_of(target):
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:200]}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb", buffering=0) as file:
             yield file
-        with _told_of(target):
+        with told_of(target):
             mask = os.umask(0)
             os.umask(mask)
             Path(name).chmod(0o666 & ~mask)
@@ -157,7 +157,27 @@ def _unbuffered(target: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _told_of(target: Path) -> Iterator[None]:
+def new_private(target: Path) -> Iterator[IO[bytes]]:
+    """A file, to be written and read, that nobody else may read and that appears when it is complete and on the disk. ConflictError("exists") if there is one."""
+    if target.exists():
+        raise ConflictError(f"{target} exists already and is not overwritten", code="exists")
+    with told_of(target):
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:200]}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+            with told_of(target):
+                file.flush()
+                os.fsync(file.fileno())
+        with told_of(target):
+            Path(name).rename(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def told_of(target: Path) -> Iterator[None]:
     """What goes wrong with the target is told of the target; outside of this it would be taken for the daemon's silence."""
     try:
         yield
@@ -186,7 +206,7 @@ def get(invocation: Invocation, *, name: tuple[str, str], output_file: str | Non
             else Progress(invocation.out, clean(shown), total_bytes=int(response.headers["Content-Length"] or 0))
         )
         with bar as progress, _unbuffered(target) as file:
-            count, found = _copy(response, file, target, progress.advance if progress else lambda _count: None)
+            count, found = copy_body(response, file, target, progress.advance if progress else lambda _count: None)
             _check(found, promised, shown)
     if target != STANDARD_OUTPUT:
         invocation.out.data(Got(str(target), count, found), f"{clean(str(target))}  {size(count)}  sha256 {found}")

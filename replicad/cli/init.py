@@ -15,7 +15,7 @@ import click
 from msgspec import Struct
 
 from replicad import config as configuration
-from replicad.cli.invocation import SYSTEM_CONFIG, Invocation, Verb, pass_invocation, user_config
+from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.errors import ConfigurationError, ConflictError
 
 SYSTEM_DATA = Path("/var/lib/replicad")
@@ -54,9 +54,8 @@ def init(
     peers_url: str | None,
 ) -> None:
     """Write the configuration, make this node's key, found a network of one, and print the node's id."""
-    is_root = os.geteuid() == 0
-    file = invocation.named_config or (SYSTEM_CONFIG if is_root else user_config())
-    data = (data or (SYSTEM_DATA if is_root else Path.home() / ".local" / "share" / "replicad")).absolute()
+    file = invocation.new_config
+    data = (data or (SYSTEM_DATA if os.geteuid() == 0 else Path.home() / ".local" / "share" / "replicad")).absolute()
     text = configuration.initial(
         {
             "node.name": name,
@@ -69,19 +68,20 @@ def init(
         }
     )
     with contextlib.ExitStack() as undo:
-        _write_config(undo, file, text)
+        write_config(undo, file, text)
         found = configuration.load(file, os.environ)
         _make_data(undo, found.node.data)
         answer = asyncio.run(_found(undo, found))
-        _write_token(undo, found.admin_token)
-        _hand_over(found.node.data)
+        write_token(undo, found.admin_token)
+        hand_over(found.node.data)
         undo.pop_all()
     invocation.out.talk(f"wrote {file} and {found.node.data}")
     invocation.out.talk("next: replicad serve   (and move the network's key to a safe place: replicad key export --move FILE)")
     invocation.out.data(answer, answer.id)
 
 
-def _write_config(undo: contextlib.ExitStack, file: Path, text: str) -> None:
+def write_config(undo: contextlib.ExitStack, file: Path, text: str) -> None:
+    """A configuration file that was not there; ConflictError, ConfigurationError."""
     with _explained(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as out:
@@ -120,7 +120,8 @@ async def _found(undo: contextlib.ExitStack, found: configuration.Config) -> Ini
     return Initialised(str(node.id), str(network.id), str(found.path), str(found.node.data))
 
 
-def _write_token(undo: contextlib.ExitStack, path: Path) -> None:
+def write_token(undo: contextlib.ExitStack, path: Path) -> None:
+    """A new root token for the admin door."""
     with _explained(path):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         undo.callback(path.unlink)
@@ -130,11 +131,11 @@ def _write_token(undo: contextlib.ExitStack, path: Path) -> None:
             os.fsync(out.fileno())
 
 
-def _hand_over(data: Path) -> None:
+def hand_over(data: Path) -> None:
     """Root prepares a directory that belongs to the daemon's user: then what is in it must belong to that user too."""
     owner = data.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
-        for path in data.rglob("*"):
+        for path in (*data.glob("*"), *data.glob("replaced-*/*")):
             os.chown(path, owner.st_uid, owner.st_gid)
 
 

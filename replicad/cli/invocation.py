@@ -62,6 +62,11 @@ class Invocation:
         named = os.environ.get(CONFIG_VARIABLE)
         return Path(named) if named else None
 
+    @property
+    def new_config(self) -> Path:
+        """Where a configuration file is made if there is none."""
+        return self.named_config or (SYSTEM_CONFIG if os.geteuid() == 0 else user_config())
+
     def find_config(self) -> Path:
         """The configuration file to read; ConfigurationError if there is none."""
         named = self.named_config

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 
 import click
 from msgspec import Struct
 
-from replicad.cli import output
+from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
 from replicad.cli.files import opened
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
 from replicad.cli.output import clean
 from replicad.cli.share import only_share
 from replicad.cli.wait import EXIT_PARTLY
-from replicad.errors import InputError, IntegrityError
+from replicad.errors import IntegrityError
 from replicad.integrations import jamf as jamf_pro
 from replicad.integrations.jamf import JamfPro, Step
 from replicad.server.admin import bodies, nouns
 
 BLOCK_BYTES = 1 << 20
-SECRET_CHARS_MAX = 4096
 
 
 class Record(Struct, frozen=True):
@@ -82,11 +80,7 @@ def status(invocation: Invocation, /, *, server: str, client_id: str, secret_fil
 
 def _session(server: str, client_id: str, secret_file: Path) -> JamfPro:
     session = JamfPro(server)
-    try:
-        secret = sys.stdin.readline(SECRET_CHARS_MAX) if str(secret_file) == "-" else secret_file.read_text()[:SECRET_CHARS_MAX]
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"{secret_file}: cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
-    session.log_in(client_id, secret.partition("\n")[0].strip())
+    session.log_in(client_id, values.first_line(secret_file).strip())
     return session
 
 

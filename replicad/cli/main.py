@@ -52,6 +52,7 @@ PLACES = {
     "wait": "replicad.cli.wait:wait",
     "check": "replicad.cli.check:check",
     "store": "replicad.cli.store:store",
+    "backup": "replicad.cli.backup:backup",
     "limits": "replicad.cli.limits:limits",
     "reload": "replicad.cli.limits:reload",
     "config": "replicad.cli.configuration:config",

@@ -9,7 +9,6 @@ import functools
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import click
@@ -28,8 +27,7 @@ class Failure(msgspec.Struct, frozen=True):
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """How this invocation speaks. ``as_json``: one object on stdout, errors as an object on stderr, no talk."""
 
     as_json: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 import msgspec
@@ -72,6 +72,8 @@ def _link(kind: type[Struct]) -> str:
 
 def _words(kind: Any) -> str:
     """A type for people who do not read Python."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return " or ".join(_words(one) for one in arguments)

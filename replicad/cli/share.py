@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,6 @@ from replicad.model.callers import PASSWORD_CHARS_MAX
 from replicad.server.admin import bodies, nouns
 
 ANYWHERE, NO_KEY = "any", "none"
-FILE_CHARS_MAX = 8192
 
 
 def only_share(client: Client, named: str | None) -> str:
@@ -158,25 +156,15 @@ def _change(
         layout=UNSET if layout is None else _layout(layout),
         passwords=passwords,
         networks=[network for network in networks if network != ANYWHERE] if networks else UNSET,
-        prestage_key=UNSET if prestage_key is None else "" if prestage_key == NO_KEY else _read(Path(prestage_key)),
+        prestage_key=UNSET if prestage_key is None else "" if prestage_key == NO_KEY else values.text_of(Path(prestage_key)),
     )
 
 
 def _password(file: Path) -> str:
-    """The first line. Never an argument: those are in everybody's process list."""
-    text = sys.stdin.readline(2 * PASSWORD_CHARS_MAX) if str(file) == "-" else _read(file)
-    password = text.partition("\n")[0].rstrip("\r")
+    password = values.first_line(file)
     if not 1 <= len(password) <= PASSWORD_CHARS_MAX:
         raise InputError(f"--password-file: a password of 1 to {PASSWORD_CHARS_MAX} characters expected in the first line")
     return password
-
-
-def _read(file: Path) -> str:
-    try:
-        with file.open() as opened:
-            return opened.read(FILE_CHARS_MAX)
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
 
 
 @share.group(cls=Verbs)

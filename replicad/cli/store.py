@@ -29,7 +29,7 @@ def render_usage(answer: nouns.StoreUsage) -> str:
         f"free      {size(answer.free_bytes)} of {size(answer.total_bytes)} (reserve {size(answer.reserve_bytes)})",
         f"quota     {size(answer.quota_bytes) if answer.quota_bytes else 'none'}",
     ]
-    amounts = {"held": answer.held, "wanted": answer.wanted, "partials": answer.partials, "aside": answer.aside}
+    amounts = {"held": answer.held, "wanted": answer.wanted, "partials": answer.partials, "uploads": answer.uploads, "aside": answer.aside}
     head += [f"{name:<8}  {plural(amount.files, 'file')}, {size(amount.bytes)}" for name, amount in amounts.items()]
     head.append(f"records   {answer.records.files}, {size(answer.records.bytes)}")
     rows = ([one.share, one.stage, str(one.files), size(one.bytes), str(one.held_files), size(one.held_bytes)] for one in answer.places)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import datetime
+from pathlib import Path
 
 import click
+
+from replicad.errors import InputError
 
 _UNITS_S = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([a-z]*)")
@@ -14,6 +18,8 @@ _NODES = re.compile(r"all|[1-9][0-9]{0,4}|(?:[1-9][0-9]?|100)%")
 NODES_METAVAR = "all|N|P%"
 IN_SHARE_METAVAR = "SHARE/PATH"
 PLACE_METAVAR = "[SHARE[/PREFIX]]"
+FILE_CHARS_MAX = 8192
+"""Of a file that holds one value: a key, a secret."""
 
 
 def duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -81,3 +87,19 @@ def place(_context: click.Context, _parameter: click.Parameter, value: str | Non
     if not share:
         raise click.BadParameter(f"{value!r}: write SHARE or SHARE/PREFIX, for example munki/pkgs")
     return share, prefix.rstrip("/")
+
+
+def text_of(file: Path) -> str:
+    """What stands in a small file (``-``: on standard input); at most 8192 characters of it. InputError if it cannot be read."""
+    try:
+        if str(file) == "-":
+            return sys.stdin.read(FILE_CHARS_MAX)
+        with file.open() as opened:
+            return opened.read(FILE_CHARS_MAX)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
+
+
+def first_line(file: Path) -> str:
+    """A secret. Never an argument: those are in everybody's process list."""
+    return text_of(file).partition("\n")[0].rstrip("\r")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from replicad.errors import ConfigurationError
 
@@ -21,8 +22,7 @@ _HEADER = re.compile(rf"\s*\[\[?\s*({_PATH})\s*\]\]?\s*(?:#.*)?")
 _KEY = re.compile(rf"\s*({_PATH})\s*=")
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(Struct, frozen=True):
     """``name`` is the file's name in messages; ``tables`` what ``tomllib`` read; ``lines`` the first line of each dotted key and table."""
 
     name: str

@@ -7,15 +7,18 @@ silently ignored is worse than a daemon that does not start.
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec import Struct
+
 from replicad.config import logins
 from replicad.config.document import DOCUMENT_BYTES_MAX, Document, read
-from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Admin, Downloads, Key, Log, Node, Peers
+from replicad.config.keys import REQUIRED, Key
+from replicad.config.sections import KEYS, SECTIONS, Admin, Downloads, Log, Node, Peers
 from replicad.config.values import OFF, Address, suggestion
 from replicad.errors import ConfigurationError
+from replicad.model.callers import Retention
 from replicad.model.limits import DOWNLOAD, SITE, UPLOAD, Limits
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.care import CollectConfig, ScrubConfig
@@ -35,8 +38,7 @@ _BY_PATH = {key.path: key for key in KEYS}
 _NAMES = {section: [key.name for key in KEYS if key.section == section] for section in SECTIONS}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One key as it stands: ``key`` is ``section.name``, ``text`` the value as TOML, ``origin`` ``FILE:LINE``, ``environment`` or ``default``."""
 
     key: str
@@ -46,8 +48,7 @@ class Row:
     help: str
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """The whole configuration. ``path`` is the file it came from; the sections are those of config.example.toml, composed into what each mechanism asks for."""
 
     path: Path
@@ -126,8 +127,7 @@ class Config:
         return self.downloads.url is not None or self.downloads.listen.host not in EVERY_INTERFACE
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(Struct, frozen=True):
     """A value as somebody gave it, and where. ``problem_at`` begins the message about it, ``origin`` is what ``config show --origin`` says."""
 
     value: object
@@ -266,6 +266,7 @@ def _compose(path: Path, values: dict[str, Any], origins: dict[str, str]) -> Con
             socket=base / values["admin.socket"] if values["admin.socket"] else data / "admin.sock",
             listen=values["admin.listen"],
             tls=_both(values, base, "admin"),
+            retention=Retention(values["admin.audit_actions"], values["admin.audit_time"]),
         ),
         storage=StoreConfig(
             reserve_fraction=values["storage.reserve"].fraction, reserve_bytes=values["storage.reserve"].size_bytes, quota_bytes=values["storage.quota"]

@@ -1,15 +1,18 @@
-"""The kinds of values about directories and providers that vouch for people, and what of them must be given together."""
+"""[ldap] and [oidc], the directories and providers that vouch for people: their kinds of values, their keys, and what of them must be given together."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import tomllib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from replicad.config.values import ListOf, Strings, Text, Url, quoted, suggestion
+from msgspec import Struct
+
+from replicad.config.keys import Key
+from replicad.config.quantities import Duration, Switch
+from replicad.config.values import File, ListOf, Strings, Text, Url, quoted, suggestion
 from replicad.errors import InputError
 from replicad.integrations.logins import LdapConfig, OidcConfig, Rights
 from replicad.model.callers import AccessRole
@@ -57,8 +60,7 @@ class Issuer(Url):
         return None if found is None else str(value)
 
 
-@dataclass(frozen=True)
-class Filter(Strings):
+class Filter(Strings, Struct, frozen=True):
     """A search filter (RFC 4515), perhaps with {dn} in it."""
 
     placeholder: str = ""
@@ -116,7 +118,98 @@ def _rights(name: str, value: object) -> Rights:
         raise ValueError(f"{quoted(name)}: {error.message}") from None
 
 
-URLS = ListOf(LdapUrl(), most=8)
+_URLS = ListOf(LdapUrl(), most=8)
+_LDAP = LdapConfig((), "", {})
+_OIDC = OidcConfig("", "", "", {})
+_LONG = Text(500)
+_WORD = Text(200, may_be_empty=False)
+
+KEYS: tuple[Key, ...] = (
+    Key(
+        "ldap",
+        "urls",
+        _URLS,
+        (),
+        "The servers, asked in this order: ldaps://, or ldap:// with start_tls. Empty: no directory.",
+        sample='["ldaps://dc1.example.org"]',
+    ),
+    Key("ldap", "start_tls", Switch(), _LDAP.start_tls, "Whether ldap:// begins with StartTLS; without TLS nothing is asked."),
+    Key(
+        "ldap",
+        "ca",
+        File(),
+        None,
+        "The authorities that may sign the servers' certificates, PEM. Empty: the system's.",
+        sample='"/etc/replicad/directory-ca.pem"',
+    ),
+    Key("ldap", "timeout", Duration(1.0, 60.0), _LDAP.timeout_s, "All that one login asks of one server; then the next one is asked."),
+    Key("ldap", "bind_dn", _LONG, "", "The account that searches. Empty: nobody's.", sample='"cn=replicad,ou=services,dc=example,dc=org"'),
+    Key("ldap", "bind_password_file", File(), None, "Its password is the first line of this file.", sample='"/etc/replicad/ldap.password"'),
+    Key("ldap", "base", _LONG, "", "Below which people are searched.", sample='"ou=people,dc=example,dc=org"'),
+    Key("ldap", "name_attribute", _WORD, _LDAP.name_attribute, 'What people type to log in; in Active Directory "sAMAccountName".'),
+    Key("ldap", "user_filter", Filter(), _LDAP.user_filter, "What else must be true of them."),
+    Key("ldap", "group_base", _LONG, "", "Below which groups are searched. Empty: base.", sample='"ou=groups,dc=example,dc=org"'),
+    Key(
+        "ldap",
+        "group_filter",
+        Filter("{dn}"),
+        _LDAP.group_filter,
+        'The groups that {dn} is in: asked about the person, and about the groups that were found. With Active Directory "(member={dn})" is quickest.',
+    ),
+    Key(
+        "ldap",
+        "groups",
+        Groups(),
+        {},
+        "Who is in this group (by its DN), or in a group in it, has this role, over these shares or all. Nobody else may log in. Best as a section of its own: [ldap.groups].",
+        sample='{ "cn=packagers,ou=groups,dc=example,dc=org" = "publisher munki" }',
+    ),
+    Key("oidc", "issuer", Issuer(), None, "The provider, exactly as it calls itself. Empty: none.", sample='"https://login.example.org/realms/office"'),
+    Key("oidc", "client_id", _LONG, "", "What the provider calls this node.", sample='"replicad"'),
+    Key(
+        "oidc",
+        "client_secret_file",
+        File(),
+        None,
+        "The secret that it gave is the first line of this file. Empty: a public client.",
+        sample='"/etc/replicad/oidc.secret"',
+    ),
+    Key(
+        "oidc",
+        "url",
+        Url(),
+        None,
+        "How browsers reach the admin door. The provider must allow this address with /oidc/callback behind it.",
+        sample='"https://ams1.example.org:8441"',
+    ),
+    Key("oidc", "scopes", ListOf(_WORD), _OIDC.scopes, 'What is asked for; some providers tell groups only with "groups".'),
+    Key("oidc", "name_claim", _WORD, _OIDC.name_claim, "What people are called here. It must be theirs alone."),
+    Key("oidc", "groups_claim", _WORD, _OIDC.groups_claim, "The claim of the ID token that lists groups or roles."),
+    Key(
+        "oidc",
+        "groups",
+        Groups(),
+        {},
+        "As in [ldap]: what each value of that claim gives. Best as a section of its own: [oidc.groups].",
+        sample='{ "packagers" = "publisher munki" }',
+    ),
+    Key(
+        "oidc",
+        "hosts",
+        ListOf(_WORD, most=8),
+        (),
+        "Hosts at which the provider has addresses, besides its own; nothing else is asked.",
+        sample='["oauth2.googleapis.com"]',
+    ),
+    Key(
+        "oidc",
+        "ca",
+        File(),
+        None,
+        "The authorities that may sign the provider's certificates, PEM. Empty: the system's.",
+        sample='"/etc/replicad/provider-ca.pem"',
+    ),
+)
 
 
 def gaps(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

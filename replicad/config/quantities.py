@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from replicad.config.values import Size, Strings, Text, quoted
 from replicad.model.limits import UNITS
@@ -14,8 +15,7 @@ _TEXT = Text(80)
 _SIZE = Size()
 
 
-@dataclass(frozen=True)
-class Duration(Strings):
+class Duration(Strings, Struct, frozen=True):
     """A span of time with a unit, in seconds."""
 
     least_s: float

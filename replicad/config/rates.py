@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from replicad.config.values import Text, quoted
 from replicad.model.limits import RATE_EXPECTED, SITE, SITE_EXPECTED, WINDOW_EXPECTED, Rate, Window, check_scope, parse_rate, show_rate
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 _TEXT = Text(200)
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(Struct, frozen=True):
     """A value with a text form of its own: ``read`` (ValueError) and ``write``."""
 
     expects: str

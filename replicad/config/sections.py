@@ -6,17 +6,19 @@ own Config dataclass, so there is one of each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from replicad.config.logins import URLS, Filter, Groups, Issuer
+from msgspec import Struct
+
+from replicad.config import logins
+from replicad.config.keys import REQUIRED, Key
 from replicad.config.networks import Cidr
 from replicad.config.quantities import Duration, Rate, Switch
 from replicad.config.rates import RATE, SITE_RATE, WINDOW, ZONE
-from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Kind, Listen, ListOf, Reserve, Room, Size, Text, Url
-from replicad.integrations.logins import LdapConfig, OidcConfig
+from replicad.config.values import Address, Choice, ChoiceOrFiles, File, Integer, Listen, ListOf, Reserve, Room, Size, Text, Url
 from replicad.model.access import Network
+from replicad.model.callers import Retention
 from replicad.model.records import NAME_MAX
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.store.care import CollectConfig, ScrubConfig
@@ -29,16 +31,10 @@ _STORE = StoreConfig()
 _FETCH = FetchConfig()
 _COLLECT = CollectConfig()
 _SCRUB = ScrubConfig()
-_LDAP = LdapConfig((), "", {})
-_OIDC = OidcConfig("", "", "", {})
-_LONG = Text(500)
-_WORD = Text(200, may_be_empty=False)
-REQUIRED = object()
-"""As a default: the key must be given."""
+_AUDIT = Retention()
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """Who this node is and where it keeps everything. ``data`` is absolute."""
 
     name: str
@@ -46,8 +42,7 @@ class Node:
     site: str
 
 
-@dataclass(frozen=True, slots=True)
-class Downloads:
+class Downloads(Struct, frozen=True):
     """The door for clients. ``tls`` is (certificate file, key file), None for plain HTTP; ``access_log`` is None when none is kept; ``url`` is None to derive it from ``listen``."""
 
     listen: Address
@@ -60,8 +55,7 @@ class Downloads:
     trusted_proxies: tuple[Network, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Peers:
+class Peers(Struct, frozen=True):
     """The door for nodes. ``url`` is None to derive it from ``listen``. ``tls`` is "auto" (self-made certificate), "off" or (certificate file, key file)."""
 
     listen: Address
@@ -70,38 +64,20 @@ class Peers:
     connect: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Admin:
+class Admin(Struct, frozen=True):
     """The door for people and scripts. ``listen`` is None when there is only the socket; ``tls`` is (certificate file, key file) of the listener, None for plain HTTP."""
 
     socket: Path
     listen: Address | None
     tls: tuple[Path, Path] | None
+    retention: Retention
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """How the daemon speaks on stderr."""
 
     format: Literal["text", "json"]
     level: Literal["debug", "info", "warning", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key: ``default`` as the program uses it (``REQUIRED``: none); ``sample`` is shown in the example when there is no default worth showing; ``help`` for people."""
-
-    section: str
-    name: str
-    kind: Kind
-    default: Any
-    help: str
-    sample: str = ""
-
-    @property
-    def path(self) -> str:
-        """``section.name``."""
-        return f"{self.section}.{self.name}"
 
 
 SECTIONS: dict[str, str] = {
@@ -207,6 +183,8 @@ KEYS: tuple[Key, ...] = (
         sample='"/etc/replicad/tls/fullchain.pem"',
     ),
     Key("admin", "tls_key", File(), None, "The certificate's private key, PEM. Both keys, or neither.", sample='"/etc/replicad/tls/privkey.pem"'),
+    Key("admin", "audit_time", Duration(DAY_S, 3650 * DAY_S), _AUDIT.time_s, "How long what was done through this door stays in the audit log."),
+    Key("admin", "audit_actions", Integer(1000, 10_000_000), _AUDIT.actions, "How many actions stay in the audit log at most."),
     Key("storage", "reserve", Room(), Reserve(fraction=_STORE.reserve_fraction), "Room on the file system that is never used: a percentage or a size."),
     Key("storage", "quota", Size(), _STORE.quota_bytes, "The most that files may take; 0 B: no such bound."),
     Key(
@@ -249,90 +227,7 @@ KEYS: tuple[Key, ...] = (
         "Answers given to other nodes at the same time; the rest wait or are told to come back.",
     ),
     Key("fetch", "uploads_per_peer", Integer(1, 64), _FETCH.uploads_per_peer, "Answers given to one node at the same time."),
-    Key(
-        "ldap",
-        "urls",
-        URLS,
-        (),
-        "The servers, asked in this order: ldaps://, or ldap:// with start_tls. Empty: no directory.",
-        sample='["ldaps://dc1.example.org"]',
-    ),
-    Key("ldap", "start_tls", Switch(), _LDAP.start_tls, "Whether ldap:// begins with StartTLS; without TLS nothing is asked."),
-    Key(
-        "ldap",
-        "ca",
-        File(),
-        None,
-        "The authorities that may sign the servers' certificates, PEM. Empty: the system's.",
-        sample='"/etc/replicad/directory-ca.pem"',
-    ),
-    Key("ldap", "timeout", Duration(1.0, 60.0), _LDAP.timeout_s, "All that one login asks of one server; then the next one is asked."),
-    Key("ldap", "bind_dn", _LONG, "", "The account that searches. Empty: nobody's.", sample='"cn=replicad,ou=services,dc=example,dc=org"'),
-    Key("ldap", "bind_password_file", File(), None, "Its password is the first line of this file.", sample='"/etc/replicad/ldap.password"'),
-    Key("ldap", "base", _LONG, "", "Below which people are searched.", sample='"ou=people,dc=example,dc=org"'),
-    Key("ldap", "name_attribute", _WORD, _LDAP.name_attribute, 'What people type to log in; in Active Directory "sAMAccountName".'),
-    Key("ldap", "user_filter", Filter(), _LDAP.user_filter, "What else must be true of them."),
-    Key("ldap", "group_base", _LONG, "", "Below which groups are searched. Empty: base.", sample='"ou=groups,dc=example,dc=org"'),
-    Key(
-        "ldap",
-        "group_filter",
-        Filter("{dn}"),
-        _LDAP.group_filter,
-        'The groups that {dn} is in: asked about the person, and about the groups that were found. With Active Directory "(member={dn})" is quickest.',
-    ),
-    Key(
-        "ldap",
-        "groups",
-        Groups(),
-        {},
-        "Who is in this group (by its DN), or in a group in it, has this role, over these shares or all. Nobody else may log in. Best as a section of its own: [ldap.groups].",
-        sample='{ "cn=packagers,ou=groups,dc=example,dc=org" = "publisher munki" }',
-    ),
-    Key("oidc", "issuer", Issuer(), None, "The provider, exactly as it calls itself. Empty: none.", sample='"https://login.example.org/realms/office"'),
-    Key("oidc", "client_id", _LONG, "", "What the provider calls this node.", sample='"replicad"'),
-    Key(
-        "oidc",
-        "client_secret_file",
-        File(),
-        None,
-        "The secret that it gave is the first line of this file. Empty: a public client.",
-        sample='"/etc/replicad/oidc.secret"',
-    ),
-    Key(
-        "oidc",
-        "url",
-        Url(),
-        None,
-        "How browsers reach the admin door. The provider must allow this address with /oidc/callback behind it.",
-        sample='"https://ams1.example.org:8441"',
-    ),
-    Key("oidc", "scopes", ListOf(_WORD), _OIDC.scopes, 'What is asked for; some providers tell groups only with "groups".'),
-    Key("oidc", "name_claim", _WORD, _OIDC.name_claim, "What people are called here. It must be theirs alone."),
-    Key("oidc", "groups_claim", _WORD, _OIDC.groups_claim, "The claim of the ID token that lists groups or roles."),
-    Key(
-        "oidc",
-        "groups",
-        Groups(),
-        {},
-        "As in [ldap]: what each value of that claim gives. Best as a section of its own: [oidc.groups].",
-        sample='{ "packagers" = "publisher munki" }',
-    ),
-    Key(
-        "oidc",
-        "hosts",
-        ListOf(_WORD, most=8),
-        (),
-        "Hosts at which the provider has addresses, besides its own; nothing else is asked.",
-        sample='["oauth2.googleapis.com"]',
-    ),
-    Key(
-        "oidc",
-        "ca",
-        File(),
-        None,
-        "The authorities that may sign the provider's certificates, PEM. Empty: the system's.",
-        sample='"/etc/replicad/provider-ca.pem"',
-    ),
+    *logins.KEYS,
     Key("log", "format", Choice(("text", "json")), "text", '"text" for people and the journal, "json" for collectors: one object a line.'),
     Key("log", "level", Choice(("debug", "info", "warning", "error")), "info", "The least important line that is written."),
 )

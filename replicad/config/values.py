@@ -6,12 +6,12 @@ Every kind reads what TOML gave (``parse``) and what an environment variable gav
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from replicad.model.limits import UNITS
 
@@ -39,8 +39,7 @@ class Kind(Protocol):
         """As TOML."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where to listen. ``host`` is empty for all interfaces; IPv6 addresses without brackets."""
 
     host: str
@@ -50,8 +49,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(Struct, frozen=True):
     """Room that stays free: a fraction of the file system or a number of bytes; the other one is 0."""
 
     fraction: float = 0.0
@@ -77,8 +75,7 @@ class Strings:
         return value
 
 
-@dataclass(frozen=True)
-class Text(Strings):
+class Text(Strings, Struct, frozen=True):
     """A label of 0 (or 1, when it must not be empty) to ``longest`` printable characters."""
 
     longest: int
@@ -97,8 +94,7 @@ class Text(Strings):
         return text
 
 
-@dataclass(frozen=True)
-class Choice(Strings):
+class Choice(Strings, Struct, frozen=True):
     """One of a few words."""
 
     words: tuple[str, ...]
@@ -118,8 +114,7 @@ class Choice(Strings):
         return text
 
 
-@dataclass(frozen=True)
-class Integer:
+class Integer(Struct, frozen=True):
     """A whole number within bounds."""
 
     least: int
@@ -145,8 +140,7 @@ class Integer:
         return str(value)
 
 
-@dataclass(frozen=True)
-class Size(Strings):
+class Size(Strings, Struct, frozen=True):
     """Bytes with a unit, ``least`` to ``most`` of them."""
 
     least: int = 0
@@ -185,8 +179,7 @@ class Room(Strings):
         return quoted(shown_size(value.size_bytes) if value.size_bytes or not value.fraction else f"{value.fraction * 100:g} %")
 
 
-@dataclass(frozen=True)
-class Listen(Strings):
+class Listen(Strings, Struct, frozen=True):
     """HOST:PORT to listen on; ``may_be_off``: or "off", which gives None."""
 
     may_be_off: bool = False
@@ -231,8 +224,7 @@ class Url(Strings):
         return text.rstrip("/")
 
 
-@dataclass(frozen=True)
-class File(Strings):
+class File(Strings, Struct, frozen=True):
     """A path; empty gives None. ``~`` is the home directory; ``config.load`` makes it absolute. ``may_be_off``: the word "off" is no path, and gives ``OFF``."""
 
     may_be_off: bool = False
@@ -252,8 +244,7 @@ class File(Strings):
         return Path(text).expanduser() if text else None
 
 
-@dataclass(frozen=True)
-class ChoiceOrFiles(Choice):
+class ChoiceOrFiles(Choice, frozen=True):
     """One of a few words, or a certificate file and its key file."""
 
     @property
@@ -278,8 +269,7 @@ class ChoiceOrFiles(Choice):
         return quoted(value) if isinstance(value, str) else f"[{', '.join(quoted(str(file)) for file in value)}]"
 
 
-@dataclass(frozen=True)
-class ListOf:
+class ListOf(Struct, frozen=True):
     """A list of at most ``most`` values of one kind; in the environment separated by commas."""
 
     kind: Kind
@@ -307,6 +297,8 @@ class ListOf:
 
 def quoted(text: str) -> str:
     """A TOML basic string."""
+    import json  # noqa: PLC0415 - for what is shown only; every command reads the configuration
+
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from replicad.config.sections import KEYS, REQUIRED, SECTIONS, Key
+from replicad.config.keys import REQUIRED, Key
+from replicad.config.sections import KEYS, SECTIONS
 from replicad.errors import InputError
 
 if TYPE_CHECKING:

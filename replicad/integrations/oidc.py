@@ -23,7 +23,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet
 
-from replicad.errors import BusyError, NotAllowedError, UnauthorizedError, UnreachableError
+from replicad.errors import BusyError, DistrustError, NotAllowedError, UnauthorizedError, UnreachableError
 from replicad.integrations.logins import CALLBACK, TICKET_S, OidcConfig, read_secret, strongest
 from replicad.model.callers import NAME_CHARS_MAX, Account, Source
 from replicad.telemetry.log import get
@@ -207,8 +207,11 @@ class Provider:
                 found = await self._fetch(url, _Metadata)
                 if found.issuer != self._config.issuer:
                     raise _unreachable(f"{url} calls itself {found.issuer[:200]!r}, not {self._config.issuer!r}")
-                for address in (found.authorization_endpoint, found.token_endpoint, found.jwks_uri):
-                    self._http.check(address)
+                try:
+                    for address in (found.authorization_endpoint, found.token_endpoint, found.jwks_uri):
+                        self._http.check(address)
+                except DistrustError as error:
+                    raise _unreachable(f"{error.message}: [oidc] hosts names the others") from None
                 self._metadata, self._metadata_s = found, self._now_s()
             return self._metadata
 

@@ -85,3 +85,13 @@ class Authenticator(Protocol):
         long it takes is bounded by itself. UnreachableError if it cannot tell now.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long actions of the admin door are kept: the newest ``actions`` of them (100,000 are 16 MB, measured with short paths), and none older than ``time_s`` (13 months: last year's audit can
+    still be answered; a guess).
+    """
+
+    actions: int = 100_000
+    time_s: float = 400 * 86_400.0

@@ -16,8 +16,8 @@ SEGMENT_BYTES_MAX = 255
 PATH_BYTES_MAX = 1024
 FORBIDDEN = '\\:*?"<>|'
 """What Windows, SMB and HFS+ cannot store; besides "/", which separates, and control characters."""
-_SUSPECT = re.compile(f"[{re.escape(FORBIDDEN)}\\x00-\\x1f\\x7f-\\U0010ffff]")
-"""Every character that needs a closer look; names of packages seldom have one."""
+_SUSPECT = re.compile("[^" + "".join(re.escape(chr(code)) for code in range(0x20, 0x7F) if chr(code) not in FORBIDDEN) + "]")
+"""Every character that needs a closer look; names of packages seldom have one. Said by what is left out: the set of all others takes milliseconds to compile."""
 
 
 def check(path: str) -> str:

@@ -25,8 +25,8 @@ def verified_context(ca: Path | None, *, key: str) -> ssl.SSLContext:
     """TLS 1.2 and 1.3 that believe the authorities in this file, or (None) the system's. ConfigurationError, naming the ``key`` of the configuration, for a file that cannot be used."""
     try:
         context = ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"{key}: cannot use {ca}: {error}") from None
+    except OSError as error:  # SSLError, too
+        raise ConfigurationError(f"{key}: cannot use {ca}: {error.strerror or error}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from replicad.catalog import Catalog
 from replicad.errors import ConflictError, ReplicadError
 from replicad.model.ids import SIZE_BYTES, Digest
-from replicad.store.blobs import SHARDS, BlobStore
+from replicad.store.blobs import BlobStore
 from replicad.store.care import CollectConfig
+from replicad.store.layout import SHARDS
 from replicad.telemetry.log import get
 
 log = get(__name__)

@@ -2,6 +2,7 @@
 
     partials/<sha256>.<manifest id>    a content being fetched, preallocated; which chunks count is in the catalog
     partials/upload.<number>           a content being received; worthless after a crash, removed at the next start
+    uploads/<id>                       a content being received over many requests and restarts (see ``resumable``)
     blobs/ab/<sha256>                  verified and durable; made by rename only, never written again
     aside/<sha256>                     what is left of a blob that was found damaged (see ``aside``)
 
@@ -10,7 +11,6 @@ A name under ``blobs/`` is the promise that the bytes match it. One daemon at a 
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -18,21 +18,22 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from replicad.errors import BusyError, ConfigurationError, InputError, IntegrityError, NotFoundError
+from replicad.errors import BusyError, InputError, IntegrityError, NotFoundError
+from replicad.model.checksums import Checksum
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.aside import Aside
 from replicad.store.commits import Committer
 from replicad.store.disk import Disk, storage_errors
 from replicad.store.hops import hop
+from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, UPLOADS, prepare
 from replicad.store.partials import Partial, every_chunk
-from replicad.store.reading import Pace, find_rotten, measured, unpaced
-from replicad.store.sources import Descriptor, Pieces
+from replicad.store.reading import Pace, find_rotten, measured, path_below, unpaced
+from replicad.store.resumable import Resumables
+from replicad.store.sources import Descriptor, Incoming, Pieces, Source
 from replicad.store.space import Space, StoreConfig
 from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Fresh, Uploads, small_manifest
 
-SHARDS = 256
-"""Directories of blobs: one for each first byte."""
 SMALL_GROUP_MAX = 256
 SMALL_GROUP_BYTES_MAX = 16 << 20
 
@@ -41,16 +42,19 @@ class BlobStore:
     """The blobs of one node. Opened by ``open``; its methods belong to the event loop unless they say "blocks"."""
 
     def __init__(self, root: Path, *, config: StoreConfig, executor: Executor, disk: Disk, used_bytes: int) -> None:
-        self._blobs = root / "blobs"
+        self._blobs = root / BLOBS
         self._blobs_text = str(self._blobs)
-        self._partials = root / "partials"
+        self._partials = root / PARTIALS
         self._executor = executor
         self._disk = disk
         self._config = config
         self._space = Space(root, config=config, disk=disk, used_bytes=used_bytes)
         self._committer = Committer(executor=executor, disk=disk, space=self._space)
         self._uploads = Uploads(self._partials, target=self._name_of, config=config, space=self._space, committer=self._committer, disk=disk, executor=executor)
-        self._aside = Aside(root / "aside", space=self._space)
+        self.resumables = Resumables(
+            root / UPLOADS, target=self._name_of, pool=self._uploads.pool, space=self._space, committer=self._committer, disk=disk, executor=executor
+        )
+        self._aside = Aside(root / ASIDE, space=self._space)
         self._open: dict[Path, Partial] = {}
         self._removed = itertools.count(1)
 
@@ -61,7 +65,7 @@ class BlobStore:
         and the reading going. ConfigurationError when another daemon has it or it cannot be used. Closes open partials at the end.
         """
         disk = disk or Disk()
-        lock, used_bytes = await hop(executor, _prepare, root, disk)
+        lock, used_bytes = await hop(executor, prepare, root, disk)
         store = cls(root, config=config, executor=executor, disk=disk, used_bytes=used_bytes)
         try:
             yield store
@@ -72,8 +76,7 @@ class BlobStore:
 
     def path_of(self, content: Digest) -> Path:
         """Where the blob is, or would be."""
-        name = str(content)
-        return self._blobs / name[:2] / name
+        return path_below(self._blobs, content)
 
     def _name_of(self, content: Digest) -> str:
         name = content.hex()
@@ -97,20 +100,23 @@ class BlobStore:
         except FileNotFoundError:
             raise NotFoundError(f"content {content} is not on this node") from None
 
-    async def receive(self, source: AsyncIterator[bytes], *, size: int | None, expect: Digest | None = None) -> Manifest:
-        """Store what ``source`` yields as a blob, durably, and return its manifest. ``size`` is exact, None if unknown; ``expect`` is the promised SHA-256.
+    async def receive(self, source: Incoming, *, size: int | None, expect: Digest | None = None, also: Checksum | None = None) -> Manifest:
+        """Store what ``source`` gives as a blob, durably, and return its manifest. ``size`` is exact, None if unknown; ``expect`` is the promised SHA-256, ``also`` another promise.
 
-        Nothing is left of a failed or cancelled upload. IntegrityError: length or hash are not as promised; NoSpaceError: disk, reserve or quota (at once if ``size`` is known); InputError: the source
+        Nothing is left of a failed or cancelled upload. IntegrityError: length or hashes are not as promised; NoSpaceError: disk, reserve or quota (at once if ``size`` is known); InputError: the source
         stalled, or ``size`` is beyond bounds; StorageError: the disk failed. Whatever ``source`` raises goes through.
         """
-        return await self._uploads.receive(Pieces(source, stall_s=self._config.stall_s), size=size, expect=expect)
+        return await self._uploads.receive(self.source(source), size=size, expect=expect, also=also)
 
-    async def receive_socket(self, fd: int, *, prefix: bytes, size: int, expect: Digest | None = None) -> Manifest:
-        """Like ``receive`` from a non-blocking stream socket, read by a thread straight into the buffers: ``prefix`` (already read by somebody) and then exactly ``size - len(prefix)`` bytes of ``fd``,
-        which stays the caller's and which nobody else may read meanwhile.
+    def source(self, incoming: Incoming) -> Source:
+        """What fills buffers, and waits no longer than an upload may stall."""
+        return Pieces(incoming, stall_s=self._config.stall_s) if isinstance(incoming, AsyncIterator) else incoming
+
+    def from_socket(self, fd: int, *, prefix: bytes, size: int) -> Source:
+        """From a non-blocking stream socket, read by a thread straight into the buffers: ``prefix`` (already read by somebody) and then ``fd``, of which nothing beyond ``size`` bytes may be
+        asked, which stays the caller's, and which nobody else may read meanwhile.
         """
-        source = Descriptor(fd, prefix=prefix[:size], stall_s=self._config.stall_s, executor=self._executor)
-        return await self._uploads.receive(source, size=size, expect=expect)
+        return Descriptor(fd, prefix=prefix[:size], stall_s=self._config.stall_s, executor=self._executor)
 
     async def write_small(self, items: Sequence[tuple[Manifest, bytes | memoryview]]) -> list[Fresh | None]:
         """Write contents of at most one chunk each in one hop, verified, in the same order; None for those whose bytes do not match: they are not written. Each must go to ``name_small`` or ``drop_small``.
@@ -302,30 +308,6 @@ class BlobStore:
     def room_for(self, size: int) -> bool:
         """Whether that many bytes may be stored now."""
         return size <= self.free_bytes()
-
-
-def _prepare(root: Path, disk: Disk) -> tuple[int, int]:
-    """Lock and complete the layout; returns the lock's descriptor and the bytes in use."""
-    blobs, partials, aside = root / "blobs", root / "partials", root / "aside"
-    try:
-        for directory in (blobs, partials, aside, *(blobs / f"{number:02x}" for number in range(SHARDS))):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        disk.sync_directory(blobs)
-        disk.sync_directory(root)
-        lock = os.open(blobs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ConfigurationError(f"data directory {root}: {error.strerror} ({error.filename})") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for path in partials.glob(f"{UPLOAD_PREFIX}*"):
-            path.unlink()
-        used_bytes = sum(path.stat().st_size for directory in (blobs, partials, aside) for path in directory.rglob("*") if path.is_file())
-    except OSError as error:
-        os.close(lock)
-        if isinstance(error, BlockingIOError):
-            raise ConfigurationError(f"data directory {root} is in use by another replicad") from None
-        raise ConfigurationError(f"data directory {root}: {error.strerror} ({error.filename})") from error
-    return lock, used_bytes
 
 
 def _digest(name: str) -> Digest | None:

@@ -11,15 +11,19 @@ one (two cores). The pool bounds the memory of all uploads together; the lanes w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import math
+import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from replicad.errors import NoSpaceError
+from replicad.errors import NoSpaceError, ReplicadError
 from replicad.model.chunks import CHUNKS_MAX, chunk_size_for
 from replicad.store.disk import Disk, storage_errors
 from replicad.store.hops import Lane
+from replicad.store.sources import Source
 from replicad.store.space import Space
 
 if TYPE_CHECKING:
@@ -34,7 +38,6 @@ WRITEBACK_BYTES = 16 << 20
 """The kernel is told to begin writing after so many bytes."""
 ALLOCATE_BYTES = 64 << 20
 """Preallocation step while the size is not known."""
-_LANES = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -110,22 +113,55 @@ class ChunkHasher:
             self._close()
         return bytes(self._digests)
 
+    def copy(self) -> ChunkHasher:
+        """Another one that has seen the same bytes."""
+        twin = ChunkHasher(self.chunk_size)
+        twin._digests, twin._hash, twin._filled = self._digests.copy(), self._hash.copy(), self._filled
+        return twin
+
+
+@dataclass(slots=True, eq=False)
+class Hashes:
+    """Of the bytes so far: SHA-256 of the whole and of the chunks, and ``also`` by another algorithm where that was promised."""
+
+    chunks: ChunkHasher
+    whole: HASH = field(default_factory=hashlib.sha256)
+    also: HASH | None = None
+
+    @classmethod
+    def of_size(cls, size: int | None, *, also: HASH | None = None) -> Self:
+        """For a content of that many bytes, or of an unknown number, before its first byte."""
+        return cls(ChunkHasher(chunk_size_for(size or 0)), also=also)
+
+    def update(self, content: memoryview) -> None:
+        """Hash the next bytes for all of them. Blocks."""
+        self.chunks.update(content)
+        self.whole.update(content)
+        if self.also is not None:
+            self.also.update(content)
+
+    def copy(self) -> Hashes:
+        """Of the same bytes, for going on without changing these."""
+        return Hashes(self.chunks.copy(), self.whole.copy(), None if self.also is None else self.also.copy())
+
 
 class Pipeline:
-    """One upload on its way to one file. ``size`` None: the file is preallocated as it grows. Lives on the event loop; ``drain`` must be awaited before the file is closed, whatever happened."""
+    """A stream on its way to one file, from ``start`` on; ``hashes`` are of the bytes before that. What is beyond ``allocated`` is preallocated as the file grows. Lives on the event loop; ``drain`` must
+    be awaited before the file is closed or the hashes are used, whatever happened.
+    """
 
-    def __init__(self, fd: int, *, size: int | None, pool: BufferPool, space: Space, disk: Disk, executor: Executor) -> None:
+    def __init__(self, fd: int, *, hashes: Hashes, allocated: int, pool: BufferPool, space: Space, disk: Disk, executor: Executor, start: int = 0) -> None:
         self._fd = fd
         self._pool = pool
         self._space = space
         self._disk = disk
         self._mine = asyncio.Semaphore(UPLOAD_BUFFERS_MAX)
-        self._whole: HASH = hashlib.sha256()
-        self.chunks = ChunkHasher(chunk_size_for(size or 0))
-        self.received = 0
-        self.allocated = size or 0
-        self._written_back = 0
-        self._lanes = [Lane(executor, work=work, done=self._done) for work in (self._hash_whole, self._hash_chunks, self._write)]
+        self.hashes = hashes
+        self.received = start
+        self.allocated = allocated
+        self._written_back = start
+        works = [self._hash_whole, self._hash_chunks, self._write] + [self._hash_also] * (hashes.also is not None)
+        self._lanes = [Lane(executor, work=work, done=self._done) for work in works]
 
     async def take(self) -> Buffer:
         """An empty buffer. Raises the error of a lane that failed."""
@@ -140,7 +176,7 @@ class Pipeline:
     def put(self, buffer: Buffer) -> None:
         """Hand over a filled buffer: its bytes follow those handed over before."""
         buffer.offset = self.received
-        buffer.lanes = _LANES
+        buffer.lanes = len(self._lanes)
         self.received += buffer.length
         for lane in self._lanes:
             lane.push(buffer)
@@ -152,17 +188,14 @@ class Pipeline:
 
     async def drain(self) -> None:
         """Wait until no thread works for this upload, also when cancelled meanwhile; then raise what went wrong."""
-        try:
-            await self._lanes[0].drain()
-        finally:
-            try:
-                await self._lanes[1].drain()
-            finally:
-                await self._lanes[2].drain()
+        async with contextlib.AsyncExitStack() as stack:
+            for lane in self._lanes:
+                stack.push_async_callback(lane.drain)
 
-    def digest(self) -> bytes:
-        """SHA-256 of everything handed over; valid after ``drain``."""
-        return self._whole.digest()
+    @property
+    def failed(self) -> bool:
+        """Whether the disk failed: then hashes and file do not belong together."""
+        return any(lane.error is not None for lane in self._lanes)
 
     def _check(self) -> None:
         for lane in self._lanes:
@@ -177,11 +210,16 @@ class Pipeline:
 
     def _hash_whole(self, buffers: list[Buffer]) -> None:
         for buffer in buffers:
-            self._whole.update(buffer.content)
+            self.hashes.whole.update(buffer.content)
 
     def _hash_chunks(self, buffers: list[Buffer]) -> None:
         for buffer in buffers:
-            self.chunks.update(buffer.content)
+            self.hashes.chunks.update(buffer.content)
+
+    def _hash_also(self, buffers: list[Buffer]) -> None:
+        for buffer in buffers:
+            if self.hashes.also is not None:
+                self.hashes.also.update(buffer.content)
 
     def _write(self, buffers: list[Buffer]) -> None:
         for buffer in buffers:
@@ -205,3 +243,31 @@ class Pipeline:
             else:
                 self.allocated += length
                 return
+
+
+async def run(pipeline: Pipeline, source: Source, *, until: int, seconds: float = math.inf) -> None:
+    """Move the stream through the pipeline until that many bytes are there, the stream ends, or so many seconds are over. No thread works for it any more afterwards, however it ended; what came before the
+    source failed is there, too.
+    """
+    try:
+        await _pump(pipeline, source, until=until, deadline=time.monotonic() + seconds)
+    except BaseException:
+        with contextlib.suppress(ReplicadError):
+            await pipeline.drain()
+        raise
+    await pipeline.drain()
+
+
+async def _pump(pipeline: Pipeline, source: Source, *, until: int, deadline: float) -> None:
+    while pipeline.received < until and time.monotonic() < deadline:
+        buffer = await pipeline.take()
+        try:
+            await source.fill(buffer.memory[: min(BUFFER_BYTES, until - pipeline.received)])
+        finally:
+            buffer.length = source.filled
+            if buffer.length:
+                pipeline.put(buffer)
+            else:
+                pipeline.give(buffer)
+        if not buffer.length:
+            break

@@ -9,18 +9,14 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from replicad.errors import IntegrityError
-from replicad.model.chunks import chunk_size_for
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.disk import Disk, storage_errors
 from replicad.store.hops import hop
-from replicad.store.pipeline import ChunkHasher
-
-if TYPE_CHECKING:
-    from _hashlib import HASH
+from replicad.store.pipeline import Hashes
 
 MEASURE_BYTES = 16 << 20
 STEP_BYTES = 4 << 20
@@ -30,6 +26,12 @@ Pace = Callable[[int], Awaitable[None]]
 """Called after each step with the bytes it read; waits as long as the reader should."""
 
 
+def path_below(blobs: Path, content: Digest) -> Path:
+    """Where the file of a content is, or would be, in the directory of all blobs."""
+    name = str(content)
+    return blobs / name[:2] / name
+
+
 async def unpaced(_bytes: int) -> None:
     """As fast as the disk gives it."""
 
@@ -37,23 +39,23 @@ async def unpaced(_bytes: int) -> None:
 async def measured(fd: int, content: Digest, *, disk: Disk, executor: Executor) -> Manifest:
     """The manifest of what the file holds. IntegrityError if that is not ``content``, StorageError if it cannot be read."""
     size = os.fstat(fd).st_size
-    whole, chunks = hashlib.sha256(), ChunkHasher(chunk_size_for(size))
+    hashes = await hashed(fd, size, Hashes.of_size(size), disk=disk, executor=executor)
+    if hashes.whole.digest() != content:
+        raise IntegrityError(f"blob {content} holds other bytes")
+    return Manifest(content, size, hashes.chunks.chunk_size, hashes.chunks.packed())
+
+
+async def hashed(fd: int, stop: int, hashes: Hashes, *, disk: Disk, executor: Executor) -> Hashes:
+    """The ``hashes``, of nothing before, after the bytes of the file up to ``stop``. StorageError if they cannot be read."""
 
     def step(start: int, stop: int) -> None:
-        with storage_errors("reading a blob"):
-            disk.feed(fd, lambda piece: _update(piece, whole, chunks), start=start, stop=stop)
+        with storage_errors("reading a content"):
+            disk.feed(fd, hashes.update, start=start, stop=stop)
             os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
 
-    for start in range(0, size, MEASURE_BYTES):
-        await hop(executor, step, start, min(start + MEASURE_BYTES, size))
-    if whole.digest() != content:
-        raise IntegrityError(f"blob {content} holds other bytes")
-    return Manifest(content, size, chunks.chunk_size, chunks.packed())
-
-
-def _update(piece: memoryview, whole: HASH, chunks: ChunkHasher) -> None:
-    whole.update(piece)
-    chunks.update(piece)
+    for start in range(0, stop, MEASURE_BYTES):
+        await hop(executor, step, start, min(start + MEASURE_BYTES, stop))
+    return hashes
 
 
 async def find_rotten(fd: int, manifest: Manifest, *, disk: Disk, executor: Executor, pace: Pace) -> list[int]:

@@ -23,13 +23,19 @@ _HOP_S = 0.1
 
 
 class Source(Protocol):
-    """Fills buffers in order."""
+    """Fills buffers in order. ``filled``: how many bytes the last ``fill`` put into its buffer, also when it failed."""
+
+    filled: int
 
     async def fill(self, buffer: memoryview) -> int:
         """Fill the buffer; fewer bytes than its length mean the end. InputError("stalled") when nothing comes for too long."""
 
     async def ended(self) -> bool:
         """Whether the upload ends here, after as many bytes as it announced."""
+
+
+Incoming = Source | AsyncIterator[bytes]
+"""Where content comes from: a source, or pieces that somebody else receives."""
 
 
 class Pieces:
@@ -39,21 +45,22 @@ class Pieces:
         self._pieces = pieces
         self._stall_s = stall_s
         self._rest = memoryview(b"")
+        self.filled = 0
 
     async def fill(self, buffer: memoryview) -> int:
         """See ``Source``."""
-        filled = 0
-        while filled < len(buffer):
+        self.filled = 0
+        while self.filled < len(buffer):
             if not self._rest:
                 piece = await self._next()
                 if piece is None:
                     break
                 self._rest = memoryview(piece)
-            part = self._rest[: len(buffer) - filled]
-            buffer[filled : filled + len(part)] = part
-            filled += len(part)
+            part = self._rest[: len(buffer) - self.filled]
+            buffer[self.filled : self.filled + len(part)] = part
+            self.filled += len(part)
             self._rest = self._rest[len(part) :]
-        return filled
+        return self.filled
 
     async def ended(self) -> bool:
         """See ``Source``."""
@@ -78,19 +85,20 @@ class Descriptor:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._ended = False
+        self.filled = 0
 
     async def fill(self, buffer: memoryview) -> int:
         """See ``Source``."""
         head = self._prefix[: len(buffer)]
         buffer[: len(head)] = head
         self._prefix = self._prefix[len(head) :]
-        filled = len(head)
-        while filled < len(buffer) and not self._ended:
-            read = await hop(self._executor, self._read, buffer[filled:])
-            filled += read
+        self.filled = len(head)
+        while self.filled < len(buffer) and not self._ended:
+            read = await hop(self._executor, self._read, buffer[self.filled :])
+            self.filled += read
             if read == 0 and not self._ended:
                 await self._readable()
-        return filled
+        return self.filled
 
     async def ended(self) -> bool:
         """See ``Source``. What follows on a socket is not part of the upload."""

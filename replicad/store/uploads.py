@@ -15,17 +15,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from replicad.errors import InputError, IntegrityError, ReplicadError
+from replicad.errors import InputError, IntegrityError
+from replicad.model.checksums import Checksum
 from replicad.model.chunks import CHUNK_SIZE_MIN, CONTENT_SIZE_MAX, chunk_size_for
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.commits import Commit, Committer
 from replicad.store.disk import Disk, storage_errors
 from replicad.store.hops import hop
-from replicad.store.pipeline import BUFFER_BYTES, BufferPool, ChunkHasher, Pipeline
+from replicad.store.pipeline import BufferPool, ChunkHasher, Hashes, Pipeline, run
 from replicad.store.sources import Source
 from replicad.store.space import Space, StoreConfig
+
+if TYPE_CHECKING:
+    from _hashlib import HASH
 
 UPLOAD_PREFIX = "upload."
 SMALL_BYTES_MAX = CHUNK_SIZE_MIN
@@ -69,11 +74,11 @@ class Uploads:
         self._committer = committer
         self._disk = disk
         self._executor = executor
-        self._pool = BufferPool()
+        self.pool = BufferPool()
         self._slots = asyncio.Semaphore(config.uploads_max)
         self._numbers = itertools.count(1)
 
-    async def receive(self, source: Source, *, size: int | None, expect: Digest | None) -> Manifest:
+    async def receive(self, source: Source, *, size: int | None, expect: Digest | None, also: Checksum | None = None) -> Manifest:
         """One content from a stream; see ``BlobStore.receive``."""
         if size is not None and not 0 <= size <= CONTENT_SIZE_MAX:
             raise InputError(f"size {size}: 0 to {CONTENT_SIZE_MAX} bytes expected")
@@ -81,9 +86,9 @@ class Uploads:
             upload = self._new()
             try:
                 if size is not None and size <= SMALL_BYTES_MAX:
-                    manifest = await self._receive_small(upload, source, size=size, expect=expect)
+                    manifest = await self._receive_small(upload, source, size=size, promise=_Promise(expect, also))
                 else:
-                    manifest = await self._receive_big(upload, source, size=size, expect=expect)
+                    manifest = await self._receive_big(upload, source, size=size, promise=_Promise(expect, also))
                     await hop(self._executor, self._sync, upload)
                 await self._commit([(manifest.content, upload)])
             finally:
@@ -128,23 +133,25 @@ class Uploads:
                     self._disk.write(upload.fd, memoryview(content), 0)
         return [digest if fits else None for digest, fits in zip(digests, right, strict=True)]
 
-    async def _receive_small(self, upload: _Upload, source: Source, *, size: int, expect: Digest | None) -> Manifest:
-        buffer = await self._pool.take()
+    async def _receive_small(self, upload: _Upload, source: Source, *, size: int, promise: _Promise) -> Manifest:
+        buffer = await self.pool.take()
         try:
             content = buffer.memory[:size]
             check_length(await source.fill(content), size)
             await _check_end(source, size)
-            found = Digest(await hop(self._executor, self._hash_and_write, upload, content))
+            found = await hop(self._executor, self._hash_and_write, upload, content, promise)
         finally:
-            self._pool.give(buffer)
-        check_digest(found, expect)
+            self.pool.give(buffer)
         return small_manifest(found, size)
 
-    def _hash_and_write(self, upload: _Upload, content: memoryview) -> bytes:
+    def _hash_and_write(self, upload: _Upload, content: memoryview, promise: _Promise) -> Digest:
+        hashes = Hashes.of_size(len(content), also=promise.begin())
+        hashes.update(content)
+        found = promise.kept(hashes)
         self._create(upload, len(content))
         with storage_errors("writing an upload"):
             self._disk.write(upload.fd, content, 0)
-        return hashlib.sha256(content).digest()
+        return found
 
     def _create(self, upload: _Upload, size: int) -> None:
         with storage_errors("starting an upload"):
@@ -152,22 +159,29 @@ class Uploads:
         self._space.allocate(upload.fd, 0, size)
         upload.allocated = size
 
-    async def _receive_big(self, upload: _Upload, source: Source, *, size: int | None, expect: Digest | None) -> Manifest:
+    async def _receive_big(self, upload: _Upload, source: Source, *, size: int | None, promise: _Promise) -> Manifest:
         await hop(self._executor, self._create, upload, size or 0)
-        pipeline = Pipeline(upload.fd, size=size, pool=self._pool, space=self._space, disk=self._disk, executor=self._executor)
+        pipeline = self._pipeline(upload, Hashes.of_size(size, also=promise.begin()))
+        end = CONTENT_SIZE_MAX if size is None else size
         try:
-            await _run(pipeline, source, size)
+            await run(pipeline, source, until=end)
+            if size is not None:
+                check_length(pipeline.received, size)
+            await _check_end(source, end)
         finally:
             upload.allocated = pipeline.allocated
-        check_digest(Digest(pipeline.digest()), expect)
+        content = promise.kept(pipeline.hashes)
         chunks = await self._chunks(upload, pipeline)
         await hop(self._executor, self._trim, upload, pipeline.received)
-        return Manifest(Digest(pipeline.digest()), pipeline.received, chunk_size_for(pipeline.received), chunks)
+        return Manifest(content, pipeline.received, chunk_size_for(pipeline.received), chunks)
+
+    def _pipeline(self, upload: _Upload, hashes: Hashes) -> Pipeline:
+        return Pipeline(upload.fd, hashes=hashes, allocated=upload.allocated, pool=self.pool, space=self._space, disk=self._disk, executor=self._executor)
 
     async def _chunks(self, upload: _Upload, pipeline: Pipeline) -> bytes:
         """The chunk digests; read again if the stream outgrew the chunk size that an unknown length began with."""
-        if not pipeline.chunks.outgrown:
-            return pipeline.chunks.packed()
+        if not pipeline.hashes.chunks.outgrown:
+            return pipeline.hashes.chunks.packed()
         hasher = ChunkHasher(chunk_size_for(pipeline.received))
         for start in range(0, pipeline.received, _REHASH_BYTES):
             await hop(self._executor, self._rehash, upload, hasher, start, min(start + _REHASH_BYTES, pipeline.received))
@@ -218,37 +232,6 @@ def small_manifest(content: Digest, size: int) -> Manifest:
     return Manifest(content, size, chunk_size_for(size), bytes(content) if size else b"")
 
 
-async def _run(pipeline: Pipeline, source: Source, size: int | None) -> None:
-    """Move the whole stream through the pipeline. No thread works for it any more afterwards, however it ended."""
-    try:
-        await _pump(source, pipeline, size)
-    except BaseException:
-        with contextlib.suppress(ReplicadError):
-            await pipeline.drain()
-        raise
-    await pipeline.drain()
-
-
-async def _pump(source: Source, pipeline: Pipeline, size: int | None) -> None:
-    """Move the whole stream into the pipeline and check its length."""
-    end = CONTENT_SIZE_MAX if size is None else size
-    while pipeline.received < end:
-        buffer = await pipeline.take()
-        wanted = min(BUFFER_BYTES, end - pipeline.received)
-        try:
-            buffer.length = await source.fill(buffer.memory[:wanted])
-        except BaseException:
-            pipeline.give(buffer)
-            raise
-        if buffer.length == 0:
-            pipeline.give(buffer)
-            break
-        pipeline.put(buffer)
-    if size is not None:
-        check_length(pipeline.received, size)
-    await _check_end(source, end)
-
-
 async def _check_end(source: Source, size: int) -> None:
     if not await source.ended():
         raise IntegrityError(f"the upload goes on after its {size} bytes")
@@ -264,3 +247,22 @@ def check_digest(found: Digest, expect: Digest | None) -> None:
     """IntegrityError unless the content is what was promised."""
     if expect is not None and found != expect:
         raise IntegrityError(f"the upload has SHA-256 {found}, expected {expect}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """What somebody said that a content is: ``expect`` and ``also``."""
+
+    expect: Digest | None
+    also: Checksum | None
+
+    def begin(self) -> HASH | None:
+        return None if self.also is None else self.also.begin()
+
+    def kept(self, hashes: Hashes) -> Digest:
+        """The content's name; IntegrityError unless it is what was promised."""
+        found = Digest(hashes.whole.digest())
+        check_digest(found, self.expect)
+        if self.also is not None and hashes.also is not None and hashes.also.digest() != self.also.digest:
+            raise IntegrityError(f"the upload has {self.also.algorithm} {hashes.also.hexdigest()}, expected {self.also.digest.hex()}")
+        return found

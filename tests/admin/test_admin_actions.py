@@ -9,6 +9,7 @@ import pytest
 
 from replicad.catalog import Catalog, actions
 from replicad.catalog.answers import Action
+from replicad.model.callers import Retention
 from replicad.server.admin import actions as recording
 from support.admin_door import TOKEN, Door
 
@@ -104,10 +105,10 @@ async def test_tampering_with_one_row_is_found(door: Door, change: str, broken: 
     assert (reply["ok"], reply["broken"]) == (False, broken)
 
 
-async def test_the_oldest_go_and_the_chain_still_holds(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_oldest_go_and_the_chain_still_holds(door: Door) -> None:
     catalog = door.services.catalog
     assert (await catalog.verify_actions()).broken is None, "an empty log is as it was written"
-    monkeypatch.setattr(actions, "ACTIONS_MAX", 3)
+    catalog.retention = Retention(actions=3)
     await fill(catalog, 8)
     assert [one.seq for one in await catalog.actions(limit=100)] == [6, 7, 8]
     chain = await catalog.verify_actions()
@@ -116,3 +117,22 @@ async def test_the_oldest_go_and_the_chain_still_holds(door: Door, monkeypatch: 
         outside.execute("DELETE FROM action WHERE seq = 6")
     outside.close()
     assert (await catalog.verify_actions()).broken == 6
+
+
+async def test_what_is_too_old_goes_and_a_wrong_clock_costs_little(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = door.services.catalog
+    catalog.retention = Retention(time_s=10.0)
+
+    async def seqs(*at_s: int) -> list[int]:
+        for when_s in at_s:
+            await catalog.append_action(Action(0, when_s * 1000, "uid 0", "socket", "r", "POST", "/shares", "", 200, ""))
+        assert (await catalog.verify_actions()).broken is None
+        return [one.seq for one in await catalog.actions(limit=100)]
+
+    assert await seqs(100, 101, 105) == [1, 2, 3]
+    assert await seqs(111) == [2, 3, 4], "11 s old is too old, 10 s is not"
+    assert await seqs(0, 112) == [3, 4, 5, 6], "one that is dated back goes in its turn and takes nothing with it"
+    assert await seqs(116) == [4, 5, 6, 7]
+    monkeypatch.setattr(actions, "DROPPED_MAX", 2)
+    assert await seqs(9_999_999) == [6, 7, 8], "a clock that is years ahead takes two"
+    assert await seqs(117) == [6, 7, 8, 9]

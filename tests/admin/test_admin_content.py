@@ -51,18 +51,23 @@ async def test_an_upload_that_comes_in_drops(door: Door, *, over_tcp: bool) -> N
     writer.close()
 
 
-@pytest.mark.parametrize("size", [1000, 3 * CHUNK_SIZE_MIN])
+CUTS = {1000: (0, 1, 999), 3 * CHUNK_SIZE_MIN: (0, 1, 70_000, CHUNK_SIZE_MIN - 1, CHUNK_SIZE_MIN, 3 * CHUNK_SIZE_MIN - 1)}
+
+
+@pytest.mark.parametrize("size", CUTS)
 async def test_an_upload_that_is_cut_off_leaves_nothing(door: Door, size: int, caplog: pytest.LogCaptureFixture) -> None:
     for path in ("/blobs", "/shares/munki/files/a.pkg"):
         head = f"PUT /api/v1{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
-        _, writer = await asyncio.open_unix_connection(str(door.socket))
-        writer.write(head + os.urandom(size - 1))
-        await writer.drain()
-        if size > CHUNK_SIZE_MIN:
-            await until(door.left_behind, what="the upload's temporary file")
-        writer.close()
-        await writer.wait_closed()
-    await until(lambda: not door.left_behind(), what="the end of the uploads")
+        for cut in CUTS[size]:
+            _, writer = await asyncio.open_unix_connection(str(door.socket))
+            writer.write(head + os.urandom(cut))
+            await writer.drain()
+            if size > CHUNK_SIZE_MIN:
+                await until(door.left_behind, what="the upload's temporary file")
+            writer.close()
+            await writer.wait_closed()
+            await until(lambda: not door.left_behind(), what="the end of the upload")
+    await until(lambda: not door.services.store.used_bytes, what="the room that it took")
     assert (await door.services.catalog.usage()).contents == 0
     assert (await door.ask("GET", "/entries")).json["entries"] == []
     assert "Traceback" not in caplog.text
@@ -135,12 +140,34 @@ def test_a_batch_is_split_at_its_frames() -> None:
         split(b"\xff\xff\xff\xff")
 
 
+def repr_digest(content: bytes, *algorithms: str) -> str:
+    """The field of RFC 9530."""
+    digests = {name: hashlib.new(name.replace("-", ""), content).digest() for name in algorithms}
+    return ", ".join(f"{name}=:{base64.b64encode(digest).decode()}:" for name, digest in digests.items())
+
+
+@pytest.mark.parametrize("size", [1000, 3 * CHUNK_SIZE_MIN])
+async def test_every_digest_that_is_given_must_be_right(door: Door, size: int) -> None:
+    content = os.urandom(size)
+    right = [repr_digest(content, "sha-256"), repr_digest(content, "sha-512"), repr_digest(content, "sha-512", "sha-256"), "md5=:AA==:"]
+    wrong = [
+        repr_digest(b"", "sha-512"),
+        f"{repr_digest(b'', 'sha-512')}, {repr_digest(content, 'sha-256')}",
+        f"{repr_digest(content, 'sha-512')},{repr_digest(b'', 'sha-256')}",
+    ]
+    for path in ("/blobs", "/shares/munki/files/a.pkg"):
+        for field in wrong:
+            reply = await door.ask("PUT", path, content, headers={"Repr-Digest": field})
+            assert (reply.status, reply.json["code"]) == (422, "integrity"), field
+            assert (door.left_behind(), door.services.store.used_bytes) == ([], size * (path != "/blobs"))
+        for field in right:
+            assert (await door.ask("PUT", path, content, headers={"Repr-Digest": field})).status == 200, field
+
+
 async def test_content_and_name_in_one(door: Door) -> None:
     content = b"the package"
-    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
-    reply = await door.ask(
-        "PUT", "/shares/munki/files/pkgs/a%20b.pkg?publisher=jane&stage=test", content, headers={"Repr-Digest": f"sha-512=:AA==:, sha-256=:{digest}:"}
-    )
+    given = repr_digest(content, "sha-256", "sha-512")
+    reply = await door.ask("PUT", "/shares/munki/files/pkgs/a%20b.pkg?publisher=jane&stage=test", content, headers={"Repr-Digest": f"md5=:AA==:, {given}"})
     assert [(one["path"], one["stage"], one["state"]) for one in reply.json["published"]] == [("pkgs/a b.pkg", "test", "new")]
     reply = await door.ask("GET", "/shares/munki/files/pkgs/a%20b.pkg")
     assert (reply.status, reply.body, reply.headers["etag"]) == (200, content, f'"{hashlib.sha256(content).hexdigest()}"')
@@ -151,6 +178,8 @@ async def test_content_and_name_in_one(door: Door) -> None:
     [
         ("/shares/munki/files/a.pkg", {"Repr-Digest": "sha-256=:" + base64.b64encode(bytes(32)).decode() + ":"}, 422, "integrity"),
         ("/shares/munki/files/a.pkg", {"Repr-Digest": "sha-256=:AAAA:"}, 400, "bad-input"),
+        ("/shares/munki/files/a.pkg", {"Repr-Digest": "sha-256=?1"}, 400, "bad-input"),
+        ("/shares/munki/files/a.pkg", {"Repr-Digest": "md5=:AA==:, sha-512"}, 400, "bad-input"),
         ("/shares/munki/files/there.pkg", {"If-None-Match": "*"}, 412, "exists"),
         ("/shares/none/files/a.pkg", {}, 404, "no-such-share"),
         ("/shares/munki/files/a%3F.pkg", {}, 400, "bad-path"),

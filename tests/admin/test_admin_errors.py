@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "errors.md").read_text()
 REMOTE = (errors.PeerError, errors.RecordError)
 """What other nodes do wrong: these codes are of the protocol."""
-BELOW = ("server/admin", "services", "catalog", "store", "model", "protocol", "crypto")
+BELOW = ("server/admin", "integrations", "services", "catalog", "store", "model", "protocol", "crypto")
 """Where the API's errors come from."""
 OF_THE_DOOR = {"method": 405, "internal": 500}
 """Documents that no error stands for."""

@@ -316,3 +316,5 @@ async def test_the_socket_is_for_root_and_its_group(door: Door, *, is_member: bo
     head, _, body = out.decode().partition("\r\n\r\n")
     assert head.split(" ")[1] == str(status), out
     assert "socket uid 65533" in body
+    logged = await door.services.catalog.actions(limit=10)
+    assert [(one.target, one.status, one.code) for one in logged] == ([] if is_member else [("/api/v1/whoami", 403, "not-allowed")])

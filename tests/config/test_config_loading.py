@@ -78,6 +78,8 @@ socket = "run/admin.sock"
 listen = "off"
 tls_certificate = "tls/admin.pem"
 tls_key = "/etc/admin.pem"
+audit_time = "90 d"
+audit_actions = 5000
 [storage]
 reserve = "20 GiB"
 quota = "1.5 TB"
@@ -143,6 +145,7 @@ level = "debug"
     )
     assert (found.admin_socket, found.admin.listen) == (tmp_path / "run/admin.sock", None)
     assert found.admin.tls == (tmp_path / "tls/admin.pem", Path("/etc/admin.pem"))
+    assert (found.admin.retention.time_s, found.admin.retention.actions) == (90 * 86_400, 5000)
     assert (found.storage.reserve_fraction, found.storage.reserve_bytes, found.storage.quota_bytes) == (0.0, 20 << 30, 1_500_000_000_000)
     assert found.limits.rates == {"download": 5_000_000, "upload": None, "site:syd1": 2_000_000}
     assert [str(window) for window in found.limits.windows] == ["mon-fri 08:00-18:00 download 1 MB/s", "sat 22:00-06:00 site:syd1 none"]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from replicad import config
-from replicad.config.sections import KEYS, REQUIRED
+from replicad.config.keys import REQUIRED
+from replicad.config.sections import KEYS
 from replicad.errors import InputError
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"

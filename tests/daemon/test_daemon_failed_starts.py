@@ -53,6 +53,16 @@ def file_in_the_sockets_place(node: Node, tmp_path: Path) -> None:
     node.config.write_text(node.config.read_text().replace("[admin]\n", f'[admin]\nsocket = "{tmp_path}/Office.pkg"\n'))
 
 
+def no_authority_of_the_directory(node: Node, tmp_path: Path) -> None:
+    section = f'[ldap]\nurls = ["ldaps://dc1"]\nbase = "dc=x"\ngroups = {{ "cn=a,dc=x" = "admin" }}\nca = "{tmp_path}/absent.pem"\n'
+    node.config.write_text(f"{node.config.read_text()}\n{section}")
+
+
+def no_secret_of_the_provider(node: Node, tmp_path: Path) -> None:
+    section = f'[oidc]\nissuer = "https://x"\nclient_id = "x"\nurl = "https://y"\ngroups = {{ a = "admin" }}\nclient_secret_file = "{tmp_path}/absent"\n'
+    node.config.write_text(f"{node.config.read_text()}\n{section}")
+
+
 @pytest.mark.parametrize(
     ("spoil", "code", "words"),
     [
@@ -62,6 +72,8 @@ def file_in_the_sockets_place(node: Node, tmp_path: Path) -> None:
         (no_token, 10, r"admin\.token"),
         (unknown_key, 10, r'replicad\.toml:\d+: unknown key "qota" in \[storage\]; did you mean "quota"\?'),
         (no_data, 10, r"no data directory"),
+        (no_authority_of_the_directory, 10, r"ldap\.ca: cannot use \S+absent\.pem: No such file"),
+        (no_secret_of_the_provider, 10, r"oidc\.client_secret_file: cannot read \S+absent: No such file"),
         (long_socket, 10, r"longer than 107 bytes"),
         (file_in_the_sockets_place, 1, r"cannot listen on admin\.socket = \S+Office\.pkg: Address already in use"),
     ],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 from fetch_simulator import Node, Swarm, node_id, wanted
 
 from replicad.model.entries import Wanted
 from replicad.protocol.fetch import events as ev
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import MISS_S
+from replicad.protocol.fetch.config import MISS_S, OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.owners import Owners
+from replicad.protocol.fetch.plan import Plan
+from replicad.protocol.wire import Have
 
 MIB = 1 << 20
 RATE = 25e6
@@ -70,6 +74,32 @@ def test_an_owner_that_stands_still_is_skipped_and_a_waiting_client_waits_for_no
     swarm.run(lambda: bool(node.complete), limit_s=60)
     assert have.bit_count() < 32
     assert MISS_S <= swarm.now <= MISS_S + 4
+
+
+def test_what_comes_from_another_site_is_asked_for_twice_only_when_it_is_overdue(dice: random.Random) -> None:
+    own, near, quick, silent = (node_id(number) for number in range(1, 5))
+    plan, target = Plan(own, FetchConfig(), dice.randrange), ev.Target(CONTENT.content, CONTENT.manifest)
+    for node in (near, quick, silent):
+        plan.handle(ev.PeerUp(node), 0.0)
+    plan.handle(ev.Wants((CONTENT,)), 0.0)
+    for node in (quick, silent):
+        plan.handle(ev.Told(node, Have(*target, b"", complete=True)), 0.0)
+    theirs = sets.full(32) & ~Owners(own, (own, near), content=CONTENT.content, count=32, now=0).mine
+    plan.handle(ev.Told(near, Have(*target, sets.to_bitmap(theirs, 32), complete=False)), 0.0)
+    plan.handle(ev.Crew(target, frozenset({own, near})), 0.0)
+    now, asked, at = 0.0, plan.handle(ev.Opened(target, manifest=True), 0.0), dict[int, list[float]]()
+    while now < MISS_S:
+        requests = [effect for effect in asked if isinstance(effect, ev.GetExtent)]
+        for request in requests:
+            for chunk in range(request.extent.first, request.extent.first + request.extent.count):
+                at.setdefault(chunk, []).append(now)
+        answers = [ev.Ended(request.number, good=tuple(range(request.extent.count))) for request in requests if request.node != silent]
+        due = plan.next_deadline() or MISS_S
+        now = now + 0.01 if answers else max(now, due)
+        asked = [effect for event in answers or [ev.Tick()] for effect in plan.handle(event, now)]
+    twice = [times for times in at.values() if len(times) > 1]
+    assert twice, "the silent one was asked for something"
+    assert all(later - first >= OVERDUE_S_MIN for first, later, *_ in twice)
 
 
 def test_everybody_of_a_site_names_the_same_owners_and_each_has_its_share() -> None:

@@ -145,8 +145,9 @@ def test_a_slow_answer_to_a_pull_still_counts_and_the_rest_is_pulled_once(dice: 
     net.batch_bytes = 5_000
     source, late = net.found(["source", "late"])
     source.publish("munki", 60)
-    net.spy = lambda sender, to, message: not (sender is source and isinstance(message, Records)) or bool(
-        net.at_ms(net.now.monotonic_ms + 2 * PULL_PATIENCE_MS, lambda: late.handle(Heard(source.id, message)))
+    net.spy = lambda sender, _to, message: (
+        not (sender is source and isinstance(message, Records))
+        or bool(net.at_ms(net.now.monotonic_ms + 2 * PULL_PATIENCE_MS, lambda: late.handle(Heard(source.id, message))))
     )
     net.link(source, late)
     took_s = net.run(200, until=lambda: late.frontier() == source.frontier())

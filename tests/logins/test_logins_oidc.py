@@ -366,24 +366,25 @@ async def test_new_keys_are_fetched_when_they_are_used_and_not_too_often(world: 
 
 
 @pytest.mark.parametrize(
-    ("description", "code"),
+    "description",
     [
-        ({"issuer": "https://elsewhere.example.org"}, "provider-unreachable"),
-        ({"issuer": 7}, "provider-unreachable"),
-        ({"token_endpoint": "not a URL"}, "foreign-host"),
-        ({"token_endpoint": "https://elsewhere.example.org/token"}, "foreign-host"),
-        ({"token_endpoint": "https://169.254.169.254/latest/meta-data"}, "foreign-host"),
-        ({"token_endpoint": "https://[::1/"}, "foreign-host"),
-        ({"jwks_uri": "file:///etc/passwd"}, "foreign-host"),
-        ({"jwks_uri": "https://localhost:1/jwks"}, "foreign-host"),
-        ({"authorization_endpoint": "javascript:alert(1)"}, "foreign-host"),
-        ({"authorization_endpoint": "http://localhost/auth"}, "foreign-host"),
+        {"issuer": "https://elsewhere.example.org"},
+        {"issuer": 7},
+        {"token_endpoint": "not a URL"},
+        {"token_endpoint": "https://elsewhere.example.org/token"},
+        {"token_endpoint": "https://169.254.169.254/latest/meta-data"},
+        {"token_endpoint": "https://[::1/"},
+        {"jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": "https://localhost:1/jwks"},
+        {"authorization_endpoint": "javascript:alert(1)"},
+        {"authorization_endpoint": "http://localhost/auth"},
     ],
 )
-async def test_a_provider_that_points_elsewhere(world: World, description: dict[str, Any], code: str) -> None:
+async def test_a_provider_that_points_elsewhere(world: World, description: dict[str, Any]) -> None:
     world.provider.description = description
-    with refused(code):
+    with refused("provider-unreachable"):
         await world.login.begin()
+    assert world.provider.asked == {"openid-configuration": 1}
 
 
 def _redirect() -> web.Response:

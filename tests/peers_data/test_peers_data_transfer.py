@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from replicad.catalog import PartialRow
+from replicad.errors import NotFoundError
 from replicad.model.chunks import Extent
 from replicad.model.manifest import Manifest
 from replicad.model.records import Cut, Role
 from replicad.net.client import PeerClient
 from replicad.protocol.fetch.config import FetchConfig
+from replicad.protocol.fetch.events import Target
 from replicad.services.fetch import performing
 from replicad.store.space import StoreConfig
 from support.data_node import DataNode, data_network
@@ -134,6 +136,8 @@ async def test_a_node_serves_what_it_has_while_it_is_still_fetching(tmp_path: Pa
         await network.unlink(source, middle)
         assert not middle.holds(manifest)
         await until(lambda: last.fetch.percent(manifest.content) == middle.fetch.percent(manifest.content), what="the same part at the last node")
+        with pytest.raises(NotFoundError, match="not all of those bytes"):
+            await middle.fetch.provider.open_chunks(last.id, Target(manifest.content, manifest.id), start=0, stop=manifest.size)
         await network.link(source, middle)
         await last.wait_for(manifest)
         assert source.fetch.provider.sent_bytes <= manifest.size + 2 * MIB

@@ -52,7 +52,9 @@ async def test_uploads_of_every_kind_are_held_durably_and_unnamed(tmp_path: Path
         with theirs, ours:
             ours.setblocking(False)
             sending = asyncio.get_running_loop().run_in_executor(None, theirs.sendall, contents[2][1000:])
-            assert await node.ingest.receive_socket(ours.fileno(), prefix=contents[2][:1000], size=3 * MIB) == manifest_of(contents[2])
+            assert await node.ingest.receive(node.store.from_socket(ours.fileno(), prefix=contents[2][:1000], size=3 * MIB), size=3 * MIB) == manifest_of(
+                contents[2]
+            )
             await sending
         assert await node.ingest.receive_small([contents[3]]) == [manifest_of(contents[3])]
     async with running_node(tmp_path) as node:

@@ -227,7 +227,7 @@ async def test_a_blob_that_cannot_be_read_is_the_disks_fault_and_stays(tmp_path:
     async with opened_store(tmp_path, disk=disk) as store:
         await store.receive(pieces(CONTENT), size=None)
         disk.armed = 1
-        with pytest.raises(StorageError, match="reading a blob"):
+        with pytest.raises(StorageError, match="reading a content"):
             await store.adopt(MANIFEST.content)
         assert await store.adopt(MANIFEST.content) == MANIFEST
 

@@ -98,6 +98,21 @@ async def test_what_is_not_as_promised_leaves_no_trace(tmp_path: Path, size: int
         verify_no_trace(store, tmp_path)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 3 * MIB), st.data(), st.booleans())
+def test_cut_off_at_any_byte_it_leaves_no_trace(tmp_path_factory: pytest.TempPathFactory, size: int, data: st.DataObject, known: bool) -> None:
+    cut = data.draw(st.integers(0, size - 1))
+    root = tmp_path_factory.mktemp("store")
+
+    async def receive() -> None:
+        async with opened_store(root) as store:
+            with pytest.raises(ConnectionResetError):
+                await store.receive(broken(bytes(cut)), size=size if known else None)
+            verify_no_trace(store, root)
+
+    asyncio.run(receive())
+
+
 @pytest.mark.parametrize("size", [0, 1000, MIB, 5 * MIB])
 async def test_a_wrong_length_leaves_no_trace(tmp_path: Path, size: int) -> None:
     content = random_bytes(size)
@@ -170,7 +185,7 @@ async def test_uploads_at_once_are_bounded_and_all_arrive(tmp_path: Path) -> Non
         async for piece in pieces(content, 500_000):
             yield piece
             await go_on.wait()
-            assert store._uploads._pool._taken <= 32
+            assert store._uploads.pool._taken <= 32
         active -= 1
 
     contents = [random_bytes(3 * MIB + number, seed=number) for number in range(20)]

@@ -15,7 +15,7 @@ from replicad.errors import InputError, IntegrityError
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.space import StoreConfig
-from support.storing import MIB, manifest_of, opened_store, random_bytes, verify_no_trace
+from support.storing import MIB, manifest_of, opened_store, random_bytes, receive_socket, verify_no_trace
 from support.waiting import until
 
 pytestmark = pytest.mark.sockets
@@ -44,7 +44,7 @@ async def test_it_takes_exactly_its_bytes(tmp_path: Path, family: socket.Address
     with connected(family) as (client, ours):
         async with opened_store(tmp_path) as store, asyncio.TaskGroup() as group:
             sending = group.create_task(asyncio.get_running_loop().sock_sendall(client, content[prefix:] + b"GET / HTTP/1.1"))
-            manifest = await store.receive_socket(ours.fileno(), prefix=content[:prefix], size=len(content), expect=manifest_of(content).content)
+            manifest = await receive_socket(store, ours.fileno(), prefix=content[:prefix], size=len(content), expect=manifest_of(content).content)
             await sending
         assert manifest == manifest_of(content)
         assert store.path_of(manifest.content).read_bytes() == content
@@ -56,7 +56,7 @@ async def test_small_ones_too_even_when_all_is_there_already(tmp_path: Path, siz
     content = random_bytes(size)
     with connected() as (_, ours):
         async with opened_store(tmp_path) as store:
-            assert await store.receive_socket(ours.fileno(), prefix=content, size=size) == manifest_of(content)
+            assert await receive_socket(store, ours.fileno(), prefix=content, size=size) == manifest_of(content)
 
 
 async def test_a_sender_that_comes_byte_by_byte(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ async def test_a_sender_that_comes_byte_by_byte(tmp_path: Path) -> None:
     with connected() as (client, ours):
         loop = asyncio.get_running_loop()
         async with opened_store(tmp_path) as store, asyncio.TaskGroup() as group:
-            receiving = group.create_task(store.receive_socket(ours.fileno(), prefix=content[: MIB - 10], size=len(content)))
+            receiving = group.create_task(receive_socket(store, ours.fileno(), prefix=content[: MIB - 10], size=len(content)))
             for index in range(MIB - 10, len(content)):
                 await loop.sock_sendall(client, content[index : index + 1])
                 await until(lambda: pending(ours) == 0, what="the byte to be taken")
@@ -87,17 +87,17 @@ async def test_a_sender_that_goes_away_leaves_no_trace(tmp_path: Path, size: int
             client.send(content[: size // 2 - 100])
             client.close()
             with pytest.raises(IntegrityError, match=f"of {size} bytes"):
-                await store.receive_socket(ours.fileno(), prefix=content[:100], size=size)
+                await receive_socket(store, ours.fileno(), prefix=content[:100], size=size)
         verify_no_trace(store, tmp_path)
         with connected() as (client, ours):
             client.send(content[:500])
             client.shutdown(socket.SHUT_WR)
             with pytest.raises(IntegrityError):
-                await store.receive_socket(ours.fileno(), prefix=b"", size=size)
+                await receive_socket(store, ours.fileno(), prefix=b"", size=size)
         verify_no_trace(store, tmp_path)
         with connected() as (client, ours):
             client.send(content[:500])
-            ours_reading = asyncio.ensure_future(store.receive_socket(ours.fileno(), prefix=b"", size=500, expect=Digest(bytes(32))))
+            ours_reading = asyncio.ensure_future(receive_socket(store, ours.fileno(), prefix=b"", size=500, expect=Digest(bytes(32))))
             with pytest.raises(IntegrityError, match="expected 0000"):
                 await ours_reading
         verify_no_trace(store, tmp_path)
@@ -109,7 +109,7 @@ async def test_a_sender_that_stalls_is_given_up(tmp_path: Path, size: int) -> No
         with connected() as (client, ours):
             client.send(bytes(900))
             with pytest.raises(InputError, match="stalled") as caught:
-                await store.receive_socket(ours.fileno(), prefix=b"", size=size)
+                await receive_socket(store, ours.fileno(), prefix=b"", size=size)
             assert not asyncio.get_running_loop().remove_reader(ours.fileno())
         assert caught.value.error_code == "stalled"
         verify_no_trace(store, tmp_path)
@@ -120,7 +120,7 @@ async def test_cancelled_it_lets_go_of_the_socket(tmp_path: Path, size: int) -> 
     content = random_bytes(size)
     async with opened_store(tmp_path) as store:
         with connected() as (client, ours):
-            receiving = asyncio.ensure_future(store.receive_socket(ours.fileno(), prefix=b"", size=size))
+            receiving = asyncio.ensure_future(receive_socket(store, ours.fileno(), prefix=b"", size=size))
             client.send(content[:700])
             await until(lambda: pending(ours) == 0, what="the bytes to be taken")
             receiving.cancel()
@@ -143,11 +143,11 @@ async def test_slow_senders_do_not_keep_the_threads_from_others(tmp_path: Path) 
             pair[1].setblocking(False)
             pair[0].send(b"x")
             slow.append(pair)
-            tasks.append(asyncio.ensure_future(store.receive_socket(pair[1].fileno(), prefix=b"", size=2 * MIB)))
+            tasks.append(asyncio.ensure_future(receive_socket(store, pair[1].fileno(), prefix=b"", size=2 * MIB)))
         with connected() as (client, ours):
             async with asyncio.TaskGroup() as group:
                 group.create_task(asyncio.get_running_loop().sock_sendall(client, content))
-                assert await store.receive_socket(ours.fileno(), prefix=b"", size=len(content)) == manifest_of(content)
+                assert await receive_socket(store, ours.fileno(), prefix=b"", size=len(content)) == manifest_of(content)
         assert not any(task.done() for task in tasks)
         for pair in slow:
             pair[0].close()
@@ -181,7 +181,7 @@ async def test_the_loop_keeps_turning_while_a_big_upload_runs(tmp_path: Path) ->
     async with opened_store(tmp_path) as store:
         turn()
         writing = loop.run_in_executor(None, write_all)
-        manifest = await store.receive_socket(read_end, prefix=b"", size=192 * MIB)
+        manifest = await receive_socket(store, read_end, prefix=b"", size=192 * MIB)
         done = True
         await writing
     os.close(read_end)

@@ -33,11 +33,12 @@ from replicad.protocol.gossip.standing import Kept, Standing
 from replicad.protocol.signed_urls import sign as sign_url
 from replicad.server.admin import application
 from replicad.server.admin.services import Facts, Reloaded, Services
+from replicad.services.backup import Backups
 from replicad.services.collect import Collect
 from replicad.services.curation import Curation
 from replicad.services.hub import Hub
 from replicad.services.identity import Argon, Guesses, Logins, Sessions, Users
-from replicad.services.ingest import Ingest
+from replicad.services.ingest import Ingest, Uploads
 from replicad.services.limits import LimitsService
 from replicad.services.scrub import Scrub
 from replicad.services.tokens import Tokens
@@ -103,17 +104,17 @@ class Door:
                 if end:
                     writer.write_eof()
                 await writer.drain()
-            return await self._reply(reader)
+            return await self._reply(reader, bodiless=raw.startswith(b"HEAD "))
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
     @staticmethod
-    async def _reply(reader: asyncio.StreamReader) -> Reply:
+    async def _reply(reader: asyncio.StreamReader, *, bodiless: bool) -> Reply:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in head[1:] if line)]
-        content = await reader.readexactly(int(dict(headers).get("content-length", "0")))
+        content = await reader.readexactly(0 if bodiless else int(dict(headers).get("content-length", "0")))
         return Reply(int(head[0].split(" ")[1]), dict(headers), content, tuple(value for name, value in headers if name == "set-cookie"))
 
     async def ask(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, over_tcp: bool = False) -> Reply:
@@ -208,10 +209,12 @@ async def opened(data: Path, *, directories: Sequence[Authenticator] = (), provi
             catalog=catalog,
             store=store,
             ingest=ingest,
+            uploads=await stack.enter_async_context(Uploads.open(catalog, store, ingest, clock_ms=clock_ms)),
             curation=Curation(catalog, turn=ingest.turn),
             fetch=idle,  # type: ignore[arg-type]
             scrub=Scrub(catalog, store, hub=hub, config=ScrubConfig(), clock_ms=clock_ms),
             collect=Collect(catalog, store, config=CollectConfig(), quiet=ingest.quiet, clock_ms=clock_ms),
+            backups=Backups(catalog, name="ams1", data=data, config=data.parent / "replicad.toml", room=store.free_bytes, clock_ms=clock_ms),
             limits=LimitsService(catalog, Paces(), configured=Limits(), zone=None, clock_ms=clock_ms, changed=lambda: None),
             membership=idle,  # type: ignore[arg-type]
             tokens=Tokens(catalog, clock_ms),

@@ -48,6 +48,11 @@ async def opened_store(root: Path, *, config: StoreConfig = NO_RESERVE, disk: Di
             yield store
 
 
+async def receive_socket(store: BlobStore, fd: int, *, prefix: bytes, size: int, expect: Digest | None = None) -> Manifest:
+    """One content from a socket."""
+    return await store.receive(store.from_socket(fd, prefix=prefix, size=size), size=size, expect=expect)
+
+
 async def put_small(store: BlobStore, items: Sequence[tuple[Manifest, bytes]]) -> list[Digest]:
     """Write small contents and make them durable; the digests of those that are something else."""
     written = await store.write_small(items)
@@ -64,7 +69,7 @@ def verify_no_trace(store: BlobStore, root: Path) -> None:
     """Nothing is on the disk, nothing is accounted for, and the store still takes as much as it may."""
     assert files_in(root) == []
     assert store.used_bytes == 0
-    pool = store._uploads._pool
+    pool = store._uploads.pool
     assert (pool._taken, pool._room._value) == (0, 32)
 
 

@@ -1,4 +1,4 @@
-"""Writes down who did what: every write that somebody asked for, whatever became of it, every login, and every request of somebody who was not known. The row is there before the answer is.
+"""Writes down who did what: every write that somebody asked for, whatever became of it, every login, and every request of somebody who was not known. The row is there before the answer is; of an answer that is streamed when it ends, however it does.
 
 Refused logins and the like are what a stranger can cause, so only some are written per minute, and the next row says how many were not: nobody can push the rest of the log out with them.
 """
@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec import UNSET
 
 from replicad.catalog import Action
-from replicad.errors import ReplicadError, UnauthorizedError
+from replicad.errors import NotAllowedError, ReplicadError, UnauthorizedError
 from replicad.server.admin.authority import named_paths
 from replicad.server.admin.identity import Handler, origin
 from replicad.server.admin.routes import Call
@@ -47,6 +47,9 @@ def _parts(call: Call[Any]) -> Iterator[str]:
             yield f"{name} {value}"
 
 
+_REFUSED = (UnauthorizedError.http_status, NotAllowedError.http_status)
+
+
 class Recorder:
     """The middleware of both listeners; stands around the one that makes documents of errors."""
 
@@ -63,7 +66,7 @@ class Recorder:
         async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = await handler(request)
             known = trace(request)
-            by_stranger = known.caller is None and (known.writes or response.status == UnauthorizedError.http_status)
+            by_stranger = known.caller is None and (known.writes or response.status in _REFUSED)
             if (by_stranger and self._may_write()) or (known.caller is not None and known.writes):
                 await self._write(request, response)
             return response

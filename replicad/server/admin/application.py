@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from http import HTTPStatus
 from typing import Any, TypedDict
 
 import msgspec
@@ -20,6 +21,7 @@ from replicad.server.admin import (
     actions,
     audit,
     authority,
+    backup,
     bodies,
     content,
     cookies,
@@ -43,16 +45,17 @@ from replicad.server.admin import (
     storage,
     tokens,
     ui,
+    uploads,
     users,
     waiting,
 )
 from replicad.server.admin.identity import Handler, Identify, over_socket, over_tcp
-from replicad.server.admin.routes import MANY_BYTES_MAX, Call, Route
+from replicad.server.admin.routes import MANY_BYTES_MAX, PREFIX, Call, Route
 from replicad.server.admin.services import Services
 from replicad.server.admin.trace import Via, show_id, trace
 from replicad.server.bad_requests import BadRequestLog
 
-PREFIX = "/api/v1"
+CREATED, NO_CONTENT = HTTPStatus.CREATED, HTTPStatus.NO_CONTENT
 VIEWER, PUBLISHER, OPERATOR, ADMIN = AccessRole.VIEWER, AccessRole.PUBLISHER, AccessRole.OPERATOR, AccessRole.ADMIN
 
 METRICS = Route("GET", "/metrics", metrics.exposition, bodies.Nothing, role=VIEWER)
@@ -64,7 +67,7 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("GET", "/doctor", status.doctor, bodies.Nothing, role=VIEWER),
     Route("GET", "/openapi.json", openapi.document, bodies.Nothing, role=VIEWER, scoped=True),
     Route("GET", "/whoami", sessions.whoami, bodies.Nothing, role=VIEWER, scoped=True),
-    Route("POST", "/sessions", sessions.login, people.Login, role=VIEWER, open=True),
+    Route("POST", "/sessions", sessions.login, people.Login, role=VIEWER, scoped=True, open=True),
     Route("DELETE", "/sessions/current", sessions.logout, bodies.Nothing, role=VIEWER, scoped=True),
     Route("GET", "/users", users.list_, queries.PageQuery, role=ADMIN),
     Route("POST", "/users", users.add, people.NewUser, role=ADMIN),
@@ -108,10 +111,17 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("GET", "/entries", entries.list_, queries.EntriesQuery, role=VIEWER, scoped=True),
     Route("POST", "/shares/{share}/entries", entries.publish, bodies.Publish, body_bytes_max=MANY_BYTES_MAX, role=PUBLISHER),
     Route("GET", "/shares/{share}/entries/{path:.+}", entries.show, bodies.Nothing, role=VIEWER),
-    Route("PUT", "/blobs", content.put, bodies.Nothing, raw=True, role=PUBLISHER, scoped=True),
+    Route("PUT", "/blobs", content.put, bodies.Nothing, raw=True, role=PUBLISHER, scoped=True, headers=(content.REPR_DIGEST,)),
     Route("POST", "/blobs", content.put_many, bodies.Nothing, raw=True, role=PUBLISHER, scoped=True),
     Route("PUT", "/shares/{share}/files/{path:.+}", content.put_file, queries.PutFileQuery, raw=True, role=PUBLISHER, headers=content.PUT_HEADERS),
     Route("GET", "/shares/{share}/files/{path:.+}", content.get_file, queries.GetFileQuery, role=VIEWER),
+    Route("OPTIONS", "/uploads", uploads.abilities, bodies.Nothing, role=VIEWER, scoped=True, changes=False, answers=NO_CONTENT),
+    Route("POST", "/uploads", uploads.begin, bodies.Nothing, raw=True, role=PUBLISHER, scoped=True, headers=uploads.BEGIN_HEADERS, answers=CREATED),
+    Route("HEAD", "/uploads/{upload}", uploads.progress, bodies.Nothing, role=PUBLISHER, scoped=True, changes=False, headers=uploads.HEADERS),
+    Route(
+        "PATCH", "/uploads/{upload}", uploads.append, bodies.Nothing, raw=True, role=PUBLISHER, scoped=True, headers=uploads.APPEND_HEADERS, answers=NO_CONTENT
+    ),
+    Route("DELETE", "/uploads/{upload}", uploads.end, bodies.Nothing, role=PUBLISHER, scoped=True, headers=uploads.HEADERS, answers=NO_CONTENT),
     Route("POST", "/shares/{share}/promote", curation.promote, bodies.Promote, role=PUBLISHER),
     Route("POST", "/shares/{share}/remove", curation.remove, bodies.Remove, body_bytes_max=MANY_BYTES_MAX, role=PUBLISHER),
     Route("POST", "/shares/{share}/undelete", curation.undelete, bodies.Undelete, role=PUBLISHER),
@@ -126,6 +136,7 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/store/scrub", storage.scrub, bodies.Scrub, role=OPERATOR),
     Route("POST", "/store/gc", storage.collect, bodies.Collect, role=OPERATOR),
     Route("POST", "/store/repair", storage.repair, bodies.Nothing, role=OPERATOR),
+    Route("GET", "/backup", backup.create, bodies.Nothing, role=ADMIN, changes=True),
     Route("POST", "/wait", waiting.wait, bodies.Wait, body_bytes_max=MANY_BYTES_MAX, role=VIEWER, scoped=True, changes=False),
 )
 
@@ -159,7 +170,7 @@ def make(services: Services, *, token: str | None) -> web.Application:
     """The application; run it with ``web.AppRunner(application, **RUNNER)``. ``token`` None: the listener is trusted (the Unix socket); otherwise every call of the API must bear it, or one of ``services.tokens``, or a session."""
     identify = over_socket() if token is None else over_tcp(token, services.tokens, services.sessions)
     application = web.Application(middlewares=[actions.Recorder(services).middleware(), problems.as_documents, _identified(identify)])
-    application.on_response_prepare.append(show_id)
+    application.on_response_prepare.extend([show_id, uploads.show_version])
     application[openapi.DOCUMENT] = document
     application[waiting.WAITS] = asyncio.Semaphore(waiting.WAITS_MAX)
     answers, edits = repeating.Answers(services.monotonic_ms), asyncio.Lock()
@@ -224,9 +235,9 @@ async def _answer(route: Route[Any], call: Call[Any], edits: asyncio.Lock) -> we
         answer = await route.handler(call)
         if route.state and route.method != "DELETE":
             headers["ETag"] = await editing.tag(route.state, call)
-    if isinstance(answer, web.StreamResponse):
-        return answer
-    response = web.Response(body=msgspec.json.encode(answer), content_type="application/json", headers=headers)
+    response = (
+        answer if isinstance(answer, web.StreamResponse) else web.Response(body=msgspec.json.encode(answer), content_type="application/json", headers=headers)
+    )
     if (call.request.content_length or 0) > call.request.content.total_bytes:
         response.force_close()  # the body went past the library's parser (see content), which still waits for it
     return response

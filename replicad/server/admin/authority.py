@@ -6,7 +6,7 @@ handler shows and does nothing beyond the limits of ``call.caller``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from replicad.errors import NotAllowedError, NotFoundError
@@ -32,12 +32,20 @@ def check_limits(route: Route[Any], call: Call[Any]) -> None:
     if not caller.limited:
         return
     share, names = named_share(call), list(named_paths(call))
-    if share is not None and not caller.reaches(share):
-        raise NotAllowedError(f"{caller.name} has no right to the share {share[:80]!r}")
     if share is None and not route.scoped:
         raise NotAllowedError(f"{route.method} {route.path} is about the whole node; {caller.name} is limited to {_limits(caller)}")
     if caller.path and not names and not route.scoped:
         raise NotAllowedError(f"{route.method} {route.path} is about a whole share; {caller.name} is limited to {_limits(caller)}")
+    check_names(call, share, names)
+
+
+def check_names(call: Call[Any], share: str | None, names: Sequence[str]) -> None:
+    """The same for a share, and names in it, that the request gives otherwise."""
+    caller = call.caller
+    if not caller.limited:
+        return
+    if share is not None and not caller.reaches(share):
+        raise NotAllowedError(f"{caller.name} has no right to the share {share[:80]!r}")
     for name in names:
         if not caller.reaches(share or "", name):
             raise NotAllowedError(f"{caller.name} has no right to {name[:80]!r}; it is limited to {_limits(caller)}")

@@ -7,36 +7,45 @@ bytes, so such a connection ends with its answer.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import os
 import re
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from replicad.errors import ConflictError, InputError, UnreachableError
 from replicad.model import paths
+from replicad.model.checksums import Checksum
 from replicad.model.chunks import CHUNK_SIZE_MIN, CONTENT_SIZE_MAX
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.server.admin import bodies, entries, nouns, queries, views
 from replicad.server.admin.bodies import BLOB_BATCH_BYTES_MAX, BLOB_BATCH_ITEMS_MAX
 from replicad.server.admin.routes import Call, read_bounded
+from replicad.server.admin.tus import from_base64
 from replicad.services.curation import taken_down
 from replicad.services.ingest import Item
 from replicad.telemetry.log import get
+
+if TYPE_CHECKING:
+    from replicad.server.admin.services import Services
+    from replicad.store.blobs import BlobStore
+    from replicad.store.sources import Incoming
 
 log = get(__name__)
 
 FRAME_HEAD = struct.Struct(">I")
 READ_BYTES = 1 << 20
-_REPR_DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]{1,64}):")
+_REPR_DIGEST = re.compile(r"(?:^|,)[ \t]*(sha-256|sha-512)(?=[=;,]|$)=?([^,;]*)")
+_BYTE_SEQUENCE = re.compile(r":([A-Za-z0-9+/=]*):[ \t]*")
+_DIGEST_BYTES = {"sha-256": 32, "sha-512": 64}
 
-
+REPR_DIGEST = ("Repr-Digest", "^sha-256=:[A-Za-z0-9+/]{43}=:$", "What the content must be (RFC 9530): SHA-256, SHA-512 or both; otherwise nothing is kept.")
 PUT_HEADERS = (
-    ("Repr-Digest", "^sha-256=:[A-Za-z0-9+/]{43}=:$", "What the content must be (RFC 9530); otherwise nothing is kept."),
+    REPR_DIGEST,
     ("If-None-Match", r"^\*$", "Only if there is no file of that name at that stage yet."),
 )
 """Headers that ``put_file`` looks at, for the API's description."""
@@ -51,7 +60,7 @@ class PreconditionError(ConflictError):
 
 async def put(call: Call[bodies.Nothing]) -> nouns.Blob:
     """PUT /blobs: one content of the announced length, verified and durable; it has no name yet."""
-    manifest = await _receive(call.request, call, expect=None)
+    manifest = await _receive(call.request, call.services)
     return nouns.Blob(str(manifest.content), manifest.size)
 
 
@@ -82,34 +91,33 @@ def split(body: bytes) -> list[bytes]:
 
 
 async def put_file(call: Call[queries.PutFileQuery]) -> nouns.Publication:
-    """PUT /shares/{share}/files/{path}: content and name in one. ``Repr-Digest: sha-256=:...:`` is checked; with ``If-None-Match: *`` an existing file is left alone (412)."""
+    """PUT /shares/{share}/files/{path}: content and name in one. ``Repr-Digest: sha-256=:...:`` and ``sha-512`` are checked; with ``If-None-Match: *`` an existing file is left alone (412)."""
     share, path = views.find_share(call.services, call.share), call.path
-    expect = _expected(call.request)
     stage = call.asked.stage or share.stages[-1]
     if call.request.headers.get("If-None-Match") == "*" and await call.services.catalog.register(share.name, paths.key(path), stage):
         raise PreconditionError(f"{share.name}/{path} exists at stage {stage}")
-    manifest = await _receive(call.request, call, expect=expect)
+    manifest = await _receive(call.request, call.services)
     item = Item(path=path, content=manifest.content, size=manifest.size)
     published = await call.services.ingest.publish(share.name, [item], stage=call.asked.stage, publisher=call.asked.publisher, urgent=call.asked.urgent)
     return nouns.Publication(share.name, [entries.published_noun(one) for one in published])
 
 
-def _expected(request: web.Request) -> Digest | None:
-    """The SHA-256 of a ``Repr-Digest`` field (RFC 9530); other algorithms are ignored."""
-    given = request.headers.get("Repr-Digest")
-    if given is None:
-        return None
-    found = _REPR_DIGEST.search(given)
-    try:
-        return Digest(base64.b64decode(found[1], validate=True)) if found else None
-    except (binascii.Error, InputError):
-        raise InputError("Repr-Digest: sha-256=:...: with the base64 of 32 bytes expected") from None
+def promised(fields: Sequence[str]) -> tuple[Digest | None, Checksum | None]:
+    """SHA-256 and SHA-512 of ``Repr-Digest`` fields (RFC 9530); other algorithms are ignored. InputError for one of these that is none."""
+    found: dict[str, bytes] = {}
+    for algorithm, text in _REPR_DIGEST.findall(",".join(fields)):
+        item = _BYTE_SEQUENCE.fullmatch(text)
+        digest = None if item is None else from_base64(item[1])
+        if digest is None or len(digest) != _DIGEST_BYTES[algorithm]:
+            raise InputError(f"Repr-Digest: {algorithm}=:...: with the base64 of {_DIGEST_BYTES[algorithm]} bytes expected")
+        found[algorithm] = digest
+    whole, also = found.get("sha-256"), found.get("sha-512")
+    return None if whole is None else Digest(whole), None if also is None else Checksum("sha512", also)
 
 
 def _length(request: web.Request) -> int:
     """The announced size of an upload, sent as it is."""
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise InputError("an upload must not have a Content-Encoding: the bytes are stored as they are sent", code="content-encoding")
+    check_encoding(request)
     if request.content_length is None:
         raise InputError("an upload needs a Content-Length", code="length-required")
     if request.content_length > CONTENT_SIZE_MAX:
@@ -117,23 +125,37 @@ def _length(request: web.Request) -> int:
     return request.content_length
 
 
-async def _receive(request: web.Request, call: Call[bodies.Nothing] | Call[queries.PutFileQuery], *, expect: Digest | None) -> Manifest:
-    size, ingest = _length(request), call.services.ingest
+def check_encoding(request: web.Request) -> None:
+    """InputError for a body that is not the content itself."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise InputError("an upload must not have a Content-Encoding: the bytes are stored as they are sent", code="content-encoding")
+
+
+async def _receive(request: web.Request, services: Services) -> Manifest:
+    size = _length(request)
+    expect, also = promised(request.headers.getall("Repr-Digest", []))
+    async with body(request, services.store, size) as incoming:
+        return await services.ingest.receive(incoming, size=size, expect=expect, also=also)
+
+
+@asynccontextmanager
+async def body(request: web.Request, store: BlobStore, size: int | None) -> AsyncIterator[Incoming]:
+    """The request's body of ``size`` bytes (None: chunked), to be read inside."""
     transport = request.transport
-    if size <= CHUNK_SIZE_MIN or transport is None or transport.get_extra_info("ssl_object") is not None:
-        return await ingest.receive(_pieces(request), size=size, expect=expect)
+    if size is None or size <= CHUNK_SIZE_MIN or transport is None or transport.get_extra_info("ssl_object") is not None:
+        yield _pieces(request)
+        return
     prefix = _buffered(request)
     transport.pause_reading()
     descriptor = os.dup(transport.get_extra_info("socket").fileno())
     try:
-        manifest = await ingest.receive_socket(descriptor, prefix=prefix, size=size, expect=expect)
+        yield store.from_socket(descriptor, prefix=prefix, size=size)
     except BaseException:
         transport.resume_reading()
         raise
     finally:
         os.close(descriptor)
     request.content.feed_eof()
-    return manifest
 
 
 def _buffered(request: web.Request) -> bytes:

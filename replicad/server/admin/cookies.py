@@ -46,12 +46,12 @@ def check_origin(request: web.Request) -> None:
         raise NotAllowedError(f"Origin: this is {request.host}, and the page that asks is of {given[:200]}", code="csrf")
 
 
-def put(request: web.Request, response: web.StreamResponse) -> None:
-    """Give the cookie to the browser, or take it away, as the trace says. TLS may end at a proxy, but the browser says what it speaks."""
+def put(request: web.Request, response: web.StreamResponse, *, is_https: bool = False) -> None:
+    """Give the cookie to the browser, or take it away, as the trace says. TLS may end at a proxy, but the browser says what it speaks, where it is not known otherwise (``is_https``)."""
     text = trace(request).cookie
     if text is None:
         return
-    secure = request.secure or trace(request).is_https or request.headers.get("Origin", "").startswith("https://")
+    secure = request.secure or is_https or request.headers.get("Origin", "").startswith("https://")
     name = SECURE_NAME if secure else NAME
     if text:
         response.set_cookie(name, text, max_age=LIFE_S, path="/", secure=secure, httponly=True, samesite="Strict")

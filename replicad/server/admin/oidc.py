@@ -9,6 +9,7 @@ from aiohttp import web
 
 from replicad.errors import InputError, NotFoundError
 from replicad.integrations.logins import CALLBACK, TICKET_S
+from replicad.server.admin import cookies
 from replicad.server.admin.sessions import bear
 from replicad.server.admin.trace import trace
 
@@ -38,14 +39,15 @@ def routes(services: Services) -> list[web.RouteDef]:
         return response
 
     async def callback(request: web.Request) -> web.Response:
-        known = trace(request)
-        known.writes, known.is_https = True, provider().is_https
+        trace(request).writes = True
+        is_https = provider().is_https
         if len(request.query) != len(dict(request.query)):
             raise InputError("query string: a parameter is given twice")
         account = await provider().finish(request.query, request.cookies.get(TICKET, ""))
         bear(request, await services.sessions.begin(account), in_cookie=True)
         response = web.Response(status=HTTPStatus.SEE_OTHER, headers={**_HEADERS, "Location": HOME})
-        _set_ticket(response, "", is_https=known.is_https)
+        _set_ticket(response, "", is_https=is_https)
+        cookies.put(request, response, is_https=is_https)
         return response
 
     return [web.get(LOGIN, login, allow_head=False), web.get(CALLBACK, callback, allow_head=False)]

@@ -16,15 +16,15 @@ from replicad import errors
 from replicad.model.paths import PATH_BYTES_MAX
 from replicad.server.admin import bodies, cookies, editing, repeating
 from replicad.server.admin.nouns import Problem
-from replicad.server.admin.problems import CONTENT_TYPE
-from replicad.server.admin.routes import Call, Route
+from replicad.server.admin.problems import CONTENT_TYPE, phrase
+from replicad.server.admin.routes import BODILESS, Call, Route
 
 DOCUMENT: web.AppKey[Callable[[], msgspec.Raw]] = web.AppKey("openapi")
 """How the application gets it: when it is asked for, because making it takes longer than all else that making the application takes."""
 _OURS = (errors.__name__, __package__)
 """Where the errors come from that the document names: others could be there or not, depending on what else runs in the process."""
 _PLACE = re.compile(r"{(\w+)(?::[^}]*)?}")
-_ADDRESS = re.compile(r"^(?:GET|PUT|POST|PATCH|DELETE)(?:,? (?:and )?[A-Z]+)* /\S*?[.:](?: |$)")
+_ADDRESS = re.compile(r"^(?:GET|HEAD|OPTIONS|PUT|POST|PATCH|DELETE)(?:,? (?:and )?[A-Z]+)* /\S*?[.:](?: |$)")
 """How the docstring of a handler begins."""
 _ERROR = re.compile(r"\b(\w+Error)\b(?:\(\"([a-z-]+)\"\))?")
 _ABOUT = (
@@ -76,7 +76,7 @@ def _operation(route: Route[Any], answer: type, schema_of: Mapping[type, dict[st
         "x-scoped": route.scoped,
         **({"security": []} if route.open else {}),
         "parameters": [*_places(route.path), *([] if _has_body(route) else _query(route.asks)), *_headers(route)],
-        "responses": {"200": _good(answer, schema_of), **{str(status): {"$ref": f"#/components/responses/{name}"} for status, name, _ in _statuses()}},
+        "responses": {str(int(route.answers)): _good(route, answer, schema_of), **_bad(route)},
     }
     if route.raw:
         found["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
@@ -95,13 +95,22 @@ def _words(docstring: str) -> str:
 
 def _has_body(route: Route[Any]) -> bool:
     """Whether what is asked stands in a JSON body."""
-    return not route.raw and route.method not in {"GET", "DELETE"}
+    return not route.raw and route.method not in BODILESS
 
 
-def _good(answer: type, schema_of: Mapping[type, dict[str, Any]]) -> dict[str, Any]:
+def _good(route: Route[Any], answer: type, schema_of: Mapping[type, dict[str, Any]]) -> dict[str, Any]:
+    if route.method == "HEAD" or route.answers != HTTPStatus.OK:
+        return {"description": "Done."}
     if issubclass(answer, web.StreamResponse):
         return {"description": "The content.", "content": {"application/octet-stream": {}}}
     return {"description": "Done.", "content": {"application/json": {"schema": schema_of.get(answer, {})}}}
+
+
+def _bad(route: Route[Any]) -> dict[str, Any]:
+    """Answers to HEAD have no body."""
+    if route.method == "HEAD":
+        return {str(status): {"description": phrase(status)} for status, _, _ in _statuses()}
+    return {str(status): {"$ref": f"#/components/responses/{name}"} for status, name, _ in _statuses()}
 
 
 def _places(path: str) -> Iterator[dict[str, Any]]:
@@ -142,9 +151,9 @@ def _statuses() -> Iterator[tuple[int, str, list[str]]]:
         if kind.__module__.startswith(_OURS) and kind.code not in codes.setdefault(kind.http_status, []):
             codes[kind.http_status].append(kind.code)
     for status, known in sorted(codes.items()):
-        yield int(status), HTTPStatus(status).phrase.replace(" ", ""), sorted(known)
+        yield int(status), phrase(status).replace(" ", ""), sorted(known)
 
 
 def _problem(status: int, codes: list[str], schema: dict[str, Any]) -> dict[str, Any]:
-    description = f"{HTTPStatus(status).phrase}. `code` is one of {', '.join(codes)}, or a more precise one."
+    description = f"{phrase(status)}. `code` is one of {', '.join(codes)}, or a more precise one."
     return {"description": description, "content": {CONTENT_TYPE: {"schema": schema}}}

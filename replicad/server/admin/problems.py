@@ -8,7 +8,7 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from replicad.errors import BusyError, NotFoundError, ReplicadError, UnauthorizedError
+from replicad.errors import BusyError, ChecksumError, NotFoundError, ReplicadError, UnauthorizedError
 from replicad.server.admin.identity import Handler
 from replicad.server.admin.nouns import Problem
 from replicad.server.admin.trace import trace
@@ -17,6 +17,8 @@ from replicad.telemetry.log import get
 log = get(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+_PHRASES = {ChecksumError.http_status: "Checksum Mismatch"}
+"""Of statuses that HTTP itself does not know: that one is tus's."""
 
 
 @web.middleware
@@ -51,13 +53,18 @@ def _answer(request: web.Request, error: ReplicadError) -> web.Response:
 
 def problem(error: ReplicadError) -> Problem:
     """The document of an error."""
-    return Problem(error.http_status, HTTPStatus(error.http_status).phrase, error.error_code, error.message, error.hint)
+    return Problem(error.http_status, phrase(error.http_status), error.error_code, error.message, error.hint)
+
+
+def phrase(status: int) -> str:
+    """What a status is called."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
 
 
 def response(request: web.Request, document: Problem) -> web.Response:
     """The answer. What is left of the request is read and dropped for a few seconds, so that the client gets to read it."""
     trace(request).code = document.code
-    answer = web.Response(body=msgspec.json.encode(document), status=document.status, content_type=CONTENT_TYPE)
+    answer = web.Response(body=msgspec.json.encode(document), status=document.status, reason=document.title, content_type=CONTENT_TYPE)
     if document.status == UnauthorizedError.http_status:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="replicad"'
     if not request.content.is_eof():
@@ -67,6 +74,7 @@ def response(request: web.Request, document: Problem) -> web.Response:
 
 def _gone(request: web.Request) -> web.Response:
     """The client went away, or must be told by a broken connection that its answer is not whole: nothing more is sent."""
+    trace(request).code = "cut-off"
     if request.transport is not None:
         request.transport.abort()
     return web.Response(status=HTTPStatus.BAD_REQUEST)

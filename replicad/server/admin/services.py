@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from replicad.net.links import LinkTable
     from replicad.net.tls import LiveCertificate
     from replicad.protocol.gossip.standing import Standing
+    from replicad.services.backup import Backups
     from replicad.services.collect import Collect
     from replicad.services.curation import Curation
     from replicad.services.fetch import Fetch
     from replicad.services.hub import Hub
     from replicad.services.identity import Logins, Sessions, Users
-    from replicad.services.ingest import Ingest
+    from replicad.services.ingest import Ingest, Uploads
     from replicad.services.limits import LimitsService
     from replicad.services.links import Links
     from replicad.services.membership import Membership
@@ -62,11 +63,13 @@ class Services:
     catalog: Catalog
     store: BlobStore
     ingest: Ingest
+    uploads: Uploads
     curation: Curation
     fetch: Fetch
     limits: LimitsService
     scrub: Scrub
     collect: Collect
+    backups: Backups
     membership: Membership
     tokens: Tokens
     users: Users

@@ -20,7 +20,7 @@ async def usage(call: Call[bodies.Nothing]) -> nouns.StoreUsage:
     """GET /store/usage."""
     services = call.services
     store, totals = services.store, await services.catalog.usage()
-    partials, aside = await store.partial_sizes(), store.aside
+    partials, uploads, aside = await store.partial_sizes(), (await store.resumables.sizes()).values(), store.aside
     return nouns.StoreUsage(
         used_bytes=store.used_bytes,
         free_bytes=store.free_bytes(),
@@ -30,6 +30,7 @@ async def usage(call: Call[bodies.Nothing]) -> nouns.StoreUsage:
         held=nouns.Amount(totals.contents, totals.content_bytes),
         wanted=nouns.Amount(totals.wanted, totals.wanted_bytes),
         partials=nouns.Amount(len(partials), sum(partials)),
+        uploads=nouns.Amount(len(uploads), sum(uploads)),
         aside=nouns.Amount(len(aside), sum(aside.values())),
         records=nouns.Amount(totals.records, totals.record_bytes),
         places=[nouns.Place(*place) for place in await services.catalog.places()],

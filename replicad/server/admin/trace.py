@@ -33,7 +33,7 @@ class Via(StrEnum):
 @dataclass(slots=True)
 class Trace:
     """``session`` and ``session_text``: the one that the request bears. ``writes``: its route may change something; ``detail``: what it says besides its path; ``code``: of the problem it was answered with.
-    ``cookie``: the session that the browser bears from now on, empty: none; None: as before. ``is_https``: the browser is known to speak TLS, whatever this listener speaks.
+    ``cookie``: the session that the browser bears from now on, empty: none; None: as before.
     """
 
     request_id: str
@@ -42,7 +42,6 @@ class Trace:
     session: Session | None = None
     session_text: str = ""
     cookie: str | None = None
-    is_https: bool = False
     writes: bool = False
     detail: str = ""
     code: str = ""

@@ -43,7 +43,7 @@ class Place(Struct, frozen=True):
 
 
 class StoreUsage(Struct, frozen=True):
-    """GET /store/usage. ``held`` are whole verified contents, ``partials`` those half fetched, ``aside`` damaged copies that are kept until the content is whole again. ``used_bytes`` is all of it.
+    """GET /store/usage. ``held`` are whole verified contents, ``partials`` those half fetched, ``uploads`` resumable uploads that are not whole, each with all its room, ``aside`` damaged copies that are kept until the content is whole again. ``used_bytes`` is all of it.
     ``free_bytes`` may still be stored: above ``reserve_bytes`` of the file system's ``total_bytes`` and below ``quota_bytes`` (0: none). ``wanted`` is to be fetched. ``records`` never go.
     """
 
@@ -55,6 +55,7 @@ class StoreUsage(Struct, frozen=True):
     held: Amount
     wanted: Amount
     partials: Amount
+    uploads: Amount
     aside: Amount
     records: Amount
     places: list[Place]

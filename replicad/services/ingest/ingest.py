@@ -20,12 +20,14 @@ from replicad.catalog.answers import Standing
 from replicad.catalog.catalog import Catalog
 from replicad.errors import BusyError, ConflictError, InputError, NotAllowedError, NotFoundError, ReplicadError
 from replicad.model import paths
+from replicad.model.checksums import Checksum
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, RecordId, Stamp
 from replicad.model.manifest import Manifest
 from replicad.model.members import Share
 from replicad.model.records import LABEL_MAX, Entry, Role
 from replicad.store.blobs import BlobStore
+from replicad.store.sources import Incoming
 
 ITEMS_MAX = 100_000
 """Names in one call: a whole Munki repository with room to spare; bounds the memory of one transaction to about 100 MB."""
@@ -78,26 +80,23 @@ class Ingest:
                 await stack.enter_async_context(self.turn(share))
             yield
 
-    async def receive(self, source: AsyncIterator[bytes], *, size: int | None, expect: Digest | None = None) -> Manifest:
+    async def receive(self, source: Incoming, *, size: int | None, expect: Digest | None = None, also: Checksum | None = None) -> Manifest:
         """Store and hold one content; durable on return, without a name yet. Raises what ``BlobStore.receive`` raises; then nothing is left of it."""
-        return await self._hold_one(await self._store.receive(source, size=size, expect=expect))
-
-    async def receive_socket(self, fd: int, *, prefix: bytes, size: int, expect: Digest | None = None) -> Manifest:
-        """The same for ``size`` bytes of a stream socket, after ``prefix``; see ``BlobStore.receive_socket``."""
-        return await self._hold_one(await self._store.receive_socket(fd, prefix=prefix, size=size, expect=expect))
+        manifest = await self._store.receive(source, size=size, expect=expect, also=also)
+        await self.hold([manifest])
+        return manifest
 
     async def receive_small(self, bodies: Sequence[bytes]) -> list[Manifest]:
         """Many contents of at most 1 MiB each, in the same order, sharing hops, syncs and the transaction."""
         manifests = await self._store.put_bodies(bodies)
-        await self._hold(manifests)
+        await self.hold(manifests)
         return manifests
 
-    async def _hold_one(self, manifest: Manifest) -> Manifest:
-        await self._hold([manifest])
-        return manifest
+    async def hold(self, manifests: Sequence[Manifest]) -> None:
+        """Count blobs that just came in as held, durably. BusyError: one is gone again.
 
-    async def _hold(self, manifests: Sequence[Manifest]) -> None:
-        """Whoever removes a blob that nothing needs does so only while it is not held: one that went before it was is missed here, before the upload is acknowledged."""
+        Whoever removes a blob that nothing needs does so only while it is not held: one that went before it was is missed here, before the upload is acknowledged.
+        """
         await self._catalog.hold(manifests, durable=True)
         for manifest in manifests:
             if not self._store.has(manifest.content):

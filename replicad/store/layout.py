@@ -1,0 +1,40 @@
+"""The directories of a store: made where they are missing, locked, and counted at the start."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from replicad.errors import ConfigurationError
+from replicad.store.disk import Disk
+from replicad.store.uploads import UPLOAD_PREFIX
+
+SHARDS = 256
+"""Directories of blobs: one for each first byte."""
+BLOBS, PARTIALS, UPLOADS, ASIDE = "blobs", "partials", "uploads", "aside"
+
+
+def prepare(root: Path, disk: Disk) -> tuple[int, int]:
+    """Lock and complete the layout; returns the lock's descriptor and the bytes in use. What a crash left of uploads that cannot go on is removed. ConfigurationError."""
+    blobs, partials = root / BLOBS, root / PARTIALS
+    beside = (partials, root / UPLOADS, root / ASIDE)
+    try:
+        for directory in (blobs, *beside, *(blobs / f"{number:02x}" for number in range(SHARDS))):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        disk.sync_directory(blobs)
+        disk.sync_directory(root)
+        lock = os.open(blobs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigurationError(f"data directory {root}: {error.strerror} ({error.filename})") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in partials.glob(f"{UPLOAD_PREFIX}*"):
+            path.unlink()
+        used_bytes = sum(path.stat().st_size for directory in (blobs, *beside) for path in directory.rglob("*") if path.is_file())
+    except OSError as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise ConfigurationError(f"data directory {root} is in use by another replicad") from None
+        raise ConfigurationError(f"data directory {root}: {error.strerror} ({error.filename})") from error
+    return lock, used_bytes
