@@ -30,7 +30,7 @@ def tree(kind: type[errors.ReplicadError]) -> Iterator[type[errors.ReplicadError
 def given(call: ast.Call) -> list[str]:
     """The codes that a call may give to an error."""
     values = [node for one in call.keywords if one.arg == "code" for node in ast.walk(one.value)]
-    return [node.value for node in values if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [node.value for node in values if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch("[a-z-]+", node.value)]
 
 
 def answered() -> Codes:
