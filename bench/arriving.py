@@ -26,6 +26,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="bench arriving", description=__doc__)
     parser.add_argument("--mib", type=int, default=64)
     parser.add_argument("--rate", type=float, default=8.0, help="of the line, MiB/s")
+    parser.add_argument("--only", default="", help="of whole, first_bytes, dies: those whose name contains this")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
         network = Network(Path(folder) / "net", python=[sys.executable])
@@ -37,9 +38,9 @@ def main(arguments: list[str]) -> None:
                 ber = network.node("ber1", environ={"REPLICAD__DOWNLOADS__ON_MISSING": "stream"}).start()
                 ber.cli("peer", "add", "-", stdin=ams.cli("peer", "invite").lines[-1])
                 ams.cli("share", "create", "bench", "--public")
-                whole(ams, ber, Path(folder), options)
-                first_bytes(ams, ber, Path(folder), options)
-                dies(ams, ber, Path(folder), options)
+                for part in (whole, first_bytes, dies):
+                    if options.only in part.__name__:
+                        part(ams, ber, Path(folder), options)
         finally:
             for _ in network.close():
                 pass

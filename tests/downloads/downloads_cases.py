@@ -258,7 +258,7 @@ CASES: dict[str, Case] = {
     "no Host": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\n\r\n", status=400, closed=True),
     "Host twice": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", status=400, closed=True),
     "HTTP/2 preface": Case(raw=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", status=400, closed=True),
-    "upgrade declined": Case(headers=("Connection: Upgrade", "Upgrade: websocket"), body=SMALL),
+    "upgrade declined": Case(headers=("Connection: Upgrade", "Upgrade: websocket"), body=SMALL, closed=True),
     # garbage, smuggling, size
     "garbage": Case(raw=b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", status=400, closed=True),
     "length and chunked": Case(

@@ -243,6 +243,30 @@ async def test_an_unforeseen_error_is_one_500(world: World, warnings: pytest.Log
     assert warnings.records[0].exc_info is not None
 
 
+async def test_an_answer_that_fails_unforeseen_ends_the_connection(
+    world: World, tls: bool, warnings: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.serve(tls=tls) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(connections.Response, "_head", lambda *_: 1 / 0)
+            reader, writer = await client.connect()
+            writer.write(request_of("/jamf/small"))
+            with contextlib.suppress(ConnectionError):
+                assert await closed_without_a_word(reader)
+            writer.close()
+        assert (await client.get("/jamf/small")).status == 200
+    assert [record.getMessage() for record in warnings.records] == ["an answer failed"]
+
+
+async def test_what_was_asked_before_an_upgrade_is_answered(world: World) -> None:
+    async with world.serve() as client:
+        reader, writer = await client.connect()
+        writer.write(request_of("/jamf/small") + request_of("/jamf/small", "Connection: Upgrade", "Upgrade: websocket") + request_of("/jamf/small"))
+        assert [(await read_reply(reader)).fields.get("connection") for _ in range(2)] == [None, "close"]
+        assert await closed_without_a_word(reader)
+        writer.close()
+
+
 async def test_no_descriptors_left(world: World) -> None:
     async with world.serve() as client:
         world.open_error = OSError(24, "Too many open files")

@@ -122,8 +122,8 @@ class Connection(asyncio.Protocol):
             self._unfinished_bytes = 0
             for message, body in messages:
                 if not self._is_last:
-                    has_body = body is not EMPTY_PAYLOAD
-                    self._take(Request(message, self, body_exists=has_body), body, is_last=has_body or upgraded)
+                    is_last = body is not EMPTY_PAYLOAD or (upgraded and message is messages[-1][0])
+                    self._take(Request(message, self, is_last=is_last), body, is_last=is_last)
             if len(self._waiting) >= PIPELINED_MAX and self.transport is not None:
                 self._is_full = True
                 self.transport.pause_reading()

@@ -23,18 +23,19 @@ class Peer(Protocol):
 
 
 class Request:
-    """``raw_path`` is the target as it came, bytes outside ASCII as surrogates. ``refused``: what it gets, if it could not be parsed."""
+    """``raw_path`` is the target as it came, bytes outside ASCII as surrogates. ``is_last``: nothing after it is answered: it has a body, which nobody asked
+    for, or would change the protocol. ``refused``: what it gets, if it could not be parsed.
+    """
 
-    __slots__ = ("_peer", "body_exists", "headers", "keep_alive", "method", "raw_path", "refused", "version")
+    __slots__ = ("_peer", "headers", "keep_alive", "method", "raw_path", "refused", "version")
 
-    def __init__(self, message: RawRequestMessage, peer: Peer, *, body_exists: bool = False, refused: HTTPStatus | None = None) -> None:
+    def __init__(self, message: RawRequestMessage, peer: Peer, *, is_last: bool = False, refused: HTTPStatus | None = None) -> None:
         self._peer = peer
         self.method = message.method
         self.raw_path = message.path
         self.version = message.version
         self.headers = message.headers
-        self.keep_alive = not message.should_close
-        self.body_exists = body_exists
+        self.keep_alive = not (message.should_close or is_last)
         self.refused = refused
 
     @property

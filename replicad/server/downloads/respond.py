@@ -61,7 +61,7 @@ class Response:
 
     async def send(self, request: Request) -> None:
         """Send everything. ConnectionError when the client is gone, stalled, or had to be cut off."""
-        self._close = self._close or not request.keep_alive or request.body_exists
+        self._close = self._close or not request.keep_alive
         try:
             transport = request.transport
             if transport is None:
