@@ -73,6 +73,7 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
     ingest = Ingest(catalog, ground.store, clock_ms=clock_ms)
     argon, sessions = Argon(), Sessions(catalog, clock_ms)
     directories, provider = await stack.enter_async_context(open_vouchers(config.ldap, config.oidc))
+    reloading = Reloading(config, lambda newer: _apply(newer, limits))
     services = Services(
         facts=Facts(config.node.name, config.node.site, config.node.data, config.network_key, clock_ms(), config.peers_url, config.downloads_url),
         catalog=catalog,
@@ -102,7 +103,8 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
         repositories=Repositories(catalog, ground.store.open_blob, now_ms=monotonic_ms),
         certificates={door: LiveCertificate(*tls) for door, tls in (("downloads", config.downloads.tls), ("admin", config.admin.tls)) if tls},
         sign_url=lambda share, path_key, until_s: sign(key, catalog.network, share=share, path_key=path_key, until_s=until_s),
-        reload=Reloading(config, lambda newer: _apply(newer, limits)).reload,
+        reload=reloading.reload,
+        settings=reloading.settings,
     )
     return services, gossip
 

@@ -1,7 +1,7 @@
 """A copy of the catalog for a backup, and a copy becoming a catalog again.
 
 A copy holds everything. What it says about one disk is true only on that disk and at that moment, so it is settled when the copy is taken up: content is held where its file is, whatever else is live
-is wanted and comes back from other nodes. Invitations and sessions are not taken up: whom an invitation admitted since is not in the copy, and one admits only once; who logged out since must stay so.
+is wanted and comes back from other nodes. Unfinished uploads, invitations and sessions are not taken up: whom an invitation admitted since is not in the copy, and one admits only once; who logged out since must stay so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from replicad.errors import IntegrityError, StorageError
 from replicad.model.ids import Digest, NodeId
 
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' ORDER BY name"
-_NOT_TAKEN_UP = ("partial", "damaged", "unneeded", "invite", "session")
+_NOT_TAKEN_UP = ("partial", "damaged", "unneeded", "invite", "session", "upload")
 _NOT_WANTED_YET = """
 SELECT record FROM entry WHERE content IS NOT NULL AND counts = 1 AND live = 1 AND NOT EXISTS (SELECT 1 FROM wanted WHERE wanted.record = entry.record)
 """

@@ -8,6 +8,7 @@ from msgspec import Struct
 from replicad import config as configuration
 from replicad.cli import output
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
+from replicad.server.admin import nouns
 
 
 class Good(Struct, frozen=True):
@@ -15,21 +16,6 @@ class Good(Struct, frozen=True):
 
     file: str
     ok: bool = True
-
-
-class Setting(Struct, frozen=True, omit_defaults=True):
-    """One key. ``value`` is TOML; ``origin`` (with --origin) is FILE:LINE, "environment" or "default"."""
-
-    key: str
-    value: str
-    origin: str = ""
-
-
-class Settings(Struct, frozen=True):
-    """What ``config show --json`` prints."""
-
-    file: str
-    settings: list[Setting]
 
 
 class Example(Struct, frozen=True):
@@ -51,16 +37,16 @@ def check(invocation: Invocation) -> None:
     invocation.out.data(Good(str(found.path)), f"{found.path}: ok")
 
 
-@config.command(prints=Settings)
+@config.command(prints=nouns.Settings)
 @click.option("--origin", is_flag=True, help="Also say where each value comes from.")
 @pass_invocation
 def show(invocation: Invocation, *, origin: bool) -> None:
     """Show every key with its value."""
     found = invocation.config()
-    settings = [Setting(row.key, row.text, row.origin if origin else "") for row in found.rows()]
+    settings = [nouns.Setting(row.key, row.text, row.origin if origin else "") for row in found.rows()]
     rows = [[one.key, one.value, *([one.origin] if origin else [])] for one in settings]
     heads = ["KEY", "VALUE", *(["ORIGIN"] if origin else [])]
-    invocation.out.data(Settings(str(found.path), settings), output.table(heads, rows))
+    invocation.out.data(nouns.Settings(str(found.path), settings), output.table(heads, rows))
 
 
 @config.command(prints=Example)

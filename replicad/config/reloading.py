@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from replicad.config.loading import Config, load
+from replicad.server.admin import nouns
 from replicad.server.admin.services import Reloaded
 from replicad.telemetry.log import get
 
@@ -37,3 +38,8 @@ class Reloading:
         if rest:
             log.warning("these changed keys need a restart", keys=",".join(rest))
         return Reloaded(applied, rest)
+
+    def settings(self) -> nouns.Settings:
+        """What counts now: the live keys as they were read last, the others as they were at the start."""
+        rows = [newer if newer.key.startswith(LIVE) else started for newer, started in zip(self._config.rows(), self._started.rows(), strict=True)]
+        return nouns.Settings(str(self._config.path), [nouns.Setting(row.key, row.text, row.origin) for row in rows])

@@ -38,7 +38,7 @@ async def nothing_changed(door: Door) -> AsyncIterator[None]:
 
 def target(name: str, share: str = "munki") -> str:
     """The route's path with something in each place."""
-    values = {"share": share, "path": "a.pkg", "id": "ber1", "sha256": "00" * 32, "token": "none", "name": "none", "user": "jane"}
+    values = {"share": share, "path": "a.pkg", "id": "ber1", "sha256": "00" * 32, "token": "none", "name": "none", "user": "jane", "upload": "0" * 32}
     return re.sub("{([a-z0-9]+)}", lambda found: values[found[1]], name.partition(" ")[2])
 
 
@@ -124,6 +124,8 @@ async def test_bodies_that_are_no_objects_or_too_large(door: Door) -> None:
         for name, route in ROUTE.items():
             if route.method in {"GET", "DELETE"}:
                 continue
+            if route.method in {"OPTIONS", "HEAD"} or "/uploads" in name:  # tus says the length elsewhere, see tests of uploads
+                continue
             if not route.raw:
                 for body in (b"[]", b"{", b"\xff"):
                     reply = await door.ask(route.method, target(name), body)
@@ -159,7 +161,7 @@ async def test_a_token_that_was_revoked(door: Door) -> None:
     bearer = await token(door, AccessRole.ADMIN, name="gone")
     await door.ask("DELETE", "/tokens/gone")
     async with nothing_changed(door):
-        for name in (name for name, route in ROUTE.items() if not route.open):
+        for name in (name for name, route in ROUTE.items() if not route.open and route.method != "HEAD"):
             reply = await door.ask(ROUTE[name].method, target(name), _body(TABLE[name]), headers=bearer, over_tcp=True)
             assert (reply.status, reply.json["code"]) == (401, "unauthorized"), name
 

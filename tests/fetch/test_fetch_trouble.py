@@ -86,6 +86,22 @@ def test_an_answer_that_broke_off_after_good_chunks_is_no_offence_one_without_an
         assert any(isinstance(effect, ev.Blame) for effect in effects) == (not good)
 
 
+def test_who_lacks_what_it_said_it_has_is_not_asked_for_that_again(dice: random.Random) -> None:
+    plan, (lacks, *asked) = fetching(dice, ONE, now=2.0)
+    lacked, now, got = sets.run(lacks.extent.first, lacks.extent.count), 2.0, 0
+    asked += extents(plan.handle(ev.Ended(lacks.number, fault=ev.Fault.ABSENT), now))
+    while asked:
+        request, *asked = asked
+        got |= sets.run(request.extent.first, request.extent.count)
+        now += 0.1
+        asked += extents(plan.handle(whole(request), now))
+        if not asked:
+            later = after(plan, now, until=now + 5)
+            now, asked = max([now, *(at for at, _ in later)]), extents([effect for _, effect in later])
+    assert got.bit_count() > COUNT / 2
+    assert not got & lacked
+
+
 def test_the_last_chunks_of_a_silent_peer_are_asked_of_another_before_they_are_overdue(seed: int) -> None:
     """On a network so fast that nothing happens any more when the silence begins to show."""
     swarm = Swarm(seed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import random
 import shutil
 import subprocess
@@ -43,12 +41,7 @@ def on_small_disk() -> Iterator[Callable[[Path], None]]:
 
 def problems(node: Node) -> dict[str, str]:
     """Code to message. Asked over TCP, because that is asked again and again."""
-    connection = http.client.HTTPConnection("127.0.0.1", node.admin_port, timeout=60)
-    try:
-        connection.request("GET", "/api/v1/status", headers={"Authorization": f"Bearer {(node.data / 'admin.token').read_text().strip()}"})
-        return {problem["code"]: problem["message"] for problem in json.load(connection.getresponse())["problems"]}
-    finally:
-        connection.close()
+    return {problem["code"]: problem["message"] for problem in node.api("status")["problems"]}
 
 
 def test_a_full_disk_is_said_and_goes_on_by_itself_and_rot_is_healed(

@@ -47,6 +47,13 @@ def test_limits_are_set_live_hold_and_are_kept(network: Network, tmp_path: Path,
     text = ber.config.read_text()
     ber.config.write_text(text.replace("[peers]\n", '[limits]\nupload = "7 MB/s"\n\n[fetch]\nfiles_at_once = 2\n\n[peers]\n', 1))
     assert ber.ask("reload") == {"applied": ["limits.upload"], "restart": ["fetch.files_at_once"]}
+    counts = {one["key"]: one for one in ber.api("config")["settings"]}
+    assert counts["limits.upload"] == {
+        "key": "limits.upload",
+        "value": '"7 MB/s"',
+        "origin": f"{ber.config}:{text.count(chr(10), 0, text.index('[peers]')) + 2}",
+    }
+    assert counts["fetch.files_at_once"]["origin"] == "default", "it counts after a restart"
     shown = ber.ask("limits", "set", "download", "default")
     assert [one["now_bytes_s"] for one in shown["limits"]] == [None, 7_000_000]
     assert "expected, got" in ber.cli("limits", "set", "windows", "mon 25:00-26:00 download none", code=2).err

@@ -67,7 +67,9 @@ async def test_requests_bytes_and_contents_at_once_are_bounded(tmp_path: Path) -
             most_contents = max(most_contents, len(sink.fetch.transfers()))
         assert most_bytes <= config.bytes_in_flight_max
         assert most_contents <= config.contents_max
-        assert 1 <= counting.most <= config.requests_per_peer
+        given_up = sink.fetch.statistics().repeated
+        """A request given up because another one was faster lasts at the serving side until that notices."""
+        assert 1 <= counting.most <= config.requests_per_peer + given_up
         assert sink.fetch._buffers.kept_bytes <= config.bytes_in_flight_max
 
 

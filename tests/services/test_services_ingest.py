@@ -13,8 +13,8 @@ from replicad.errors import ConflictError, InputError, IntegrityError, NoSpaceEr
 from replicad.model.events import ContentHeld, EntriesChanged
 from replicad.model.ids import Digest
 from replicad.model.records import Grant, Role, Tombstone
-from replicad.services import ingest as ingest_module
 from replicad.services.ingest import Item
+from replicad.services.ingest import ingest as ingest_module
 from replicad.store.space import StoreConfig
 from support.storing import MIB, FailingDisk, files_in, manifest_of, pieces, random_bytes
 

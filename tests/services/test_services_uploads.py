@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from replicad.services.ingest import Destination, Uploads, UploadsConfig
 from replicad.services.ingest import uploads as module
 from replicad.store.disk import Disk
 from support.storing import MIB, FailingDisk, RecordingDisk, files_in, pieces, random_bytes
+from support.waiting import until
 
 CONTENT = random_bytes(5 * MIB + 9)
 DIGEST = Digest(hashlib.sha256(CONTENT).digest())
@@ -103,6 +105,17 @@ async def test_a_crash_before_it_was_published(tmp_path: Path, named: bool) -> N
         assert await node.listed("munki") == {"a.pkg@prod": DIGEST}
         assert await node.store.examine(await node.store.measure(DIGEST)) == ""
         assert node.store.used_bytes == len(CONTENT)
+
+
+async def test_while_it_is_being_published_nobody_hears_that_it_is_whole(tmp_path: Path) -> None:
+    upload = await whole_but_not_named(tmp_path)
+    async with running(tmp_path) as (_, uploads), asyncio.TaskGroup() as group:
+        known = uploads._known[upload.id]
+        await uploads._opened(known)
+        async with known.lock:
+            asked = group.create_task(uploads.progress(upload.id, "jane"))
+            await until(lambda: known.lock._waiters, what="the question to wait")
+        assert (await asked).published
 
 
 async def test_leftovers_are_cleared_away_at_the_start(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.heads import Head, Missing, sign
 from replicad.protocol.gossip.standing import Kept, Standing
 from replicad.protocol.signed_urls import sign as sign_url
-from replicad.server.admin import application
+from replicad.server.admin import application, nouns
 from replicad.server.admin.services import Facts, Reloaded, Services
 from replicad.services.backup import Backups
 from replicad.services.collect import Collect
@@ -232,6 +232,7 @@ async def opened(data: Path, *, directories: Sequence[Authenticator] = (), provi
             repositories=Repositories(catalog, store.open_blob, now_ms=lambda: time.monotonic_ns() // 1_000_000),
             sign_url=lambda share, path_key, until_s: sign_url(node, network.id, share=share, path_key=path_key, until_s=until_s),
             reload=lambda: Reloaded([], []),
+            settings=lambda: nouns.Settings("/etc/replicad/replicad.toml", [nouns.Setting("node.name", '"ams1"', "default")]),
             monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
         )
         unix = web.AppRunner(application.make(services, token=None), **application.RUNNER)

@@ -155,6 +155,15 @@ class Node:
         """Of the downloads door."""
         return f"http://127.0.0.1:{self.downloads_port}/{path}"
 
+    def api(self, path: str) -> Any:
+        """The JSON of a GET below /api/v1/, asked over TCP with the root token."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=60)
+        try:
+            connection.request("GET", f"/api/v1/{path}", headers={"Authorization": f"Bearer {(self.data / 'admin.token').read_text().strip()}"})
+            return json.load(connection.getresponse())
+        finally:
+            connection.close()
+
     def download(self, path: str, *, method: str = "GET", **headers: str) -> Download:
         """One request to the downloads door; underscores in header names become dashes."""
         connection = http.client.HTTPConnection("127.0.0.1", self.downloads_port, timeout=CLI_S)

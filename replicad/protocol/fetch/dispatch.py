@@ -25,6 +25,8 @@ ENDGAME_FACTOR = 2.0
 """A chunk is asked for twice only if the second source is expected to bring it in less than half of the time the first still needs..."""
 ENDGAME_GAIN_S = 0.25
 """...and at least so much earlier: on a fast network the first is nearly done before the second has begun (both guesses; the simulator measures what they cost)."""
+ENDGAME_LOOK_S = 0.5
+"""When nothing happens, that is looked for so often at most: a loaded machine is silent for shorter times, too (a guess)."""
 
 
 class _Outcome(Enum):
@@ -175,6 +177,6 @@ class Dispatch:
         return _Outcome.NOTHING
 
     def _look_again(self, at: float, now: float) -> None:
-        """An answer that does not come makes no event: look at it then, but not more often than a second copy can gain."""
-        at = max(at, now + ENDGAME_GAIN_S)
+        """An answer that does not come makes no event: look at it then."""
+        at = max(at, now + ENDGAME_LOOK_S)
         self.due = at if self.due is None else min(self.due, at)

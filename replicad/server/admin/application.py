@@ -94,6 +94,7 @@ ROUTES: tuple[Route[Any], ...] = (
     Route("POST", "/members/{id}/resume", limits.resume_peer, bodies.Nothing, role=OPERATOR),
     Route("GET", "/limits", limits.show, bodies.Nothing, role=VIEWER),
     Route("PATCH", "/limits", limits.change, bodies.LimitsChange, role=OPERATOR),
+    Route("GET", "/config", status.configuration, bodies.Nothing, role=OPERATOR),
     Route("POST", "/reload", limits.reload, bodies.Nothing, role=OPERATOR),
     Route("POST", "/invites", members.invite, bodies.Invite, role=ADMIN),
     Route("GET", "/audit", audit.audit, queries.AuditQuery, role=VIEWER),

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from replicad.server.admin import nouns
+
 if TYPE_CHECKING:
     from replicad.catalog import Catalog
     from replicad.integrations.oidc import Provider
@@ -56,7 +58,7 @@ class Reloaded:
 @dataclass(frozen=True, slots=True)
 class Services:
     """``clock_ms`` is wall clock time in milliseconds, ``monotonic_ms`` the clock of ``standing``. Setting ``renewal`` has the daemon built anew.
-    ``sign_url(share, path_key, until_s)`` gives the parameters of a URL that this node vouches for. ``reload`` reads the configuration again; ConfigurationError: nothing has changed.
+    ``sign_url(share, path_key, until_s)`` gives the parameters of a URL that this node vouches for. ``reload`` reads the configuration again; ConfigurationError: nothing has changed. ``settings``: what of it counts now.
     """
 
     facts: Facts
@@ -85,6 +87,7 @@ class Services:
     renewal: asyncio.Event
     repositories: Repositories
     reload: Callable[[], Reloaded]
+    settings: Callable[[], nouns.Settings]
     sign_url: Callable[[str, str, int], dict[str, str]]
     certificates: Mapping[str, LiveCertificate] = field(default_factory=dict)
     """Of the doors that speak TLS with a certificate of the operator's, by the door's name."""

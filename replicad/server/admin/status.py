@@ -50,6 +50,11 @@ async def doctor(call: Call[bodies.Nothing]) -> nouns.Examined:
     return nouns.Examined(await findings(call.services))
 
 
+async def configuration(call: Call[bodies.Nothing]) -> nouns.Settings:
+    """GET /config."""
+    return call.services.settings()
+
+
 def _node(services: Services, *, degraded: bool) -> nouns.Node:
     facts = services.facts
     own = views.members_now(services).get(services.node)

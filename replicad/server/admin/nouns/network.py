@@ -273,6 +273,21 @@ class Limits(Struct, frozen=True):
     paused: list[str]
 
 
+class Setting(Struct, frozen=True, omit_defaults=True):
+    """One key of the configuration. ``value`` is TOML; ``origin`` is FILE:LINE, "environment" or "default"."""
+
+    key: str
+    value: str
+    origin: str = ""
+
+
+class Settings(Struct, frozen=True):
+    """GET /config: what counts now, every key, in the order of the example; ``file`` is where it was read from. Secrets are in files that it names."""
+
+    file: str
+    settings: list[Setting]
+
+
 class Reloaded(Struct, frozen=True):
     """POST /reload: the changed keys that count now, and those that need a restart."""
 
