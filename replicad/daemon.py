@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import resource
 import signal
@@ -40,6 +41,8 @@ Loop = Literal["auto", "asyncio", "uvloop"]
 STOP_S = 10.0
 """How long a structured stop may take (issue: SIGTERM drains within 10 s)."""
 OPEN_FILES_MAX = 65_536
+GARBAGE_MIN = 10_000
+"""New objects after which the youngest are searched for garbage in cycles: 700 is made for programs that leave some; here it was 4 % of the CPU of a node that took in 2,000 files."""
 LOCK_NAME = "daemon.lock"
 EXIT_INTERRUPTED = 130
 
@@ -119,6 +122,7 @@ async def _live(build: Callable[[], AbstractAsyncContextManager[Runnable]], dead
                 again = False
                 async with build() as node:
                     try:
+                        _spare_memory_search()
                         notify.send("READY=1")
                         log.info("ready", pid=os.getpid(), loop=type(asyncio.get_running_loop()).__module__.split(".")[0])
                         again = await _run_with_companions(node, signals.reload)
@@ -130,6 +134,14 @@ async def _live(build: Callable[[], AbstractAsyncContextManager[Runnable]], dead
             if not signals.stopping:
                 raise
     log.info("stopped")
+
+
+def _spare_memory_search() -> None:
+    """Whatever is there when the node is ready stays: the search for garbage in cycles need not look at it again and again."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_MIN)
 
 
 async def _run_with_companions(node: Runnable, reload: asyncio.Event) -> bool:

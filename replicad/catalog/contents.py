@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
 
-from replicad.catalog import keeping, supply
+from replicad.catalog import keeping, rows, supply
 from replicad.catalog.answers import Missing, PartialRow, Usage
 from replicad.catalog.state import State
 from replicad.model.entries import Wanted
@@ -21,6 +21,8 @@ URGENT = "SELECT DISTINCT entry.content FROM entry INDEXED BY entry_urgent JOIN 
 IS_URGENT = "SELECT 1 FROM entry INDEXED BY entry_urgent WHERE content = ? AND urgent = 1 AND live = 1"
 IS_WANTED = "SELECT 1 FROM entry JOIN wanted ON wanted.record = entry.record WHERE entry.content = ? AND entry.counts = 1 LIMIT 1"
 NAMED = "SELECT share, path FROM entry WHERE content = ? AND counts = 1 AND wins >= ? LIMIT 1"
+NO_PARTIAL = "DELETE FROM partial WHERE content IN (?)"
+NO_OTHER_MANIFEST = "DELETE FROM manifest WHERE content IN (?) AND manifest <> (SELECT held.manifest FROM held WHERE held.content = manifest.content)"
 HELD_AFTER = "SELECT content, size_bytes FROM held WHERE content > ? AND content <= ? ORDER BY content LIMIT ?"
 
 
@@ -123,10 +125,10 @@ def hold(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> Se
             "INSERT INTO held (content, size_bytes, manifest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (manifest.content, manifest.size, manifest.id)
         ).rowcount
     ]
-    supply.found(connection, (manifest.content for manifest in new))
-    keeping.is_held(connection, (manifest.content for manifest in manifests))
-    connection.executemany("DELETE FROM partial WHERE content = ?", ((manifest.content,) for manifest in new))
-    connection.executemany("DELETE FROM manifest WHERE content = ? AND manifest <> ?", ((manifest.content, manifest.id) for manifest in new))
+    supply.found(connection, [manifest.content for manifest in new])
+    keeping.is_held(connection, [manifest.content for manifest in manifests])
+    rows.for_all(connection, NO_PARTIAL, [manifest.content for manifest in new])
+    rows.for_all(connection, NO_OTHER_MANIFEST, [manifest.content for manifest in new])
     _keep_manifests(connection, manifests=new)
     return new
 

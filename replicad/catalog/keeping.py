@@ -12,6 +12,7 @@ from functools import partial
 
 from replicad.catalog import supply
 from replicad.catalog.answers import Damage
+from replicad.catalog.rows import for_all
 from replicad.catalog.state import State
 from replicad.model.events import ContentLost
 from replicad.model.ids import Digest
@@ -47,8 +48,8 @@ WHERE register.winner IS NOT NULL AND register.share = ? AND register.stage = ?
 """
 SINCE = "SELECT since_ms FROM unneeded WHERE content = ?"
 NOTE = "INSERT INTO unneeded (content, since_ms) VALUES (?, ?) ON CONFLICT DO NOTHING"
-NOT_UNNEEDED = "DELETE FROM unneeded WHERE content = ?"
-NOT_DAMAGED = "DELETE FROM damaged WHERE content = ?"
+NOT_UNNEEDED = "DELETE FROM unneeded WHERE content IN (?)"
+NOT_DAMAGED = "DELETE FROM damaged WHERE content IN (?)"
 SIZE = "SELECT size_bytes FROM held WHERE content = ?"
 LOSE = "DELETE FROM held WHERE content = ?"
 DAMAGE = "INSERT INTO damaged (content, size_bytes, found_ms, detail) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -105,11 +106,10 @@ class Keeping(State):
             self._now_lost(content, was_held=True)
 
 
-def is_held(connection: sqlite3.Connection, contents: Iterable[Digest]) -> None:
+def is_held(connection: sqlite3.Connection, contents: Sequence[Digest]) -> None:
     """In a transaction: these contents are held now, so they are not damaged, and whether they are needed is to be asked afresh."""
-    rows = [(content,) for content in contents]
-    connection.executemany(NOT_DAMAGED, rows)
-    connection.executemany(NOT_UNNEEDED, rows)
+    for_all(connection, NOT_DAMAGED, contents)
+    for_all(connection, NOT_UNNEEDED, contents)
 
 
 def _lose(connection: sqlite3.Connection, *, content: Digest) -> bool:
@@ -160,7 +160,7 @@ def _unneeded(connection: sqlite3.Connection, *, contents: Sequence[Digest], ver
 
 def _note(connection: sqlite3.Connection, *, new: Sequence[tuple[Digest, int]], gone: Sequence[Digest]) -> None:
     connection.executemany(NOTE, new)
-    connection.executemany(NOT_UNNEEDED, ((content,) for content in gone))
+    for_all(connection, NOT_UNNEEDED, gone)
 
 
 def _forget(connection: sqlite3.Connection, *, contents: Sequence[Digest], versions: int, until_ms: int) -> list[Digest]:

@@ -7,14 +7,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+from replicad.catalog.rows import for_all
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest
 
 SHOWN_MAX = 4096
 """Names remembered, about 1 KB each. A guess: the files that clients ask for again and again are hundreds."""
-
-
-LOOK_UPS = 256
 
 
 class HeldSet:
@@ -37,11 +35,7 @@ class HeldSet:
 
     def sizes(self, contents: Sequence[Digest]) -> dict[Digest, int]:
         """The sizes in bytes of those of them that are held."""
-        found: dict[Digest, int] = {}
-        for start in range(0, len(contents), LOOK_UPS):
-            part = contents[start : start + LOOK_UPS]
-            found.update(self._connection.execute(f"SELECT content, size_bytes FROM held WHERE content IN ({','.join('?' * len(part))})", part))  # noqa: S608 - constants only
-        return found
+        return dict(for_all(self._connection, "SELECT content, size_bytes FROM held WHERE content IN (?)", contents))
 
     def add(self, contents: Iterable[tuple[Digest, int]]) -> None:
         """They are held now, each with its size."""

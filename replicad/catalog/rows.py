@@ -15,8 +15,8 @@ from replicad.protocol.replica import Replica, mentions
 from replicad.protocol.runs import Place, Run, Segment
 
 PLACES = "SELECT id, run, seq, hlc FROM record WHERE id IN (?)"
-PLACES_AT_ONCE = 256
-"""Ids in one query: each statement costs the interpreter lock twice, which other threads want."""
+LISTED_MAX = 256
+"""Values of a list in one statement."""
 CUT_ENDS_NAMED = 384
 """With the longest share names for each, a cut of so many ends is 52 KiB: it fits into a record. An honest node has one end in each share, and one more for each restored backup."""
 RECORD = "SELECT record.id, record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.id = ?"
@@ -43,15 +43,18 @@ FORGOTTEN = ("record", "run", "register", "entry", "supersedes", "recount", "car
 """Tables about one network. What is left (held, manifest, partial) is about content, which is the same everywhere."""
 
 
+def for_all(connection: sqlite3.Connection, sql: str, values: Sequence[object]) -> list[Any]:
+    """What a statement finds, or removes, whose ``(?)`` stands for a list of values: many at once, because each execution costs the interpreter lock twice, which other threads want."""
+    found: list[Any] = []
+    for start in range(0, len(values), LISTED_MAX):
+        part = values[start : start + LISTED_MAX]
+        found += connection.execute(sql.replace("(?)", f"({','.join('?' * len(part))})"), part)
+    return found
+
+
 def find_places(connection: sqlite3.Connection, ids: Iterable[RecordId]) -> dict[RecordId, Place]:
     """Where these records stand, of those that are stored."""
-    wanted = list(ids)
-    found = {}
-    for start in range(0, len(wanted), PLACES_AT_ONCE):
-        part = wanted[start : start + PLACES_AT_ONCE]
-        for record, run, seq, hlc in connection.execute(PLACES.replace("?", ",".join("?" * len(part))), part):
-            found[RecordId(record)] = Place(run, seq, Stamp(hlc))
-    return found
+    return {RecordId(record): Place(run, seq, Stamp(hlc)) for record, run, seq, hlc in for_all(connection, PLACES, list(ids))}
 
 
 def find_record(connection: sqlite3.Connection, record: RecordId) -> Record | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 
+from replicad.catalog.rows import for_all
 from replicad.model.ids import Digest, NodeId
 from replicad.protocol.replica import Replica
 
@@ -27,7 +28,7 @@ WHERE entry.record = ? AND entry.content IS NOT NULL
 UNWANT = "DELETE FROM wanted WHERE record = ? RETURNING content, share, in_share, in_all"
 HEIR_IN_SHARE = f"UPDATE wanted SET in_share = 1 WHERE record = ({_OTHERS.format(content='?')} AND other.share = ? LIMIT 1)"  # noqa: S608 - constants only
 HEIR_IN_ALL = f"UPDATE wanted SET in_all = 1 WHERE record = ({_OTHERS.format(content='?')} LIMIT 1)"  # noqa: S608 - constants only
-FOUND = "DELETE FROM wanted WHERE record IN (SELECT record FROM entry WHERE content = ? AND counts = 1)"
+FOUND = "DELETE FROM wanted WHERE record IN (SELECT record FROM entry WHERE content IN (?) AND counts = 1)"
 LIVE_OF = "SELECT record FROM entry WHERE content = ? AND counts = 1 AND live = 1"
 LIVE_AT = """
 SELECT entry.record FROM register JOIN entry ON entry.register = register.register AND entry.live = 1
@@ -66,7 +67,7 @@ def unwant(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
 
 def found(connection: sqlite3.Connection, contents: Iterable[Digest]) -> None:
     """These contents are held now, or must not be."""
-    connection.executemany(FOUND, ((content,) for content in contents))
+    for_all(connection, FOUND, list(contents))
 
 
 def lost(connection: sqlite3.Connection, content: Digest) -> None:

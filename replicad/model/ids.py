@@ -37,7 +37,7 @@ class _Id(bytes):
     def __new__(cls, value: bytes | bytearray | memoryview) -> Self:
         if len(value) != SIZE_BYTES:
             raise InputError(f"{cls.__name__}: {SIZE_BYTES} bytes expected, got {len(value)}")
-        return super().__new__(cls, value)
+        return bytes.__new__(cls, value)
 
     def __str__(self) -> str:
         return self.hex()

@@ -52,7 +52,7 @@ class Pace:
             count -= await self.take(count)
 
 
-async def paced(content: bytes, pace: Pace | None) -> AsyncIterator[bytes | memoryview]:
+async def paced(content: bytes | bytearray, pace: Pace | None) -> AsyncIterator[bytes | bytearray | memoryview]:
     """The content in pieces, each as soon as it may be sent; in one if there is no limit."""
     sent = 0
     while sent < len(content):

@@ -42,6 +42,15 @@ def test_a_tally_counts_like_a_counter(steps: list[tuple[bool, frozenset[int]]],
     assert tally.least(sets.of(among)) == sets.of(unit for unit in among if expected[unit] == fewest)
 
 
+@given(st.dictionaries(st.integers(0, 200), st.integers(0, 1 << 20)), UNITS, st.data())
+def test_a_tally_of_sizes_adds_up(sizes: dict[int, int], among: frozenset[int], data: st.DataObject) -> None:
+    tally = sets.Tally()
+    for unit, size in sizes.items():
+        tally.put(unit, data.draw(st.integers(0, 1 << 20)))  # what stood there before does not count
+        tally.put(unit, size)
+    assert tally.total(sets.of(among)) == sum(sizes.get(unit, 0) for unit in among)
+
+
 @given(st.frozensets(st.integers(0, 300), min_size=1), st.integers(0, 1 << 30))
 def test_some_is_a_member(units: frozenset[int], seed: int) -> None:
     assert sets.some(sets.of(units), random.Random(seed).randrange) in units

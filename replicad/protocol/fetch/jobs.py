@@ -219,6 +219,7 @@ class PackJob(Units):
         self.claims = Claims(own)
         self.places: dict[Small, int] = {}
         self._wanted: list[Wanted | None] = [None] * PACK_MAX
+        self._sizes = sets.Tally()
         self._since: list[float] = [0.0] * PACK_MAX
         self._empty = list(range(PACK_MAX - 1, -1, -1))
         self._ages: list[tuple[int, Digest, int]] = []
@@ -255,6 +256,7 @@ class PackJob(Units):
         place = self.places.get(small)
         if place is None:
             place = self.places[small] = self._empty.pop()
+            self._sizes.put(place, wanted.size)
             self.claims.add(small, place, now)
             heappush(self._ages, (wanted.hlc, wanted.content, wanted.size))
             if len(self._ages) > 2 * PACK_MAX:
@@ -314,12 +316,10 @@ class PackJob(Units):
 
     def size_of(self, units: int) -> int:
         """Bytes of these contents."""
-        return sum(wanted.size for wanted in self.wanted_of(units))
+        return self._sizes.total(units)
 
     def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
-        """Of the places that are ``free`` with this peer (some are), about that many bytes together, at least one and at most a batch: the best class first, of that the rarest, starting anywhere among
-        them.
-        """
+        """Of the places ``free`` with this peer (some are), about that many bytes, at least one and at most a batch: the best class first, of that the rarest, starting anywhere among them."""
         chosen, budget, left = 0, min(size_bytes, BATCH_BYTES_MAX), BATCH_CONTENTS_MAX
         while free:
             pool = self.best(node, free & self._classes.get(self._best_class(free), free))

@@ -126,6 +126,17 @@ class Tally:
             among = among & ~plane or among
         return among
 
+    def put(self, unit: int, count: int) -> None:
+        """Set the counter of one unit."""
+        self.clear(1 << unit)
+        self._planes += [0] * (count.bit_length() - len(self._planes))
+        for place in members(count):
+            self._planes[place] |= 1 << unit
+
+    def total(self, among: int) -> int:
+        """The sum of these counters."""
+        return sum((plane & among).bit_count() << place for place, plane in enumerate(self._planes))
+
     def of(self, unit: int) -> int:
         """The counter of one unit."""
         return sum((plane >> unit & 1) << place for place, plane in enumerate(self._planes))

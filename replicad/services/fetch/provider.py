@@ -243,7 +243,7 @@ class Provider:
         await self._check(node, target.content)
         return (await self._known(target))[0]
 
-    async def open_batch(self, node: NodeId, contents: tuple[Small, ...]) -> tuple[int, AsyncIterator[bytes]]:
+    async def open_batch(self, node: NodeId, contents: tuple[Small, ...]) -> tuple[int, AsyncIterator[bytearray]]:
         """(length, pieces) of a batch answer. NotAllowedError if nothing of it is granted. The pieces raise StorageError when a blob vanishes meanwhile."""
         granted = await self._rights.granted(node, (small.content for small in contents))
         if not granted:
@@ -256,12 +256,12 @@ class Provider:
         self.sent_bytes += size
         return size, self._pieces(contents, here, first)
 
-    def _begin(self, contents: Sequence[Small], held: Sequence[Small]) -> tuple[set[Small], bytes]:
+    def _begin(self, contents: Sequence[Small], held: Sequence[Small]) -> tuple[set[Small], bytearray]:
         """Which of them are on the disk, and the first piece of the answer."""
         here = {small for small in held if self._store.size_of(small.content) == small.size or self._is_fresh(small)}
         return here, self._read(contents[: _piece(contents, 0)], here)
 
-    async def _pieces(self, contents: Sequence[Small], here: set[Small], first: bytes) -> AsyncIterator[bytes]:
+    async def _pieces(self, contents: Sequence[Small], here: set[Small], first: bytearray) -> AsyncIterator[bytearray]:
         yield first
         at = _piece(contents, 0)
         while at < len(contents):
@@ -269,21 +269,26 @@ class Provider:
             yield await asyncio.to_thread(self._read, contents[at:stop], here)
             at = stop
 
-    def _read(self, contents: Sequence[Small], here: set[Small]) -> bytes:
-        pieces: list[bytes] = []
-        for small in contents:
-            if small not in here:
-                pieces.append(batch.ABSENT)
-                continue
-            descriptor = self._open_small(small.content)
-            try:
-                content = os.pread(descriptor, small.size + 1, 0)
-            finally:
-                os.close(descriptor)
-            if len(content) != small.size:
-                raise StorageError(f"blob {small.content} has another length than before")
-            pieces += (batch.HELD, content)
-        return b"".join(pieces)
+    def _read(self, contents: Sequence[Small], here: set[Small]) -> bytearray:
+        """A piece of the answer, in the only buffer that it is ever in here."""
+        held = [small in here for small in contents]
+        piece = bytearray(len(contents) + sum(small.size for small, is_here in zip(contents, held, strict=True) if is_here))
+        at = 0
+        for small, is_here in zip(contents, held, strict=True):
+            piece[at : at + 1] = batch.HELD if is_here else batch.ABSENT
+            at += 1
+            if is_here:
+                self._fill(memoryview(piece)[at : at + small.size], small.content)
+                at += small.size
+        return piece
+
+    def _fill(self, into: memoryview, content: Digest) -> None:
+        descriptor = self._open_small(content)
+        try:
+            if os.preadv(descriptor, [into, bytearray(1)], 0) != len(into):
+                raise StorageError(f"blob {content} has another length than before")
+        finally:
+            os.close(descriptor)
 
     def _open_small(self, content: Digest) -> int:
         fresh = self._smalls.find(content)

@@ -24,6 +24,8 @@ MARKED_MAX = 10_000
 """Contents remembered as lost."""
 REFRESH_S = 0.2
 """What is wanted is read again at most so often: a publication of thousands of files commits in many steps."""
+WANTED_S = 0.000_25
+"""And for each content that was wanted it can wait so long more, because there is that much to do: reading it takes a fiftieth of that."""
 CUT_REFRESH_S = 5.0
 CUT_REFRESH_S_MAX = 60.0
 """While more is wanted than is looked at, it is looked at again so often; and more and more seldom if it stays the same, because then nobody has it: 10,000 rows are 50 ms."""
@@ -83,7 +85,7 @@ class Wanting:
             self._report(Wants(tuple(missing), cut, new_since, self._urgent, frozenset(self._lost)))
             if not wanted:
                 self._idle()
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(max(REFRESH_S, WANTED_S * len(wanted)))
 
 
 def _mark(marked: dict[Digest, None], content: Digest) -> None:
