@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.pages import warm
+from bench.pages import narrowed, warm
 from support.network import Network, Node
 
 MIB = 1 << 20
-WARM = 3
+ROOM = 4
 """Times the size: publishing writes a copy, fetching another one."""
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
+    with tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as folder, narrowed(ROOM * options.mib * MIB):
         for tls in ("off", "auto"):
             measure(Path(folder) / tls, mib=options.mib, rounds=options.rounds, tls=tls)
 
@@ -51,7 +51,7 @@ def measure(folder: Path, *, mib: int, rounds: int, tls: str) -> None:
 
 
 def _round(source: Node, sink: Node, path: Path, *, mib: int) -> str:
-    warm(WARM * mib * MIB)
+    warm()
     source.cli("publish", str(path), deadline_s=600)
     begun, before = time.perf_counter(), (_cpu(source), _cpu(sink))
     while sink.download(f"bench/{path.name}", method="HEAD").status != 200:
@@ -65,7 +65,7 @@ def _round(source: Node, sink: Node, path: Path, *, mib: int) -> str:
 def _curl(url: str, copy: Path, *, mib: int) -> str:
     if not shutil.which("curl") or not shutil.which("openssl"):
         return "   (no curl or openssl to compare with)"
-    warm(WARM * mib * MIB)
+    warm()
     begun = time.perf_counter()
     subprocess.run(["curl", "-sS", "-o", str(copy), url], check=True)
     subprocess.run(["openssl", "dgst", "-sha256", str(copy)], check=True, stdout=subprocess.DEVNULL)

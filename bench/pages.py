@@ -1,17 +1,35 @@
-"""Memory that is really there: on a virtual machine whoever first writes a page that the host had taken back waits for the host, 0.9 CPU-s per GiB (docs/adr/0009), which says nothing about who is measured."""
+"""Memory that is really there: on a virtual machine whoever first writes a page that the host had taken back waits for the host, 1 to 2.5 CPU-s per GiB (docs/adr/0009), which says nothing about who is measured.
+
+The kernel does not give those pages first that were freed last, so all of them must be there: a bench narrows the free memory once, and takes and gives back the rest right before each run.
+"""
 
 from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-SPARED_BYTES = 2 << 30
+SPARED_BYTES = 1 << 30
 
 
-def warm(size_bytes: int) -> None:
-    """Take so much memory from the host and give it back to the kernel, at most what is free without ``SPARED_BYTES``. To be called right before each run: after some seconds the host has free pages again."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE - SPARED_BYTES
-    if (taken := min(size_bytes, free) // mmap.PAGESIZE * mmap.PAGESIZE) > 0:
-        with mmap.mmap(-1, taken) as memory:
-            for at in range(0, taken, mmap.PAGESIZE):
-                memory[at] = 1
+@contextmanager
+def narrowed(room_bytes: int) -> Iterator[None]:
+    """Leave so much of the free memory, and ``SPARED_BYTES``, to everybody else until the block ends."""
+    with _taken(room_bytes + SPARED_BYTES):
+        yield
+
+
+def warm() -> None:
+    """Take all that is free but ``SPARED_BYTES`` from the host and give it back to the kernel: two seconds later the host begins to take free pages back."""
+    with _taken(SPARED_BYTES):
+        pass
+
+
+@contextmanager
+def _taken(left_bytes: int) -> Iterator[None]:
+    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE
+    with mmap.mmap(-1, max(mmap.PAGESIZE, free_bytes - left_bytes)) as memory:
+        for at in range(0, len(memory), mmap.PAGESIZE):
+            memory[at] = 1
+        yield

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.namespaces import network
-from bench.pages import warm
+from bench.pages import narrowed, warm
 from bench.systems import SYSTEMS, Plain, System
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,7 +58,8 @@ def main(arguments: list[str]) -> None:
         for name in options.systems
         if not (missing := [one for one in SYSTEMS[name].needs if not shutil.which(one)]) or print(f"{name}: without {missing}")
     ]
-    with tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
         work = Path(folder) / "work"
         for number in range(options.files):
             path = work / f"{number % 50:02}" / f"{number}.bin"
@@ -67,6 +68,7 @@ def main(arguments: list[str]) -> None:
         title = f"{options.files} x {options.kib} KiB to {options.nodes} nodes at {options.mbit:g} Mbit/s"
         print(title, flush=True)
         seen: dict[str, list[Seen]] = {}
+        stack.enter_context(narrowed(2 * (options.nodes + 1) * options.files * options.kib << 10))
         for _ in range(options.rounds):
             turns = [("T1", Plain, 1)] if all(map(shutil.which, Plain.needs)) else []
             for name, kind, nodes in [*turns, *((kind.name, kind, options.nodes) for kind in chosen)]:
@@ -86,7 +88,7 @@ def run(kind: type[System], folder: Path, work: Path, *, nodes: int, mbit: float
     with tempfile.TemporaryDirectory(dir=folder) as run_folder, network(Path(run_folder), hosts=nodes + 1, mbit=mbit) as hosts:
         system = kind(hosts, work)
         system.start()
-        warm((nodes + 2) * sum(path.stat().st_size for path in work.rglob("*") if path.is_file()))
+        warm()
         sent, cpu_s, begun = hosts[0].sent_bytes(), sum(host.cpu_s() for host in hosts), time.monotonic()
         system.give()
         waiting = hosts[1:]
