@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
@@ -17,6 +18,10 @@ from replicad.net.pace import Pace
 from replicad.net.tls import abort
 
 HEAD_BYTES_MAX = 16 << 10
+BULK_BYTES_MIN, BULK_BYTES_MAX = 32 << 10, 256 << 10
+"""The kernel wakes us for so many bytes of a body at once, at least two TLS records: fewer, larger reads."""
+BULK_S = 0.005
+"""As many as come in this time at the connection's last rate: longer would be felt by those who wait for the chunk."""
 FIELDS_MAX = 64
 _STATUS = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [\x20-\x7e\x80-\xff]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t\x80-\xff]*?)[ \t]*")
@@ -94,7 +99,9 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline_s = 0.0
         self._done: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle
-        self._heard_s = 0.0
+        self._heard_s = self._begun_s = 0.0
+        self._rate = 0.0
+        self._bulk_bytes = 1
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -139,13 +146,14 @@ class Connection(asyncio.BufferedProtocol):
                 self.close()
         self.used += 1
         self.idle_since_s = self._loop.time()
+        self._rate = self._received / max(self.idle_since_s - self._begun_s, 1e-3)
         return Answer(self._head, self._received, error)
 
     def _begin(self, accept: Callable[[Head], memoryview], pace: Pace | None) -> asyncio.Future[None]:
         self._accept, self._head, self._head_bytes, self._received = accept, None, 0, 0
         self._body = memoryview(b"")
         self._pace, self._allowed, self._held_since_s = pace, None, None
-        self._heard_s = self._loop.time()
+        self._heard_s = self._begun_s = self._loop.time()
         return self._loop.create_future()
 
     async def _send(self, send: Callable[[], Awaitable[None]]) -> None:
@@ -162,6 +170,9 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._held_since_s is not None:
             self._timer = self._loop.call_later(stall_s, self._watch, stall_s)
+        elif now >= min(self._heard_s + stall_s, self._deadline_s) and self._bulk_bytes > 1:
+            self._wake_for(1)  # what is there already comes at once
+            self._timer = self._loop.call_later(BULK_S, self._watch, stall_s)
         elif now >= min(self._heard_s + stall_s, self._deadline_s):
             self._fail(UnreachableError("the peer is too slow" if now >= self._deadline_s else f"nothing received for {stall_s:.0f} s", code="stalled"))
         else:
@@ -193,6 +204,8 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
         elif self._head is not None:
             self._received += nbytes
+            if len(self._body) - self._received < 2 * self._bulk_bytes:
+                self._wake_for(1)
             self._finish_if_whole(surplus=False)
             if self._allowed is not None or (self._pace is not None and self._pace.limited):
                 self._ask()
@@ -241,9 +254,18 @@ class Connection(asyncio.BufferedProtocol):
         if self._pace is not None and self._pace.limited:
             self._allowed = 0
             self._ask()
+        elif len(body) - taken >= 2 * (bulk_bytes := min(BULK_BYTES_MAX, int(self._rate * BULK_S))) >= 2 * BULK_BYTES_MIN:
+            self._wake_for(bulk_bytes)
+
+    def _wake_for(self, count: int) -> None:
+        """Hear of bytes when there are so many; of the connection's end at once."""
+        if self._transport is not None and count != self._bulk_bytes and not self._transport.is_closing():
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self._bulk_bytes = count
 
     def _ask(self) -> None:
         """Read no further than is allowed: rest until more is. A limit that was set in the middle counts from here."""
+        self._wake_for(1)
         if self._allowed is None:
             self._allowed = self._received
         if self._pace is None or self._transport is None or not self._allowed <= self._received < len(self._body) or self._held_since_s is not None:
