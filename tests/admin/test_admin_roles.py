@@ -67,7 +67,7 @@ TABLE = {
     "POST /members/{id}/resume": Line(OPERATOR, NODE, {}),
     "GET /limits": Line(VIEWER, NODE),
     "PATCH /limits": Line(OPERATOR, NODE, {}),
-    "GET /config": Line(OPERATOR, NODE, {}),
+    "GET /config": Line(OPERATOR, NODE),
     "POST /reload": Line(OPERATOR, NODE, {}),
     "POST /invites": Line(ADMIN, NODE, {}),
     "GET /audit": Line(VIEWER, NODE),

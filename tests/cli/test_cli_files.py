@@ -283,7 +283,7 @@ async def test_waiting_ends_with_3_or_8(door: Door, terminal: Terminal, reposito
 async def test_a_remote_node_by_url(door: Door, terminal: Terminal, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"http://127.0.0.1:{door.port}"
     code, error = await terminal.error("--url", url, "ls")
-    assert (code, error["code"], error["hint"]) == (6, "unauthorized", "set REPLICAD_TOKEN to it")
+    assert (code, error["code"], error["hint"]) == (6, "unauthorized", "replicad login URL, or set REPLICAD_TOKEN")
     monkeypatch.setenv("REPLICAD_TOKEN", TOKEN)
     await terminal.json("--url", url, "publish", str(repository), "--share", "munki", "--wait", "1")
     got = await terminal.json("--url", url, "get", "munki/pkgs/big.dmg", "-o", str(tmp_path / "got"))
