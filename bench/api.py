@@ -1,7 +1,7 @@
 """One node with many entries answers 200 requests/s to its API, quiet, while it fetches files of 1 GiB, and while it makes a backup: latency by kind of question, memory, processor time.
 
 The requests come at fixed times over 16 connections, whatever became of those before; latency counts from the time a request was due. Arguments: ``--entries`` (100,000), ``--rate`` (200), ``--seconds`` (10)
-of each part, ``--files`` (2) of 1 GiB. Names stand for one small content, so that only the large files travel.
+of each part, ``--files`` (1) of 1 GiB. Names stand for one small content, so that only the large files travel.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--rate", type=float, default=200.0)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--files", type=int, default=2)
+    parser.add_argument("--files", type=int, default=1)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
         network = Network(Path(folder) / "net", python=[sys.executable])
