@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from replicad.catalog import PartialRow
-from replicad.errors import NotFoundError
+from replicad.errors import NotFoundError, StorageError
 from replicad.model.chunks import Extent
 from replicad.model.manifest import Manifest
 from replicad.model.records import Cut, Role
@@ -311,3 +311,18 @@ async def test_what_does_not_fit_does_not_keep_out_what_does(tmp_path: Path, see
         await sink.wait_for(small)
         assert not sink.holds(large)
         assert not sink.blamed
+
+
+async def test_what_a_failed_sync_took_back_is_not_finished(tmp_path: Path) -> None:
+    """All chunks were there when the plan said that it is whole; the sync failed before that was carried out."""
+    async with data_network(tmp_path) as network:
+        sink = await network.node("sink", disk=FailingDisk("sync", armed=1))
+        content = random_bytes(2 * MIB)
+        manifest = manifest_of(content)
+        partials, target = sink.fetch._partials, Target(manifest.content, manifest.id)
+        await partials.open(manifest)
+        assert await partials.write(target, 0, memoryview(content)) == ([0, 1], [])
+        await partials.commit()
+        with pytest.raises(StorageError):
+            await partials.finish(target)
+        await partials.close(target, discard=True)

@@ -149,6 +149,8 @@ class Partials:
         partial = self._open.get(target)
         if partial is None:
             raise NotFoundError(f"content {target.content} is not being fetched any more")
+        if not partial.complete:  # it was when this was decided
+            raise StorageError(f"a failed sync discarded chunks of {target.content}")
         await partial.finish()
         await self._catalog.hold([partial.manifest])
         await self.close(target, discard=False)
