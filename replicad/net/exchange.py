@@ -170,13 +170,13 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._held_since_s is not None:
             self._timer = self._loop.call_later(stall_s, self._watch, stall_s)
-        elif now >= min(self._heard_s + stall_s, self._deadline_s) and self._bulk_bytes > 1:
+        elif now < (ends_s := min(self._heard_s + stall_s, self._deadline_s)):
+            self._timer = self._loop.call_at(ends_s, self._watch, stall_s)
+        elif self._bulk_bytes > 1:
             self._wake_for(1)  # what is there already comes at once
             self._timer = self._loop.call_later(BULK_S, self._watch, stall_s)
-        elif now >= min(self._heard_s + stall_s, self._deadline_s):
-            self._fail(UnreachableError("the peer is too slow" if now >= self._deadline_s else f"nothing received for {stall_s:.0f} s", code="stalled"))
         else:
-            self._timer = self._loop.call_at(min(self._heard_s + stall_s, self._deadline_s), self._watch, stall_s)
+            self._fail(UnreachableError("the peer is too slow" if now >= self._deadline_s else f"nothing received for {stall_s:.0f} s", code="stalled"))
 
     def close(self) -> None:
         """Close at once; harmless when repeated."""
