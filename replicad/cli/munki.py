@@ -29,7 +29,9 @@ def status(invocation: Invocation, *, share: str | None) -> None:
 
 def _lines(repository: nouns.MunkiRepository) -> list[str]:
     waiting = repository.waiting
-    lines = [f"{repository.share}  {repository.indexes} catalogs and manifests, {len(waiting)} held back"]
+    lines = [
+        f"{repository.share}{f'/{clean(repository.root)}' if repository.root else ''}  {repository.indexes} catalogs and manifests, {len(waiting)} held back"
+    ]
     for held in waiting:
         instead = f"clients get that of {moment(held.shown)}" if held.shown else "clients get 404"
         lines.append(f"  {clean(held.path)}  of {moment(held.published)} waits for {plural(len(held.missing), 'file')}; {instead}")

@@ -32,21 +32,23 @@ class Reference:
 
 
 def is_index(key: str) -> bool:
-    """Whether a collision key is that of a catalog or manifest. Files that begin with a dot are none (Munki skips them)."""
+    """Whether a collision key in the repository is that of a catalog or manifest. Files that begin with a dot are none (Munki skips them)."""
     return key.startswith((CATALOGS, MANIFESTS)) and not any(segment.startswith(".") for segment in key.split("/"))
 
 
-def references(key: str, encoded: bytes) -> tuple[Reference, ...]:
-    """What the index names: a catalog its packages and icons, a manifest its catalogs. InputError if it is not what Munki could read."""
+def references(key: str, encoded: bytes, *, root: str = "") -> tuple[Reference, ...]:
+    """What the index names: a catalog its packages and icons, a manifest its catalogs. ``key`` is its collision key in the repository, ``root`` the repository's directory in the share, empty or with a
+    slash at the end. InputError if it is not what Munki could read.
+    """
     try:
         read = plistlib.loads(encoded)
     except (plistlib.InvalidFileException, ExpatError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(f"not a property list: {type(error).__name__}") from None
     found = _of_catalog(read) if key.startswith(CATALOGS) else _of_manifest(read)
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(_reference(root + path, digest) for path, digest in found))
 
 
-def _of_catalog(read: Any) -> Iterator[Reference]:
+def _of_catalog(read: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(read, list) or not all(isinstance(item, dict) for item in read):
         raise InputError("not a catalog: an array of dictionaries expected")
     for item in read:
@@ -56,24 +58,27 @@ def _of_catalog(read: Any) -> Iterator[Reference]:
         yield from _files(ICONS, item, ("icon_name", "name") if item.get("icon_hash") else ("icon_name",), "icon_hash")
 
 
-def _of_manifest(read: Any) -> Iterator[Reference]:
+def _of_manifest(read: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(read, dict):
         raise InputError("not a manifest: a dictionary expected")
     catalogs = read.get("catalogs", [])
     for name in catalogs if isinstance(catalogs, list) else []:
-        yield _reference(CATALOGS, name, None)
+        yield _below(CATALOGS, name), None
 
 
-def _files(root: str, item: dict[Any, Any], names: Iterable[str], digest: str) -> Iterator[Reference]:
-    """The file that the first of these keys names, if any does."""
+def _files(folder: str, item: dict[Any, Any], names: Iterable[str], digest: str) -> Iterator[tuple[str, Any]]:
+    """The file that the first of these keys names, if any does, and its hash."""
     name = next((value for key in names if (value := item.get(key))), None)
     if name is not None:
         last = str(name).rpartition("/")[2]
-        yield _reference(root, f"{name}.png" if root == ICONS and "." not in last else name, item.get(digest))
+        yield _below(folder, f"{name}.png" if folder == ICONS and "." not in last else name), item.get(digest)
 
 
-def _reference(root: str, name: Any, digest: Any) -> Reference:
-    path = root + str(name).removeprefix("/")
+def _below(folder: str, name: Any) -> str:
+    return folder + str(name).removeprefix("/")
+
+
+def _reference(path: str, digest: Any) -> Reference:
     try:
         key = paths.key(paths.check(path))
     except InputError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from replicad.errors import InputError, NotFoundError
 from replicad.integrations import munki
 from replicad.integrations.munki import INDEX_BYTES_MAX, Reference
+from replicad.model import paths
 from replicad.model.entries import Listed
 from replicad.model.members import MUNKI
 
@@ -73,7 +74,7 @@ class Repositories:
         self._now_ms = now_ms
         self._shown: OrderedDict[tuple[str, str], Listed] = OrderedDict()
         self._waiting: OrderedDict[tuple[str, str], Waiting] = OrderedDict()
-        self._read: OrderedDict[tuple[str, Digest], tuple[Reference, ...]] = OrderedDict()
+        self._read: OrderedDict[tuple[str, str, Digest], tuple[Reference, ...]] = OrderedDict()
         self._turn = asyncio.Lock()
 
     async def visible(self, share: str, key: str) -> Listed | None:
@@ -94,9 +95,10 @@ class Repositories:
     async def waiting(self, share: str) -> tuple[int, list[Waiting]]:
         """How many indexes the share has, and those whose newest version is not shown, by name. Looks at each."""
         count, found = 0, []
-        for root in (munki.CATALOGS, munki.MANIFESTS):
+        root = paths.key(self._root(share) or "")
+        for folder in (munki.CATALOGS, munki.MANIFESTS):
             after: tuple[str, str] | None = None
-            while page := await self._catalog.entries(share, prefix=root.rstrip("/"), after=after, limit=PAGE):
+            while page := await self._catalog.entries(share, prefix=f"{root}{folder}".rstrip("/"), after=after, limit=PAGE):
                 after = share, page[-1].key
                 for listed in page:
                     if self._is_index(share, listed.key):
@@ -108,12 +110,25 @@ class Repositories:
         return count, found
 
     def _is_index(self, share: str, key: str) -> bool:
+        return munki.is_index(self._inside(share, key))
+
+    def _inside(self, share: str, key: str) -> str:
+        """The collision key in the share's repository; empty for what is not in it."""
+        root = self._root(share)
+        if root is None or not key.startswith(root := paths.key(root)):
+            return ""
+        return key.removeprefix(root)
+
+    def _root(self, share: str) -> str | None:
+        """The repository's directory, empty or with a slash at the end; None if the share is none."""
         found = self._catalog.replica.trust.shares().get(share)
-        return found is not None and found.layout == MUNKI and munki.is_index(key)
+        if found is None or found.layout != MUNKI:
+            return None
+        return f"{found.root}/" if found.root else ""
 
     async def _still_named(self, share: str, key: str) -> Listed | None:
         """A file that was removed, as long as the catalog that no longer names it waits and clients are shown one that does."""
-        waiting = [held for (where, index), held in self._waiting.items() if where == share and index.startswith(munki.CATALOGS)]
+        waiting = [held for (where, index), held in self._waiting.items() if where == share and self._inside(share, index).startswith(munki.CATALOGS)]
         for shown in (held.shown for held in waiting if held.shown is not None and self._catalog.serves(held.shown.content)):
             for reference in await self._references(shown):
                 if reference.key == key:
@@ -168,10 +183,11 @@ class Repositories:
 
     async def _references(self, index: Listed) -> tuple[Reference, ...]:
         """NotFoundError, OSError. An index that cannot be read names itself as what can never be here."""
-        name = index.key, index.content
+        root = self._root(index.share) or ""
+        name = root, index.key, index.content
         if name not in self._read:
             try:
-                self._read[name] = await asyncio.to_thread(_read, self._open_blob(index.content), index.key)
+                self._read[name] = await asyncio.to_thread(_read, self._open_blob(index.content), index.key.removeprefix(paths.key(root)), root)
             except InputError as error:
                 self._read[name] = (Reference(f"{index.path}: {error.message}", None),)
             if len(self._read) > READ_MAX:
@@ -183,7 +199,7 @@ class Repositories:
         if reference.key is None:
             return False
         newest = await self._catalog.visible(index.share, reference.key)
-        if reference.key.startswith(munki.CATALOGS) and reference.key != index.key:
+        if self._inside(index.share, reference.key).startswith(munki.CATALOGS) and reference.key != index.key:
             return newest is None or await self._is_shown(newest)
         if newest is None:
             return await self._was_removed_since(index, reference.key)
@@ -232,9 +248,9 @@ def _version(revision: Revision, share: str, key: str) -> Listed | None:
     )
 
 
-def _read(fd: int, key: str) -> tuple[Reference, ...]:
+def _read(fd: int, key: str, root: str) -> tuple[Reference, ...]:
     with os.fdopen(fd, "rb") as file:
         encoded = file.read(INDEX_BYTES_MAX + 1)
     if len(encoded) > INDEX_BYTES_MAX:
         raise InputError(f"more than {INDEX_BYTES_MAX} bytes")
-    return munki.references(key, encoded)
+    return munki.references(key, encoded, root=root)

@@ -154,6 +154,8 @@ def _check_body(body: Body) -> None:
     elif isinstance(body, Policy):
         _names(body.name, check=check_share_name)
         _names(*body.stages, check=check_stage_name)
+        if body.root:
+            _check_path(body.root)
         _check_access(body)
     elif isinstance(body, Cut):
         _names(*body.ends, check=_check_share)

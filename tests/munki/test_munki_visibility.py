@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import plistlib
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -12,69 +11,51 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from munki_world import CATALOG, MANIFEST, Client, catalog, manifest, package
 
 from replicad.crypto.hashing import sha256
 from replicad.errors import InputError
 from replicad.integrations import munki
 from replicad.integrations.repositories import Repositories
-from replicad.model import paths
+from replicad.model.paths import key
 from support.admin_door import Door, opened
 
-CATALOG, MANIFEST = "catalogs/all", "manifests/site_default"
+ROOT = "Client/R\u00e9po/"
+
+
+@pytest.fixture(params=["", ROOT], ids=["whole share", "directory"])
+def root(request: pytest.FixtureRequest) -> str:
+    """Where in its share the repository is."""
+    return str(request.param)
 
 
 @pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    """munki is a Munki repository, jamf is not."""
+async def door(tmp_path: Path, root: str) -> AsyncIterator[Door]:
+    """munki is a Munki repository, or has one in a directory; jamf is and has not."""
     async with opened(tmp_path / "data") as found:
-        assert (await found.ask("PATCH", "/shares/munki", {"layout": "munki"})).status == 200
+        assert (await found.ask("PATCH", "/shares/munki", {"layout": "munki", "root": root})).status == 200
         yield found
 
 
-def package(number: int, version: int) -> tuple[str, bytes]:
-    return f"pkgs/App{number}-{version}.pkg", f"package {number} of version {version}".encode() * 40
+@pytest.fixture
+def client(door: Door, root: str) -> Client:
+    """Of the node that goes on living."""
+    return Client(door.services.repositories, door.services.store, root=root)
 
 
-def catalog(version: int, count: int) -> bytes:
-    items: list[dict[str, Any]] = []
-    for number in range(count):
-        path, content = package(number, version)
-        items.append(
-            {
-                "name": f"App{number}",
-                "version": str(version),
-                "installer_item_location": path.removeprefix("pkgs/"),
-                "installer_item_hash": str(sha256(content)),
-            }
-        )
-    return plistlib.dumps(items)
+def release(version: int, count: int) -> list[tuple[str, bytes]]:
+    """So many packages, and the catalog that names them."""
+    packages = [package(number, version) for number in range(count)]
+    return [*packages, catalog(version, packages)]
 
 
-def fresh(door: Door) -> Repositories:
+def fresh(door: Door, root: str) -> Client:
     """As after a kill: nothing in memory."""
-    return Repositories(door.services.catalog, door.services.store.open_blob, now_ms=lambda: 0)
+    return Client(Repositories(door.services.catalog, door.services.store.open_blob, now_ms=lambda: 0), door.services.store, root=root)
 
 
-async def read(door: Door, repositories: Repositories, path: str) -> bytes | None:
-    """What a client gets; None for 404."""
-    listed = await repositories.visible("munki", paths.key(path))
-    if listed is None or not listed.available:
-        return None
-    with os.fdopen(door.services.store.open_blob(listed.content), "rb") as file:
-        return file.read()
-
-
-async def client_version(door: Door, repositories: Repositories) -> int:
-    """The version of the catalog that a client reads now, 0 for none; fails if the catalog names what it cannot download, or if the manifest is ahead of it."""
-    manifest, encoded = await read(door, repositories, MANIFEST), await read(door, repositories, CATALOG)
-    items = plistlib.loads(encoded) if encoded else []
-    for item in items:
-        content = await read(door, repositories, f"pkgs/{item['installer_item_location']}")
-        assert content is not None, item["installer_item_location"]
-        assert str(sha256(content)) == item["installer_item_hash"]
-    found = int(items[0]["version"]) if items else 0
-    assert manifest is None or plistlib.loads(manifest)["version"] <= found
-    return found
+async def publish(door: Door, path: str, content: bytes) -> None:
+    assert (await door.publish("munki", path, content)).status == 200
 
 
 async def lose(door: Door, content: bytes) -> None:
@@ -82,7 +63,7 @@ async def lose(door: Door, content: bytes) -> None:
     await door.services.catalog.lose(sha256(content))
 
 
-async def take(door: Door, dice: random.Random, files: list[tuple[str, bytes]]) -> AsyncIterator[str]:
+async def take(door: Door, root: str, dice: random.Random, files: list[tuple[str, bytes]]) -> AsyncIterator[str]:
     """Names and contents of these files arrive in random order; the last name is the manifest's, which its author signed after the others."""
     names = [*dice.sample(files[:-1], len(files) - 1), files[-1]]
     times = sorted(dice.random() for _ in names)
@@ -93,89 +74,104 @@ async def take(door: Door, dice: random.Random, files: list[tuple[str, bytes]]) 
             here.add(path)
             await door.upload(content)
         else:
-            assert (await door.publish("munki", path, content)).status == 200
+            await publish(door, root + path, content)
             if path not in here:
                 await lose(door, content)
         yield path
 
 
-async def test_a_catalog_comes_after_all_that_it_names_at_any_point_and_after_any_kill(door: Door, dice: random.Random) -> None:
-    living = door.services.repositories
-    assert await client_version(door, living) == 0
+async def test_a_catalog_comes_after_all_that_it_names_at_any_point_and_after_any_kill(door: Door, root: str, client: Client, dice: random.Random) -> None:
+    assert await client.version() == 0
     newest = 0
     for version, count in ((1, 3), (2, 20), (3, 2)):
-        manifest = plistlib.dumps({"catalogs": ["all"], "managed_installs": ["App0"], "version": version})
-        files = [*(package(number, version) for number in range(count)), (CATALOG, catalog(version, count)), (MANIFEST, manifest)]
-        async for path in take(door, dice, files):
-            seen, after_kill = await client_version(door, living), await client_version(door, fresh(door))
+        files = [*release(version, count), manifest(version)]
+        async for path in take(door, root, dice, files):
+            seen, after_kill = await client.version(), await fresh(door, root).version()
             assert newest <= seen == after_kill <= version, path
             newest = seen
         assert newest == version, "all is here"
-        shown = await read(door, living, MANIFEST)
-        assert shown == manifest
-    assert await living.waiting("munki") == (2, [])
+        assert await client.read(MANIFEST) == files[-1][1]
+    assert await door.services.repositories.waiting("munki") == (2, [])
 
 
-async def test_a_package_that_was_removed_stays_as_long_as_a_catalog_that_is_shown_names_it(door: Door) -> None:
-    (old, content), (new, newer) = package(0, 1), package(0, 2)
-    await door.publish("munki", old, content)
-    await door.publish("munki", CATALOG, catalog(1, 1))
-    living = door.services.repositories
-    assert await client_version(door, living) == 1
-    await door.publish("munki", CATALOG, catalog(2, 1))
-    assert (await door.ask("POST", "/shares/munki/remove", {"paths": [old]})).status == 200
-    assert await client_version(door, living) == await client_version(door, fresh(door)) == 1
+async def test_a_package_that_was_removed_stays_as_long_as_a_catalog_that_is_shown_names_it(door: Door, root: str, client: Client) -> None:
+    [(old, content), first], [(new, newer), second] = release(1, 1), release(2, 1)
+    await publish(door, root + old, content)
+    await publish(door, root + CATALOG, first[1])
+    assert await client.version() == 1
+    await publish(door, root + CATALOG, second[1])
+    assert (await door.ask("POST", "/shares/munki/remove", {"paths": [root + old]})).status == 200
+    assert await client.version() == await fresh(door, root).version() == 1
     await door.ask("PUT", f"/takedowns/{sha256(content)}", {})
-    assert await read(door, living, old) is None, "a takedown stands above all"
+    assert await client.read(old) is None, "a takedown stands above all"
     await door.ask("DELETE", f"/takedowns/{sha256(content)}")
-    await door.publish("munki", new, newer)
-    assert await client_version(door, living) == 2
-    assert await read(door, living, old) is None
+    await publish(door, root + new, newer)
+    assert await client.version() == 2
+    assert await client.read(old) is None
 
 
-async def test_what_an_index_waits_for_is_told(door: Door) -> None:
-    await door.publish(
-        "munki", "catalogs/testing", plistlib.dumps([{"name": "Big", "installer_item_location": "apps/Big 1.dmg", "icon_name": "Big", "icon_hash": "x"}])
-    )
-    await door.publish("munki", "catalogs/broken", b"<plist>")
-    await door.publish("munki", "manifests/mac1", plistlib.dumps({"catalogs": ["testing", "absent"]}))
-    await door.publish("munki", "manifests/.DS_Store", b"not for Munki")
-    await door.publish("jamf", "catalogs/all", b"not Munki's")
+async def test_what_an_index_waits_for_is_told(door: Door, root: str, client: Client) -> None:
+    testing = plistlib.dumps([{"name": "Big", "installer_item_location": "apps/Big 1.dmg", "icon_name": "Big", "icon_hash": "x"}])
+    await publish(door, f"{root}catalogs/testing", testing)
+    await publish(door, f"{root}catalogs/broken", b"<plist>")
+    await publish(door, f"{root}manifests/mac1", plistlib.dumps({"catalogs": ["testing", "absent"]}))
+    await publish(door, f"{root}manifests/.DS_Store", b"not for Munki")
+    await door.publish("jamf", f"{root}catalogs/all", b"not Munki's")
     living = door.services.repositories
     count, waiting = await living.waiting("munki")
     assert count == 3
     assert {held.newest.path: [reference.path for reference in held.missing] for held in waiting} == {
-        "catalogs/broken": ["catalogs/broken: not a property list: ExpatError"],
-        "catalogs/testing": ["pkgs/apps/Big 1.dmg", "icons/Big.png"],
-        "manifests/mac1": ["catalogs/testing"],
+        f"{root}catalogs/broken": [f"{root}catalogs/broken: not a property list: ExpatError"],
+        f"{root}catalogs/testing": [f"{root}pkgs/apps/Big 1.dmg", f"{root}icons/Big.png"],
+        f"{root}manifests/mac1": [f"{root}catalogs/testing"],
     }
-    assert await read(door, living, "manifests/.DS_Store") == b"not for Munki"
-    assert (await living.visible("jamf", "catalogs/all")) is not None
-    await door.publish("munki", "icons/Big.png", b"icon")
-    await door.publish("munki", "pkgs/Apps/Big 1.dmg", b"big")
-    assert [held.newest.path for held in (await living.waiting("munki"))[1]] == ["catalogs/broken"]
-    assert await read(door, living, "manifests/mac1") is not None
+    (told,) = (await door.ask("GET", "/munki")).json["repositories"]
+    assert (told["share"], told["root"], told["indexes"], len(told["waiting"])) == ("munki", root.rstrip("/"), 3, 3)
+    assert await client.read("manifests/.DS_Store") == b"not for Munki"
+    assert (await living.visible("jamf", key(f"{root}catalogs/all"))) is not None
+    await publish(door, f"{root}icons/Big.png", b"icon")
+    await publish(door, f"{root}pkgs/Apps/Big 1.dmg", b"big")
+    assert [held.newest.path for held in (await living.waiting("munki"))[1]] == [f"{root}catalogs/broken"]
+    assert await client.read("manifests/mac1") is not None
 
 
-async def test_a_package_of_another_hash_does_not_do(door: Door) -> None:
-    path, content = package(0, 1)
-    await door.publish("munki", CATALOG, catalog(1, 1))
-    await door.publish("munki", path, b"something else")
-    assert await client_version(door, door.services.repositories) == 0
-    await door.publish("munki", path, content)
-    assert await client_version(door, door.services.repositories) == 1
+async def test_a_package_of_another_hash_does_not_do(door: Door, root: str, client: Client) -> None:
+    (path, content), index = release(1, 1)
+    await publish(door, root + CATALOG, index[1])
+    await publish(door, root + path, b"something else")
+    assert await client.version() == 0
+    await publish(door, root + path, content)
+    assert await client.version() == 1
 
 
-async def test_what_was_shown_stays_and_what_is_removed_is_gone(door: Door) -> None:
-    path, content = package(0, 1)
-    await door.publish("munki", path, content)
-    await door.publish("munki", CATALOG, catalog(1, 1))
-    living = door.services.repositories
-    assert await client_version(door, living) == 1
+async def test_what_was_shown_stays_and_what_is_removed_is_gone(door: Door, root: str, client: Client) -> None:
+    (path, content), index = release(1, 1)
+    await publish(door, root + path, content)
+    await publish(door, root + CATALOG, index[1])
+    assert await client.version() == 1
     await lose(door, content)
-    assert await read(door, living, CATALOG) == catalog(1, 1), "a damaged package is healed; the catalog does not come and go"
-    await door.ask("POST", "/shares/munki/remove", {"paths": [CATALOG]})
-    assert await read(door, living, CATALOG) is None
+    assert await client.read(CATALOG) == index[1], "a damaged package is healed; the catalog does not come and go"
+    await door.ask("POST", "/shares/munki/remove", {"paths": [root + CATALOG]})
+    assert await client.read(CATALOG) is None
+
+
+@pytest.mark.parametrize("root", [ROOT], ids=["directory"])
+async def test_what_is_outside_of_the_directory_is_not_the_repository(door: Door, root: str) -> None:
+    """The same names elsewhere in the share are files like any others; with another directory they are the repository, and what was one is files."""
+    (path, content), (_, index) = release(1, 1)
+    everywhere = ["", root, f"{root.rstrip('/')}2/"]
+    for directory in everywhere:
+        await publish(door, directory + CATALOG, index)
+    await publish(door, path, content)
+
+    async def hidden() -> list[str]:
+        return [directory for directory in everywhere if await door.services.repositories.visible("munki", key(directory + CATALOG)) is None]
+
+    assert await hidden() == [root]
+    assert (await door.ask("PATCH", "/shares/munki", {"root": everywhere[2]})).status == 200
+    assert await hidden() == [everywhere[2]]
+    assert (await door.ask("PATCH", "/shares/munki", {"root": ""})).status == 200
+    assert await hidden() == []
 
 
 def items() -> Iterator[tuple[dict[str, Any], list[str]]]:

@@ -306,6 +306,7 @@ def test_a_field_is_missing(missing: str) -> None:
         pytest.param("grant", {"paths": ["u\u0308"]}, "bad-path", id="a prefix in decomposed form"),
         pytest.param("grant", {"paths": ["a/"]}, "bad-path", id="a prefix that is no path"),
         pytest.param("grant", {"until": 5}, "not-canonical", id="until as number"),
+        pytest.param("policy", {"layout": "munki", "root": "a//b"}, "bad-path", id="a directory that is no path"),
         pytest.param("cut", {"reason": "revenge"}, "bad-record", id="unknown reason"),
         pytest.param("cut", {"ends": {"Munki": []}}, "bad-name", id="ends of an impossible share"),
         pytest.param("cut", {"ends": {"munki": ["0" * 64] * 513}}, "bad-record", id="too many ends"),

@@ -33,6 +33,7 @@ _Paths = Annotated[list[_Path], Meta(min_length=1, max_length=PATHS_MAX)]
 _KeyText = Annotated[str, Meta(max_length=256)]
 RecordBeginning = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
 _Layout = Literal["", "munki"]
+_Root = Annotated[str, Meta(max_length=1024)]
 _CredentialName = Annotated[str, Meta(min_length=1, max_length=CREDENTIAL_NAME_MAX)]
 _Site = Annotated[str, Meta(max_length=NAME_MAX)]
 Label = Annotated[str, Meta(max_length=LABEL_MAX)]
@@ -119,13 +120,14 @@ class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /shares."""
+    """POST /shares. ``root``: the directory where the tree of the layout begins, empty for the share's own."""
 
     name: ShareName
     public: bool = False
     immutable: bool = False
     stages: _Stages | None = None
     layout: _Layout = ""
+    root: _Root = ""
 
 
 class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,6 +136,7 @@ class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
     public: bool | UnsetType = UNSET
     stages: _Stages | UnsetType = UNSET
     layout: _Layout | UnsetType = UNSET
+    root: _Root | UnsetType = UNSET
     passwords: Annotated[dict[_CredentialName, Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)] | None], Meta(max_length=16)] = {}
     networks: Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=NETWORKS_MAX)] | UnsetType = UNSET
     prestage_key: Annotated[str, Meta(max_length=8192)] | UnsetType = UNSET

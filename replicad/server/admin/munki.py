@@ -23,5 +23,5 @@ async def status(call: Call[queries.MunkiQuery]) -> nouns.MunkiStatus:
                 )
                 for held in waiting[: queries.ANSWER_ITEMS_MAX]
             ]
-            found.append(nouns.MunkiRepository(name, count, indexes))
+            found.append(nouns.MunkiRepository(name, share.root, count, indexes))
     return nouns.MunkiStatus(found)

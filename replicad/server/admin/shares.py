@@ -47,7 +47,8 @@ async def create(call: Call[bodies.NewShare]) -> nouns.ShareAnswer:
     if name in call.services.catalog.replica.trust.shares():
         raise ConflictError(f"the share {name!r} exists already", hint=f"replicad share set {name}", code="share-exists")
     stages = _checked(asked.stages) if asked.stages is not None else DEFAULT_STAGES
-    policy = Policy(name=name, public=asked.public, immutable=asked.immutable, stages=stages, layout=asked.layout or UNSET)
+    root = _checked_root(asked.root, asked.layout)
+    policy = Policy(name=name, public=asked.public, immutable=asked.immutable, stages=stages, layout=asked.layout or UNSET, root=root or UNSET)
     await call.services.catalog.author(NETWORK_SHARE, [policy])
     return nouns.ShareAnswer(views.share(views.find_share(call.services, name)))
 
@@ -64,11 +65,13 @@ async def change(call: Call[bodies.ShareChange]) -> nouns.ShareAnswer:
         gone = [stage for stage in found.stages if stage not in stages]
         if gone:
             await _check_empty(call, found.name, gone)
+        layout = found.layout if asked.layout is UNSET else asked.layout
         newer = replace(
             found,
             public=found.public if asked.public is UNSET else asked.public,
             stages=stages,
-            layout=found.layout if asked.layout is UNSET else asked.layout,
+            layout=layout,
+            root=_checked_root(asked.root, layout) if asked.root is not UNSET else found.root if layout else "",
             access=_changed_access(found, asked, verifiers),
         )
         return await _author(call.services, found, newer)
@@ -122,6 +125,7 @@ async def _author(services: Services, found: Share, newer: Share) -> nouns.Share
             stages=newer.stages,
             access=UNSET if newer.access == OPEN else newer.access,
             layout=newer.layout or UNSET,
+            root=newer.root or UNSET,
         )
         await services.catalog.author(NETWORK_SHARE, [policy])
     return nouns.ShareAnswer(views.share(views.find_share(services, found.name)))
@@ -181,3 +185,11 @@ def _checked(stages: Sequence[str]) -> tuple[str, ...]:
     if len(set(stages)) != len(stages):
         raise InputError(f"stages: {', '.join(stages)} names one twice")
     return tuple(check_stage_name(stage) for stage in stages)
+
+
+def _checked_root(root: str, layout: str) -> str:
+    """Slashes around it do not count. InputError."""
+    root = root.strip("/")
+    if root and not layout:
+        raise InputError("root: only the tree of a layout has one", hint="--layout munki")
+    return check(root) if root else ""

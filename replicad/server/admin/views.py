@@ -91,6 +91,7 @@ def share(found: Share) -> nouns.Share:
         stages=list(found.stages),
         created=nouns.date(found.created.ms),
         layout=found.layout,
+        root=found.root,
         users=sorted(access.users),
         tokens=[nouns.ShareToken(name, nouns.date(token.until.ms) if token.until else None) for name, token in sorted(access.tokens.items())],
         networks=list(access.networks),

@@ -6,7 +6,9 @@ from msgspec import Struct
 
 
 class Share(Struct, frozen=True):
-    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing."""
+    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing. ``root``: the
+    directory where the tree of the layout begins, empty for the share's own.
+    """
 
     name: str
     public: bool
@@ -14,6 +16,7 @@ class Share(Struct, frozen=True):
     stages: list[str]
     created: str
     layout: str = ""
+    root: str = ""
     users: list[str] = []
     tokens: list[ShareToken] = []
     networks: list[str] = []
@@ -52,9 +55,10 @@ class MunkiWaiting(Struct, frozen=True):
 
 
 class MunkiRepository(Struct, frozen=True):
-    """``indexes`` counts catalogs and manifests."""
+    """``root``: its directory in the share, empty for the share's own. ``indexes`` counts catalogs and manifests."""
 
     share: str
+    root: str
     indexes: int
     waiting: list[MunkiWaiting]
 
