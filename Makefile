@@ -45,10 +45,11 @@ demo: .venv/run
 test: .venv/dev .venv/javascript
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST)
 
-# The simulator with many seeds; a seed that fails is printed with the command that replays it. And many requests made from the API's description.
+# The simulator with many seeds; a seed that fails is printed with the command that replays it. Many requests made from the API's description. A Munki repository under many kills.
 soak: .venv/dev
 	$(BIN)/python tests/simulation/soak.py $(or $(SEEDS),500)
 	REPLICAD_API_EXAMPLES=$(or $(SEEDS),500) $(BIN)/pytest tests/network/test_network_api.py --timeout 3600 -q
+	REPLICAD_MUNKI_RELEASES=$$(($(or $(SEEDS),500) / 10 + 1)) $(BIN)/pytest tests/network/test_network_munki.py --timeout 3600 -q
 
 check: .venv/dev
 	$(BIN)/ruff format --check --quiet .
