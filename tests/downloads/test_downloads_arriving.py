@@ -146,6 +146,26 @@ async def test_a_file_is_served_while_it_arrives(tmp_path: Path) -> None:
         assert here.arrivals.count == 0
 
 
+async def test_a_client_has_each_byte_as_soon_as_it_is_verified(tmp_path: Path) -> None:
+    """While the source gives no more. So the answer ends with the fetch, not after it."""
+    async with site(tmp_path) as here:
+        await here.link()
+        reader, writer = await here.client.connect()
+        writer.write(request_of("/files/file"))
+        body = b""
+        while len(body) < SIZE:
+            here.gate.allowed += 1
+            await until(lambda: len(here.gate.given) == here.gate.allowed, what="the next request")
+            start, stop = here.gate.given[-1]
+            assert start == len(body)
+            async with asyncio.timeout(60):
+                if not body:
+                    await reader.readuntil(b"\r\n\r\n")
+                body += await reader.readexactly(stop - start)
+        assert body == BODY
+        assert here.gate.allowed > 2
+
+
 async def test_many_clients_at_different_places_get_what_they_asked_for(tmp_path: Path) -> None:
     asked = {
         "whole": ((), 200, BODY),
