@@ -23,15 +23,29 @@ class Downloaded:
 
 
 class Resuming:
-    """One file at a time. ``if_range``: as RFC 9110 would have it; else as Munki does it, which asks for the rest and compares ETag and Last-Modified itself."""
+    """One file at a time. ``if_range``: as RFC 9110 would have it; else as Munki does it, which asks for the rest and compares ETag and Last-Modified itself. ``pace`` is called with the bytes of
+    every piece, and with 0 where there is no file now. ``restarts`` counts parts that were given up, because the rest was of another version or there was none.
+    """
 
-    def __init__(self, port: int, path: str, dice: random.Random, *, if_range: bool, cut_bytes: int, ended: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        port: int,
+        path: str,
+        dice: random.Random,
+        *,
+        if_range: bool,
+        cut_bytes: int,
+        ended: Callable[[], bool] = lambda: False,
+        pace: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._port = port
         self._path = path
         self._dice = dice
         self._if_range = if_range
         self._cut_bytes = cut_bytes
         self._ended = ended
+        self._pace = pace
+        self.restarts = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -78,9 +92,12 @@ class Resuming:
         goes_on = response.status == 206 and validators == self._validators and int(response.getheader("Content-Length", "0")) + self._have == self._size
         if goes_on:
             return True
+        self.restarts += self._have > 0
         self._forget()
         if response.status == 200:
             self._validators, self._size = validators, int(response.getheader("Content-Length", "-1"))
+        else:
+            self._pace(0)
         return response.status == 200
 
     def _read(self, response: http.client.HTTPResponse) -> None:
@@ -89,3 +106,4 @@ class Resuming:
         while self._have < until and not self._ended() and (piece := response.read(min(READ_BYTES, until - self._have))):
             self._hashed.update(piece)
             self._have += len(piece)
+            self._pace(len(piece))
