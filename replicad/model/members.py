@@ -48,7 +48,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share as the counting policies define it. ``stages`` from lowest to highest; the last is the default for publishing. ``layout`` is MUNKI or empty."""
+    """A share as the counting policies define it. ``stages`` from lowest to highest; the last is the default for publishing. ``layout`` is MUNKI or empty; ``checksums`` are algorithms, also of newer versions."""
 
     name: str
     public: bool
@@ -57,6 +57,7 @@ class Share:
     created: Stamp
     access: Access = OPEN
     layout: str = ""
+    checksums: tuple[str, ...] = ()
 
     def stage(self, named: str | None) -> str:
         """That stage, None: the last. InputError lists those that there are."""
