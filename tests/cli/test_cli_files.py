@@ -296,6 +296,11 @@ async def test_share_verbs(door: Door, terminal: Terminal) -> None:
     assert (code, out[: out.index(", created")]) == (0, "fonts: private, immutable, stages test < prod")
     assert "share set fonts --public" in err
     assert (await terminal.error("share", "create", "fonts"))[0] == 9
+    assert (await terminal.json("share", "set", "fonts", "--checksums", "sha512, md5"))["share"]["checksums"] == ["md5", "sha512"]
+    assert "immutable, checksums md5, sha512, stages" in (await terminal.run("share", "show", "fonts"))[1]
+    assert (await terminal.json("share", "set", "fonts", "--checksums", "none"))["share"]["checksums"] == []
+    code, error = await terminal.error("share", "create", "other", "--checksums", "md6")
+    assert (code, "md6" in error["message"]) == (2, True)
     assert (await terminal.json("share", "set", "fonts", "--public"))["share"]["public"] is True
     assert [one["name"] for one in (await terminal.json("share", "list"))["shares"]] == ["fonts", "jamf", "munki"]
     assert (await terminal.error("share", "show", "none"))[0] == 4
