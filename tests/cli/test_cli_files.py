@@ -291,6 +291,16 @@ async def test_a_remote_node_by_url(door: Door, terminal: Terminal, repository: 
     assert (await terminal.json("--url", url, "id"))["id"] == str(door.services.node)
 
 
+async def test_checksums_come_with_what_is_published(door: Door, terminal: Terminal, repository: Path) -> None:
+    """Nothing computes them afterwards here."""
+    assert (await terminal.run("share", "set", "munki", "--checksums", "md5"))[0] == 0
+    await terminal.json("publish", str(repository), "--share", "munki")
+    listed = (await terminal.json("ls", "munki"))["entries"]
+    assert len(listed) > 1
+    assert [one["checksums"] for one in listed] == [{"md5": hashlib.md5((repository / one["path"]).read_bytes()).hexdigest()} for one in listed]
+    assert f"\nmd5        {listed[0]['checksums']['md5']}\n" in (await terminal.run("show", f"munki/{listed[0]['path']}"))[1]
+
+
 async def test_share_verbs(door: Door, terminal: Terminal) -> None:
     code, out, err = await terminal.run("share", "create", "fonts", "--stages", "test, prod", "--immutable")
     assert (code, out[: out.index(", created")]) == (0, "fonts: private, immutable, stages test < prod")
