@@ -119,7 +119,7 @@ async def test_a_file_that_changed_since_the_scan(door: Door, repository: Path, 
     else:
         os.truncate(file, file.stat().st_size + (1 if change == "longer" else -1))
     with pytest.raises(uploads.FileChangedError, match=f"{name} changed while it was being published"):
-        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, lambda _count: None)
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, "munki", lambda _count: None)
     await until(lambda: not door.left_behind(), what="the end of the upload")
 
 
@@ -128,7 +128,7 @@ async def test_a_file_that_went_away_since_the_scan(door: Door, repository: Path
     sources = scan([repository], "")
     (repository / name).unlink()
     with pytest.raises(uploads.FileChangedError, match=f"{name} changed while it was being published"):
-        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, lambda _count: None)
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, "munki", lambda _count: None)
     await until(lambda: not door.left_behind(), what="the end of the upload")
 
 
@@ -152,7 +152,7 @@ async def test_a_large_file_that_changes_while_it_is_read(door: Door, repository
             writing.write(b"changed")
 
     with pytest.raises(uploads.FileChangedError):
-        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, change)
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, "munki", change)
     assert sent == [3 * MIB + 17 - uploads.LAST_BLOCK_BYTES]
     await until(lambda: not door.left_behind(), what="the end of the upload")
     assert (await door.services.catalog.usage()).contents == 0
@@ -165,7 +165,7 @@ async def test_a_refusal_in_the_middle_of_an_upload_is_told(door: Door, tmp_path
     os.truncate(file, 1 << 40)
     started_s = time.monotonic()
     with pytest.raises(NoSpaceError):
-        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([file], ""), lambda _count: None)
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([file], ""), "munki", lambda _count: None)
     assert time.monotonic() - started_s < LINGERING_S
 
 
