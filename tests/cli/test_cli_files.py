@@ -322,7 +322,7 @@ async def test_an_interrupted_upload_ends_every_thread(door: Door, repository: P
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([repository], ""), interrupt)
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([repository], ""), "munki", interrupt)
     await until(lambda: not door.left_behind(), what="the end of the uploads")
     assert (await terminal_names(door)) == []
 
