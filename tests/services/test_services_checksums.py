@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from ingest_world import Node, items, running_node
@@ -111,8 +112,9 @@ async def test_what_arrives_and_what_gets_a_name(tmp_path: Path) -> None:
             await found.wait_for(b"fetched")
 
 
-async def test_whoever_missed_events_looks_at_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "SUBSCRIBER_EVENTS_MAX", 2)
+@pytest.mark.parametrize(("module", "bound"), [(hub, "SUBSCRIBER_EVENTS_MAX"), (checksums, "DUE_MAX")], ids=["events", "contents"])
+async def test_beyond_a_bound_everything_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, bound: str) -> None:
+    monkeypatch.setattr(module, bound, 2)
     async with world(tmp_path) as found:
         await found.ask_for(*ASKED)
         async with found.running():
@@ -120,8 +122,8 @@ async def test_whoever_missed_events_looks_at_everything(tmp_path: Path, monkeyp
             await found.wait_for(b"first")
             found.node.catalog.on_event = lambda _: None
             await found.node.publish("munki", {"b.pkg": b"second"})
-            for _ in range(3):
-                found.hub.publish(ContentHeld(manifest_of(b"first").content, 5))
+            for number in range(3):
+                found.hub.publish(ContentHeld(manifest_of(bytes([number])).content, 1))
             await found.wait_for(b"second")
 
 
