@@ -15,9 +15,10 @@ from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
 from replicad.cli.output import clean, moment, plural
 from replicad.errors import InputError, NotFoundError
 from replicad.model.callers import PASSWORD_CHARS_MAX
+from replicad.model.checksums import ALGORITHMS
 from replicad.server.admin import bodies, nouns
 
-ANYWHERE, NO_KEY = "any", "none"
+ANYWHERE, NONE = "any", "none"
 
 
 def only_share(client: Client, named: str | None) -> str:
@@ -38,7 +39,13 @@ def share() -> None:
 
 
 def _facts(one: nouns.Share) -> str:
-    kind = "".join([f", {one.layout} repository{f' in {one.root}' if one.root else ''}" if one.layout else "", ", immutable" if one.immutable else ""])
+    kind = "".join(
+        [
+            f", {one.layout} repository{f' in {one.root}' if one.root else ''}" if one.layout else "",
+            ", immutable" if one.immutable else "",
+            f", checksums {', '.join(one.checksums)}" if one.checksums else "",
+        ]
+    )
     lines = [f"{one.name}: {_access(one)}{kind}, stages {' < '.join(one.stages)}, created {moment(one.created)}"]
     lines += [f"networks  {', '.join(one.networks)}" if one.networks else "", f"users     {', '.join(one.users)}" if one.users else ""]
     lines += [f"token     {token.name}{f', until {moment(token.expires)}' if token.expires else ''}" for token in one.tokens]
@@ -54,6 +61,7 @@ LAYOUT = click.Choice(["plain", "munki"])
 
 
 ROOT = click.option("--root", metavar="PATH", help="The directory of the share where that repository begins ['/': the share itself].")
+CHECKSUMS = f"What every node computes of the files besides SHA-256: some of {','.join(ALGORITHMS)}, or none."
 
 
 def _layout(given: str) -> Literal["", "munki"]:
@@ -67,11 +75,18 @@ def _layout(given: str) -> Literal["", "munki"]:
 @click.option("--stages", metavar="LIST", help="From lowest to highest, for example dev,test,prod (the default). Publishing means the last one.")
 @click.option("--layout", type=LAYOUT, default="plain", help="munki: a Munki repository; its catalogs are shown when all that they name is here.")
 @ROOT
+@click.option("--checksums", metavar="LIST", default=NONE, help=CHECKSUMS)
 @pass_invocation
-def create(invocation: Invocation, /, *, name: str, public: bool, immutable: bool, stages: str | None, layout: str, root: str | None) -> None:
+def create(invocation: Invocation, /, *, name: str, public: bool, immutable: bool, stages: str | None, **tree: Any) -> None:
     """Create a share."""
     body = bodies.NewShare(
-        name=name, public=public, immutable=immutable, stages=_split(stages) if stages is not None else None, layout=_layout(layout), root=root or ""
+        name=name,
+        public=public,
+        immutable=immutable,
+        stages=_split(stages) if stages is not None else None,
+        layout=_layout(tree["layout"]),
+        root=tree["root"] or "",
+        checksums=_algorithms(tree["checksums"]),
     )
     answer = invocation.client().ask("POST", path_of("shares"), answer=nouns.ShareAnswer, body=body)
     if not public:
@@ -105,6 +120,7 @@ def show(invocation: Invocation, *, name: str) -> None:
 @click.option("--stages", metavar="LIST", help="From lowest to highest. A stage that still has files cannot be left out.")
 @click.option("--layout", type=LAYOUT, help="munki: a Munki repository; its catalogs are shown when all that they name is here.")
 @ROOT
+@click.option("--checksums", metavar="LIST", help=CHECKSUMS)
 @click.option("--user", metavar="NAME", help="Let a user download with a password (HTTP Basic); changes the password of one that exists.")
 @click.option("--password-file", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE|-", help="The first line is the password of --user.")
 @click.option("--no-user", "gone", multiple=True, metavar="NAME", help="Let that user download no more (repeatable).")
@@ -115,7 +131,9 @@ def set_(invocation: Invocation, /, *, name: str, user: str | None, password_fil
     """Change a share on all nodes. What is not named stays."""
     body = _change(_passwords(user, password_file, gone), **wishes)
     if body == bodies.ShareChange():
-        raise click.UsageError("nothing to change: give --public, --private, --stages, --layout, --root, --user, --no-user, --allow or --prestage-key")
+        raise click.UsageError(
+            "nothing to change: give --public, --private, --stages, --layout, --root, --checksums, --user, --no-user, --allow or --prestage-key"
+        )
     answer = invocation.client().ask("PATCH", path_of("shares", name), answer=nouns.ShareAnswer, body=body)
     invocation.out.data(answer, _facts(answer.share))
 
@@ -158,6 +176,7 @@ def _change(
     stages: str | None,
     layout: str | None,
     root: str | None,
+    checksums: str | None,
     networks: Sequence[str],
     prestage_key: str | None,
 ) -> bodies.ShareChange:
@@ -166,9 +185,10 @@ def _change(
         stages=UNSET if stages is None else _split(stages),
         layout=UNSET if layout is None else _layout(layout),
         root=UNSET if root is None else root,
+        checksums=UNSET if checksums is None else _algorithms(checksums),
         passwords=passwords,
         networks=[network for network in networks if network != ANYWHERE] if networks else UNSET,
-        prestage_key=UNSET if prestage_key is None else "" if prestage_key == NO_KEY else values.text_of(Path(prestage_key)),
+        prestage_key=UNSET if prestage_key is None else "" if prestage_key == NONE else values.text_of(Path(prestage_key)),
     )
 
 
@@ -222,5 +242,10 @@ def sign(invocation: Invocation, *, name: tuple[str, str], expires: float) -> No
     invocation.out.data(answer, answer.url)
 
 
-def _split(stages: str) -> list[str]:
-    return [stage.strip() for stage in stages.split(",")]
+def _algorithms(given: str) -> list[Any]:
+    """The daemon says which there are."""
+    return [] if given == NONE else _split(given)
+
+
+def _split(given: str) -> list[str]:
+    return [one.strip() for one in given.split(",")]

@@ -48,7 +48,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share as the counting policies define it. ``stages`` from lowest to highest; the last is the default for publishing. ``layout`` is MUNKI or empty; ``root`` the directory where that tree begins, empty for the share's own."""
+    """A share as the counting policies define it. ``stages`` from lowest to highest; the last is the default for publishing. ``layout`` is MUNKI or empty; ``root`` the directory where
+    that tree begins, empty for the share's own; ``checksums`` are algorithms, also of newer versions.
+    """
 
     name: str
     public: bool
@@ -58,6 +60,7 @@ class Share:
     access: Access = OPEN
     layout: str = ""
     root: str = ""
+    checksums: tuple[str, ...] = ()
 
     def stage(self, named: str | None) -> str:
         """That stage, None: the last. InputError lists those that there are."""

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from replicad.model.access import Access
+from replicad.model.checksums import ASKED_MAX
 from replicad.model.ids import STAMP_MAX, Digest, NodeId, RecordId, Stamp
 
 PAYLOAD_BYTES_MAX = 64 * 1024
@@ -70,6 +71,7 @@ _Stage = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
 _Shares = Annotated[tuple[_Share, ...], msgspec.Meta(max_length=SHARES_MAX)]
 _Stages = Annotated[tuple[_Stage, ...], msgspec.Meta(min_length=1, max_length=STAGES_MAX)]
 _Path = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+_Algorithm = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
 _Supersedes = Annotated[tuple[RecordId, ...], msgspec.Meta(max_length=SUPERSEDES_MAX)]
 
 
@@ -104,7 +106,8 @@ class Cut(msgspec.Struct, frozen=True):
 
 class Policy(msgspec.Struct, frozen=True):
     """What a share is. The newest that counts wins, except that ``immutable`` is fixed by the oldest. ``stages`` from lowest to highest. ``removed`` ends the share. ``access`` says who may
-    download beside or, for ``networks``, of everybody; ``layout`` which product's tree it is, ``root`` in which directory that begins. All three are absent, never ``null``, when there is nothing to say.
+    download beside or, for ``networks``, of everybody; ``layout`` which product's tree it is, ``root`` in which directory that begins; ``checksums`` which algorithms nodes compute of its contents besides SHA-256, those that they know. All four
+    are absent, never ``null`` or empty, when there is nothing to say.
     """
 
     name: _Share
@@ -115,6 +118,7 @@ class Policy(msgspec.Struct, frozen=True):
     access: Access | msgspec.UnsetType = msgspec.UNSET
     layout: Annotated[str, msgspec.Meta(min_length=1, max_length=32)] | msgspec.UnsetType = msgspec.UNSET
     root: _Path | msgspec.UnsetType = msgspec.UNSET
+    checksums: Annotated[tuple[_Algorithm, ...], msgspec.Meta(min_length=1, max_length=ASKED_MAX)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ async def test_a_share_says_who_may_download_and_never_what_they_know(door: Door
         "public": False,
         "layout": "munki",
         "root": "/Client/R\u00e9po/",
+        "checksums": ["sha512", "md5", "sha512"],
         "passwords": {"jane": SECRET},
         "networks": ["10.4.0.0/16", "2001:DB8::/32", "192.0.2.1"],
         "prestage_key": pem.decode(),
@@ -35,6 +36,7 @@ async def test_a_share_says_who_may_download_and_never_what_they_know(door: Door
     token = (await door.ask("POST", "/shares/munki/tokens", {"name": "ci", "expires_s": 60})).json
     shown = (await door.ask("GET", "/shares/munki")).json["share"]
     assert (shown["public"], shown["layout"], shown["root"], shown["users"], shown["prestage"]) == (False, "munki", "Client/R\u00e9po", ["jane"], True)
+    assert shown["checksums"] == ["md5", "sha512"]
     assert shown["networks"] == ["10.4.0.0/16", "2001:db8::/32", "192.0.2.1/32"]
     assert shown["tokens"] == [{"name": "ci", "expires": token["expires"]}]
     access = door.services.catalog.replica.trust.shares()["munki"].access
@@ -43,13 +45,26 @@ async def test_a_share_says_who_may_download_and_never_what_they_know(door: Door
     stored = b"".join(file.read_bytes() for file in door.data.iterdir() if file.name.startswith("catalog"))
     assert SECRET.encode() not in stored
     said = [record["detail"] for record in (await door.ask("GET", "/audit")).json["records"]][-1]
-    assert said.endswith("layout munki; root Client/R\u00e9po; users jane; tokens ci; networks 10.4.0.0/16,2001:db8::/32,192.0.2.1/32; prestage key")
+    assert said.endswith(
+        "layout munki; root Client/R\u00e9po; checksums md5,sha512; users jane; tokens ci; networks 10.4.0.0/16,2001:db8::/32,192.0.2.1/32; prestage key"
+    )
     assert token["token"].encode() not in stored
 
     assert (await door.ask("PATCH", "/shares/munki", {"passwords": {"jane": None}, "networks": [], "prestage_key": "", "layout": ""})).status == 200
+    assert (await door.ask("GET", "/shares/munki")).json["share"]["checksums"] == ["md5", "sha512"]
+    assert (await door.ask("PATCH", "/shares/munki", {"checksums": []})).status == 200
     assert (await door.ask("DELETE", "/shares/munki/tokens/ci")).status == 200
     left = (await door.ask("GET", "/shares/munki")).json["share"]
-    assert [left[name] for name in ("layout", "root", "users", "tokens", "networks", "prestage", "public")] == ["", "", [], [], [], False, False]
+    assert [left[name] for name in ("layout", "root", "users", "tokens", "networks", "prestage", "public", "checksums")] == [
+        "",
+        "",
+        [],
+        [],
+        [],
+        False,
+        False,
+        [],
+    ]
 
 
 async def test_changes_at_the_same_time_lose_nothing(door: Door) -> None:
@@ -99,6 +114,10 @@ async def test_a_signed_url_holds_for_one_file_as_long_as_its_signer_is_a_member
         ("PATCH", "/shares/munki", {"layout": "munki", "root": "a" * 1025}, "bad-input", "root"),
         ("POST", "/shares", {"name": "other", "root": "Client"}, "bad-input", "only the tree of a layout"),
         ("POST", "/shares", {"name": "other", "layout": "munki", "root": "../a"}, "bad-path", "../a"),
+        ("PATCH", "/shares/munki", {"checksums": ["crc32"]}, "bad-input", "crc32"),
+        ("PATCH", "/shares/munki", {"checksums": ["md5"] * 4}, "bad-input", "checksums"),
+        ("PUT", "/blobs?share=absent", b"x", "no-such-share", "absent"),
+        ("POST", "/blobs?share=absent", b"", "no-such-share", "absent"),
         ("DELETE", "/shares/munki/tokens/ci", None, "no-such-token", "ci"),
         ("POST", "/shares/munki/tokens", {"name": "a b"}, "bad-input", "without spaces"),
         ("POST", "/shares/munki/urls", {"path": "absent"}, "no-such-file", "absent"),

@@ -50,6 +50,8 @@ class World:
         self.waiting_for: list[str] = []
         self.open_error: OSError | None = None
         self.manifests: dict[Digest, Manifest] = {}
+        self.known: dict[Digest, dict[str, bytes]] = {}
+        """Checksums."""
         self.mirrors: list[Mirror] = []
         self.members: dict[NodeId, Member] = {}
         self.network = NodeId(bytes(32))
@@ -113,6 +115,9 @@ class World:
 
     async def manifest(self, content: Digest, _manifest_id: Digest) -> Manifest | None:
         return self.manifests.get(content)
+
+    async def checksums(self, contents: Sequence[Digest]) -> dict[Digest, dict[str, bytes]]:
+        return {content: self.known[content] for content in contents if content in self.known}
 
     # the mirrors
 

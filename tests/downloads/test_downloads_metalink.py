@@ -51,6 +51,7 @@ def make_world(root: Path) -> World:
     world.put("jamf", "small", b"small")
     world.put("jamf", "elsewhere", BODY[:-1], held=False)
     world.manifests = {manifest.content: manifest for manifest in [manifest_of(BODY)]}
+    world.known = {content: {name: hashlib.new(name, BODY).digest() for name in ("md5", "sha3_512", "sha512")} for content in world.manifests}
     return world
 
 
@@ -73,6 +74,8 @@ async def test_a_metalink_says_what_the_file_is_and_where(tmp_path: Path) -> Non
         assert pieces is not None
         assert (pieces.get("length"), pieces.get("type"), len(pieces)) == (str(MIB), "sha-256", 17)
         assert pieces[16].text == hashlib.sha256(BODY[16 * MIB :]).hexdigest()
+        hashes = [(one.get("type"), one.text) for one in found.findall("hash", NAMESPACE)]
+        assert hashes == [("sha-256", hashlib.sha256(BODY).hexdigest()), ("md5", hashlib.md5(BODY).hexdigest()), ("sha-512", hashlib.sha512(BODY).hexdigest())]
         urls = [(url.get("priority"), url.text) for url in found.findall("url", NAMESPACE)]
         assert urls == [("1", f"{client.url}/{QUOTED}?until=1&key=a%26b"), ("2", f"https://ber1.example.org/base/{QUOTED}?until=1&key=a%26b")]
         assert (await metalink(client, "/-/metalink/jamf/elsewhere.meta4")).find("pieces", NAMESPACE) is None

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from replicad.model.access import CREDENTIAL_NAME_MAX, NETWORKS_MAX
 from replicad.model.callers import PASSWORD_CHARS_MAX, AccessRole
+from replicad.model.checksums import ALGORITHMS, Algorithm
 from replicad.model.chunks import CONTENT_SIZE_MAX
 from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
 
@@ -34,6 +35,7 @@ _KeyText = Annotated[str, Meta(max_length=256)]
 RecordBeginning = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
 _Layout = Literal["", "munki"]
 _Root = Annotated[str, Meta(max_length=1024)]
+_Checksums = Annotated[list[Algorithm], Meta(max_length=len(ALGORITHMS))]
 _CredentialName = Annotated[str, Meta(min_length=1, max_length=CREDENTIAL_NAME_MAX)]
 _Site = Annotated[str, Meta(max_length=NAME_MAX)]
 Label = Annotated[str, Meta(max_length=LABEL_MAX)]
@@ -120,7 +122,7 @@ class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /shares. ``root``: the directory where the tree of the layout begins, empty for the share's own."""
+    """POST /shares. ``root``: the directory where the tree of the layout begins, empty for the share's own. ``checksums``: algorithms that every node computes of its contents besides SHA-256."""
 
     name: ShareName
     public: bool = False
@@ -128,15 +130,17 @@ class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
     stages: _Stages | None = None
     layout: _Layout = ""
     root: _Root = ""
+    checksums: _Checksums = []
 
 
 class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """PATCH /shares/{name}: what is absent stays. ``passwords``: user to password, null removes the user. ``networks`` (CIDR): none means everywhere. ``prestage_key``: PEM, empty for none."""
+    """PATCH /shares/{name}: what is absent stays. ``checksums``: all of them. ``passwords``: user to password, null removes the user. ``networks`` (CIDR): none means everywhere. ``prestage_key``: PEM, empty for none."""
 
     public: bool | UnsetType = UNSET
     stages: _Stages | UnsetType = UNSET
     layout: _Layout | UnsetType = UNSET
     root: _Root | UnsetType = UNSET
+    checksums: _Checksums | UnsetType = UNSET
     passwords: Annotated[dict[_CredentialName, Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)] | None], Meta(max_length=16)] = {}
     networks: Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=NETWORKS_MAX)] | UnsetType = UNSET
     prestage_key: Annotated[str, Meta(max_length=8192)] | UnsetType = UNSET

@@ -48,7 +48,9 @@ async def create(call: Call[bodies.NewShare]) -> nouns.ShareAnswer:
         raise ConflictError(f"the share {name!r} exists already", hint=f"replicad share set {name}", code="share-exists")
     stages = _checked(asked.stages) if asked.stages is not None else DEFAULT_STAGES
     root = _checked_root(asked.root, asked.layout)
-    policy = Policy(name=name, public=asked.public, immutable=asked.immutable, stages=stages, layout=asked.layout or UNSET, root=root or UNSET)
+    policy = Policy(
+        name, asked.public, asked.immutable, stages, layout=asked.layout or UNSET, root=root or UNSET, checksums=_algorithms(asked.checksums) or UNSET
+    )
     await call.services.catalog.author(NETWORK_SHARE, [policy])
     return nouns.ShareAnswer(views.share(views.find_share(call.services, name)))
 
@@ -72,6 +74,7 @@ async def change(call: Call[bodies.ShareChange]) -> nouns.ShareAnswer:
             stages=stages,
             layout=layout,
             root=_checked_root(asked.root, layout) if asked.root is not UNSET else found.root if layout else "",
+            checksums=found.checksums if asked.checksums is UNSET else _algorithms(asked.checksums),
             access=_changed_access(found, asked, verifiers),
         )
         return await _author(call.services, found, newer)
@@ -126,6 +129,7 @@ async def _author(services: Services, found: Share, newer: Share) -> nouns.Share
             access=UNSET if newer.access == OPEN else newer.access,
             layout=newer.layout or UNSET,
             root=newer.root or UNSET,
+            checksums=newer.checksums or UNSET,
         )
         await services.catalog.author(NETWORK_SHARE, [policy])
     return nouns.ShareAnswer(views.share(views.find_share(services, found.name)))
@@ -179,6 +183,11 @@ async def _check_empty(call: Call[bodies.ShareChange], share: str, gone: Sequenc
             if listed.stage in gone:
                 raise ConflictError(f"stage {listed.stage!r} of {share} still has files, such as {listed.path!r}", code="stage-in-use")
         after = (page[-1].share, page[-1].key)
+
+
+def _algorithms(asked: Sequence[str]) -> tuple[str, ...]:
+    """Each once, in an order of their own: the same wishes make the same policy."""
+    return tuple(sorted(set(asked)))
 
 
 def _checked(stages: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -74,6 +74,9 @@ class Catalog(Protocol):
 
     async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
         """A manifest that is here."""
+
+    async def checksums(self, contents: Sequence[Digest]) -> Mapping[Digest, Mapping[str, bytes]]:
+        """Other hashes than SHA-256, by algorithm, of those of which any are known."""
 
 
 class Store(Protocol):

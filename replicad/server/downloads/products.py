@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,18 +47,21 @@ class Mirrors(Protocol):
         """The same, nearest to that client first."""
 
 
-class Manifests(Protocol):
-    """Where manifests are."""
+class Contents(Protocol):
+    """What is known of contents."""
 
     async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
         """A manifest that is here."""
+
+    async def checksums(self, contents: Sequence[Digest]) -> Mapping[Digest, Mapping[str, bytes]]:
+        """Other hashes than SHA-256, by algorithm, of those of which any are known."""
 
 
 class Products:
     """Answers about files that the client may see."""
 
-    def __init__(self, manifests: Manifests, open_blob: Callable[[Digest], int], mirrors: Mirrors, *, config: DownloadsConfig) -> None:
-        self._manifests = manifests
+    def __init__(self, contents: Contents, open_blob: Callable[[Digest], int], mirrors: Mirrors, *, config: DownloadsConfig) -> None:
+        self._contents = contents
         self._open_blob = open_blob
         self._mirrors = mirrors
         self._url = config.url
@@ -77,15 +80,16 @@ class Products:
         bases = self._bases(request, listed)
         if not bases or listed.taken_down:
             raise NotFoundError("nobody holds the content")
-        manifest = await self._manifests.manifest(listed.content, listed.manifest)
-        return document(request.method, metalink.MEDIA_TYPE, metalink.render(listed, manifest, bases, query=_query(request)))
+        manifest = await self._contents.manifest(listed.content, listed.manifest)
+        checksums = (await self._contents.checksums([listed.content])).get(listed.content, {})
+        return document(request.method, metalink.MEDIA_TYPE, metalink.render(listed, manifest, bases, checksums=checksums, query=_query(request)))
 
     async def mdm(self, request: Request, listed: Listed) -> Answer:
         """The manifest with which an MDM server has Macs install a package that is here; NotFoundError if it is no package. InputError for another chunk size than those that there are."""
         if not self._url.startswith("https://"):
             log.seldom("mdm", "MDM manifests need an https address: set url in [downloads]", url=self._url)
             raise NotFoundError("Macs take packages over https only")
-        manifest = await self._manifests.manifest(listed.content, listed.manifest) if listed.available else None
+        manifest = await self._contents.manifest(listed.content, listed.manifest) if listed.available else None
         if manifest is None:
             raise NotFoundError("the content is not here")
         size = mdm.chunk_size(parameters(request.raw_path).get("chunk-size"), manifest)

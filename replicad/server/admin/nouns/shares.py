@@ -6,8 +6,8 @@ from msgspec import Struct
 
 
 class Share(Struct, frozen=True):
-    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing. ``root``: the
-    directory where the tree of the layout begins, empty for the share's own.
+    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing. ``checksums``: algorithms that nodes compute of
+    its contents besides SHA-256. ``root``: the directory where the tree of the layout begins, empty for the share's own.
     """
 
     name: str
@@ -17,6 +17,7 @@ class Share(Struct, frozen=True):
     created: str
     layout: str = ""
     root: str = ""
+    checksums: list[str] = []
     users: list[str] = []
     tokens: list[ShareToken] = []
     networks: list[str] = []
