@@ -78,6 +78,5 @@ def test_whenever_the_node_is_killed_its_clients_never_read_a_catalog_of_which_a
                 wait_for(lambda mark=mark, more=more: is_new(more, mark), what=f"{more} bytes, or the new catalog")  # type: ignore[misc]
                 ber.kill()
                 ber.launch()
-            wait_for(is_new, what=f"catalog {version}")
-    ber.wait_for_file(f"munki/{ROOT}/catalogs/all")
+            wait_for(lambda: is_new() and client_version(ber) == version, what=f"catalog {version}")  # noqa: B023 - called at once
     assert ber.ask("munki", "status")["repositories"] == [{"share": "munki", "root": ROOT, "indexes": 1, "waiting": []}]
