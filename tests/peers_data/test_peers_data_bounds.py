@@ -30,18 +30,19 @@ class Counting:
     """Exchanges under way with each peer, counted where they are asked for: one that is given up ends here at once, at the serving side only when that notices."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._now: Counter[NodeId] = Counter()
-        self._exchange = PeerClient._exchange
         self.most = 0
-        monkeypatch.setattr(PeerClient, "_exchange", lambda client, link, *rest, **named: self._counted(client, link, *rest, **named))
+        now: Counter[NodeId] = Counter()
+        exchange = PeerClient._exchange
 
-    async def _counted(self, client: PeerClient, link: Link, *rest: Any, **named: Any) -> Answer:
-        self._now[link.node] += 1
-        self.most = max(self.most, self._now[link.node])
-        try:
-            return await self._exchange(client, link, *rest, **named)
-        finally:
-            self._now[link.node] -= 1
+        async def counted(client: PeerClient, link: Link, *rest: Any, **named: Any) -> Answer:
+            now[link.node] += 1
+            self.most = max(self.most, now[link.node])
+            try:
+                return await exchange(client, link, *rest, **named)
+            finally:
+                now[link.node] -= 1
+
+        monkeypatch.setattr(PeerClient, "_exchange", counted)
 
 
 async def test_requests_bytes_and_contents_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
