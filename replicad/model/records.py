@@ -16,6 +16,7 @@ import msgspec
 
 from replicad.model.access import Access
 from replicad.model.ids import STAMP_MAX, Digest, NodeId, RecordId, Stamp
+from replicad.model.redirects import Redirects
 
 PAYLOAD_BYTES_MAX = 64 * 1024
 SUPERSEDES_MAX = 256
@@ -104,7 +105,7 @@ class Cut(msgspec.Struct, frozen=True):
 
 class Policy(msgspec.Struct, frozen=True):
     """What a share is. The newest that counts wins, except that ``immutable`` is fixed by the oldest. ``stages`` from lowest to highest. ``removed`` ends the share. ``access`` says who may
-    download beside or, for ``networks``, of everybody; ``layout`` which product's tree it is. Both are absent, never ``null``, when there is nothing to say.
+    download beside or, for ``networks``, of everybody; ``layout`` which product's tree it is; ``redirects`` where clients are sent. All three are absent, never ``null``, when there is nothing to say.
     """
 
     name: _Share
@@ -114,6 +115,7 @@ class Policy(msgspec.Struct, frozen=True):
     removed: bool = False
     access: Access | msgspec.UnsetType = msgspec.UNSET
     layout: Annotated[str, msgspec.Meta(min_length=1, max_length=32)] | msgspec.UnsetType = msgspec.UNSET
+    redirects: Redirects | msgspec.UnsetType = msgspec.UNSET
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import os
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,13 +51,18 @@ class World:
         self.open_error: OSError | None = None
         self.manifests: dict[Digest, Manifest] = {}
         self.mirrors: list[Mirror] = []
+        self.closer: Mirror | None = None
+        """To whoever asks, than this node."""
         self.members: dict[NodeId, Member] = {}
         self.network = NodeId(bytes(32))
         self.replica = SimpleNamespace(network=self.network, trust=SimpleNamespace(shares=lambda: self.shares, members=lambda _now_ms: self.members))
 
-    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Access = OPEN, layout: str = "") -> None:
+    def share(
+        self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Access = OPEN, redirects: Mapping[str, str] | None = None
+    ) -> None:
         """Everything is put at stage prod; a share of other stages is one whose prod is not carried here."""
-        self.shares = {**self.shares, name: Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0), access=access, layout=layout)}
+        made = Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0), access=access, redirects=redirects or {})
+        self.shares = {**self.shares, name: made}
 
     def put(self, share: str, path: str, body: bytes, *, modified: int = MODIFIED, held: bool = True) -> Digest:
         """Publish ``body``; without ``held`` the name is known and the content is not here."""
@@ -124,6 +129,9 @@ class World:
 
     def nearest(self, mirrors: Sequence[Mirror], _address: object) -> list[Mirror]:
         return list(mirrors)
+
+    def nearer(self, _listed: Listed, _address: object) -> Mirror | None:
+        return self.closer
 
     async def lose(self, content: Digest) -> None:
         self.held.discard(content)

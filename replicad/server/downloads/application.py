@@ -29,6 +29,7 @@ from replicad.server.downloads.content_type import content_type
 from replicad.server.downloads.passwords import TooManyGuessesError
 from replicad.server.downloads.products import Products
 from replicad.server.downloads.respond import NO_FILE, Response
+from replicad.server.downloads.steering import Steering
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Door:
         self._waiting_for = waiting_for
         self._on_lost = on_lost
         self._products = Products(catalog, store.open_blob, view.mirrors, config=config)
+        self._steering = Steering(lambda: catalog.replica, view.mirrors, config=config)
         self._gate = Gate(lambda: catalog.replica, proxies=config.proxies)
 
     async def handle(self, request: Request) -> Response:
@@ -155,6 +157,8 @@ class Door:
         listed = await self._listed(request, target)
         if listed.taken_down or not (listed.available or self._arrivals):
             raise NotFoundError("nothing to show under this name")
+        if (elsewhere := self._steering.elsewhere(request, listed)) is not None:
+            return self._respond(elsewhere)
         version = Version(listed.content, listed.size, min(listed.modified, MODIFIED_MAX), content_type(listed.path))
         found = self._answer(request, version)
         if found.status not in WITH_CONTENT:

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class Share(Struct, frozen=True):
-    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing."""
+    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing. ``redirects``: network (CIDR, or any) to nearest, here or a base URL."""
 
     name: str
     public: bool
@@ -18,6 +18,7 @@ class Share(Struct, frozen=True):
     tokens: list[ShareToken] = []
     networks: list[str] = []
     prestage: bool = False
+    redirects: dict[str, str] = {}
 
 
 class ShareToken(Struct, frozen=True):
