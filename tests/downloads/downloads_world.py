@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,11 +107,10 @@ class World:
         self.read += 1
         return [dataclasses.replace(one, available=one.content in self.held) for one in (self.names[share or "", key] for key in keys[:limit])]
 
-    async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
-        return [(listed.share, listed.stage, True) for listed in self.names.values() if listed.content == content]
-
-    def carries(self, share: str, stage: str) -> bool:
-        return stage in self.shares[share].stages
+    async def is_named(self, content: Digest, shares: Iterable[str]) -> bool:
+        return any(
+            listed.content == content and listed.share in set(shares) and listed.stage in self.shares[listed.share].stages for listed in self.names.values()
+        )
 
     def serves(self, content: Digest) -> bool:
         return content in self.held
