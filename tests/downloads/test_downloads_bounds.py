@@ -84,6 +84,19 @@ async def test_who_never_asks_is_closed(world: World, tls: bool, start: bytes) -
         writer.close()
 
 
+async def test_who_asks_without_end_in_single_bytes_is_closed(world: World, tls: bool) -> None:
+    """Slowloris: what trickles in does not put the end off."""
+    async with world.serve(tls=tls, config=DownloadsConfig(idle_s=0.3)) as client:
+        reader, writer = await client.connect()
+        writer.write(b"GET /jamf/small HTTP/1.1\r\nX-A: ")
+        async with asyncio.timeout(10):
+            while not reader.at_eof():
+                writer.write(b"a")
+                with contextlib.suppress(TimeoutError):
+                    assert await asyncio.wait_for(reader.read(1), 0.05) == b""
+        writer.close()
+
+
 async def test_idle_after_an_answer_is_closed(world: World, tls: bool) -> None:
     async with world.serve(tls=tls, config=DownloadsConfig(idle_s=0.2)) as client:
         reader, writer = await client.connect()
@@ -175,21 +188,30 @@ async def test_half_closed_clients_get_their_file(world: World) -> None:
         writer.close()
 
 
-async def send_forever(writer: asyncio.StreamWriter) -> None:
+async def send_forever(writer: asyncio.StreamWriter, piece: bytes) -> None:
     async with asyncio.timeout(10):
         while True:
-            writer.write(bytes(65536))
+            writer.write(piece)
             await writer.drain()
 
 
-async def test_an_endless_body_is_not_read(world: World, tls: bool) -> None:
+ENDLESS = {
+    "a length": (b"Content-Length: 10000000000", bytes(65536)),
+    "chunks": (b"Transfer-Encoding: chunked", b"10000\r\n" + bytes(65536) + b"\r\n"),
+    "chunks of nothing but extensions": (b"Transfer-Encoding: chunked", b"1;" + b"a" * 65536),
+}
+
+
+@pytest.mark.parametrize("shape", ENDLESS)
+async def test_an_endless_body_is_not_read(world: World, tls: bool, shape: str) -> None:
+    field, piece = ENDLESS[shape]
     async with world.serve(tls=tls, config=DownloadsConfig(linger_s=0.2)) as client:
         reader, writer = await client.connect()
-        writer.write(b"PUT /jamf/new HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000\r\n\r\n")
+        writer.write(b"PUT /jamf/new HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % field)
         reply = await read_reply(reader)
         assert (reply.status, reply.fields["connection"]) == (405, "close")
         with pytest.raises(ConnectionError):  # the door closes under a client that goes on sending
-            await send_forever(writer)
+            await send_forever(writer, piece)
         writer.close()
 
 
@@ -213,6 +235,8 @@ async def test_requests_without_reading_answers(world: World, tls: bool) -> None
         for handler in client.server.connections:
             assert handler.transport is not None
             assert handler.transport.get_write_buffer_size() <= 128 << 10
+            assert 0 < len(handler._waiting) <= connections.PIPELINED_MAX
+            assert len(handler._tail) < 512 << 10, "one read of the loop"
         writer.transport.abort()
         del reader
 
