@@ -26,7 +26,7 @@ from replicad.model.manifest import Manifest
 from replicad.model.members import Member, Share
 from replicad.server.downloads import application
 from replicad.server.downloads.config import DownloadsConfig
-from replicad.server.downloads.connections import DownloadServer
+from replicad.server.downloads.server import DownloadServer
 from replicad.telemetry.access_log import Answered
 
 MODIFIED = 1_700_000_000

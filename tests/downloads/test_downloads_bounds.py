@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import logging
 import os
@@ -11,6 +12,7 @@ import socket
 import struct
 import termios
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,29 @@ async def test_more_connections_than_allowed(world: World, tls: bool) -> None:
         await until(lambda: len(client.server.connections) == 1, what="the place of a client that left")
         assert (await client.get("/jamf/small")).status == 200
         second[1].close()
+
+
+async def test_no_client_alone_keeps_the_others_out(world: World) -> None:
+    """127.0.0.0/8 is many clients, here; a trusted proxy is many, too."""
+
+    async def statuses(client: Client, *sources: str) -> list[bytes]:
+        found = []
+        for source in sources:
+            reader, writer = await asyncio.open_connection("127.0.0.1", client.port, local_addr=(source, 0))
+            client._writers.append(writer)
+            writer.write(request_of("/jamf/small"))
+            found.append((await reader.readexactly(12))[9:])
+        return found
+
+    config = DownloadsConfig(connections_max=5, connections_per_client_max=2)
+    async with world.serve(config=config) as client:
+        assert await statuses(client, *["127.0.0.2"] * 3, "127.0.0.3") == [b"200", b"200", b"503", b"200"]
+        client._writers.pop(0).close()
+        await until(lambda: len(client.server.connections) == 2, what="the place of a client that left")
+        assert await statuses(client, "127.0.0.2", "127.0.0.2") == [b"200", b"503"]
+    await until(lambda: not client.server._of_client, what="the end of all connections")
+    async with world.serve(config=dataclasses.replace(config, proxies=(ip_network("127.0.0.2/32"),))) as client:
+        assert await statuses(client, *["127.0.0.2"] * 4, "127.0.0.3", "127.0.0.3") == [b"200"] * 5 + [b"503"]
 
 
 async def test_a_client_that_takes_nothing_is_cut_off(world: World, tls: bool) -> None:

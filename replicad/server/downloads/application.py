@@ -22,11 +22,11 @@ from replicad.server.downloads.access import Gate, RefusedError
 from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, document, page, plain
 from replicad.server.downloads.arriving import Arrivals, ArrivingResponse
 from replicad.server.downloads.config import DownloadsConfig
-from replicad.server.downloads.connections import DownloadServer
 from replicad.server.downloads.content_type import content_type
 from replicad.server.downloads.passwords import TooManyGuessesError
 from replicad.server.downloads.products import Products
 from replicad.server.downloads.respond import NO_FILE, Response
+from replicad.server.downloads.server import DownloadServer
 from replicad.server.downloads.steering import Steering
 from replicad.telemetry.log import get
 

@@ -1,4 +1,4 @@
-"""Connections of the downloads door and their bounds: how many, how long, how large a head; and what garbage gets.
+"""Connections of the downloads door and their bounds: how long, how large a head; and what garbage gets.
 
 aiohttp's parser (llhttp, strict) reads HTTP/1.1; everything after it is here, because a general server's machinery costs three times what this door does for a small file (docs/adr/0015). Requests of one
 connection are answered in turn. One task runs while there are any, none while a client is idle.
@@ -27,11 +27,9 @@ from replicad.telemetry.access_log import Answered
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from aiohttp.streams import StreamReader
 
-    from replicad.server.downloads.config import DownloadsConfig
+    from replicad.server.downloads.server import DownloadServer
 
 log = get(__name__)
 PIPELINED_MAX = 32
@@ -107,7 +105,7 @@ class Connection(asyncio.Protocol):
         self.transport = None
         self._waiting.clear()
         self._idle.cancel()
-        self._server.connections.discard(self)
+        self._server.dismiss(self)
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
@@ -307,41 +305,6 @@ class Connection(asyncio.Protocol):
             self.task.cancel()
         if self.transport is not None:
             abort(self.transport)
-
-
-class DownloadServer:
-    """A protocol factory for ``loop.create_server``. ``note`` hears of every answer."""
-
-    def __init__(
-        self, handler: Callable[[Request], Awaitable[Response]], config: DownloadsConfig, *, note: Callable[[Answered], object] = lambda _: None
-    ) -> None:
-        self.handler = handler
-        self.config = config
-        self.note = note
-        self.connections: set[Connection] = set()
-
-    def __call__(self) -> Connection:
-        """A new connection."""
-        return Connection(self)
-
-    def admit(self, connection: Connection) -> None:
-        """Count it; beyond the bound it gets a 503 at once."""
-        self.connections.add(connection)
-        if len(self.connections) > self.config.connections_max:
-            log.seldom("connections", "more clients than connections_max", connections=len(self.connections))
-            connection.turn_away(HTTPStatus.SERVICE_UNAVAILABLE, b"Retry-After: 5\r\n")
-
-    async def close(self, *, timeout_s: float) -> None:
-        """Idle clients leave at once, answers under way have so long to end. Stop listening first."""
-        for connection in list(self.connections):
-            connection.finish()
-        answering = [connection.task for connection in self.connections if connection.task is not None]
-        if answering:
-            await asyncio.wait(answering, timeout=timeout_s)
-        for connection in list(self.connections):
-            connection.cut()
-        if answering:
-            await asyncio.wait(answering)
 
 
 def _report(client: str, status: HTTPStatus, reason: str) -> None:
