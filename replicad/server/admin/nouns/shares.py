@@ -7,7 +7,7 @@ from msgspec import Struct
 
 class Share(Struct, frozen=True):
     """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing. ``checksums``: algorithms that nodes compute of
-    its contents besides SHA-256.
+    its contents besides SHA-256. ``redirects``: network (CIDR, or any) to nearest, here or a base URL.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Share(Struct, frozen=True):
     tokens: list[ShareToken] = []
     networks: list[str] = []
     prestage: bool = False
+    redirects: dict[str, str] = {}
 
 
 class ShareToken(Struct, frozen=True):
