@@ -71,10 +71,9 @@ def test_they_connect_whatever_the_hashes_are(dice: random.Random, monkeypatch: 
     assert reached(members, dialled) == members.keys()
 
 
-@pytest.mark.parametrize(("size", "sites"), [(256, 1), (400, 10)])
-def test_all_have_about_as_many_links(dice: random.Random, size: int, sites: int) -> None:
-    """Who has fewer than the others gets contents later, and its uplink idles."""
-    members = network(dice, size, sites)
+def test_all_have_about_as_many_links(dice: random.Random) -> None:
+    """Who has fewer than the others gets contents later, and its uplink idles. Two rings may make the same link."""
+    members = network(dice, 256, 1)
     counts = Counter(node for pair in {frozenset((node, other)) for node in members for other in neighbours(node, members)} for node in pair)
     assert all(abs(count - 2 * LINKS) <= 3 for count in counts.values())
 
