@@ -75,7 +75,7 @@ def test_all_have_about_as_many_links(dice: random.Random) -> None:
     """Who has fewer than the others gets contents later, and its uplink idles. Two rings may make the same link."""
     members = network(dice, 256, 1)
     counts = Counter(node for pair in {frozenset((node, other)) for node in members for other in neighbours(node, members)} for node in pair)
-    assert all(abs(count - 2 * LINKS) <= 3 for count in counts.values())
+    assert all(abs(count - 2 * LINKS) <= 4 for count in counts.values())
 
 
 def test_the_members_of_each_share_are_connected_among_themselves(dice: random.Random) -> None:
