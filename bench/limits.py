@@ -1,4 +1,4 @@
-"""A limit set live on a running transfer: bytes on the wire in the ten seconds after that against the rate, limited by the receiver and by the sender; and an urgent file past a limit."""
+"""A limit set live on a running transfer: bytes on the wire in the ten seconds after that against the rate, limited by the receiver and by the sender; and an urgent file past a limit. Ends with exit code 1 if more than 5 % off."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from support.relay import Relay
 MIB = 1 << 20
 BEFORE = "80 MB/s"
 BEFORE_BYTES = 20 * MIB
+OFF_MAX = 5.0
+"""Percent that the wire may be off the rate."""
 URGENT_MIB = 64
 
 
@@ -27,12 +29,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
-        for tls in ("auto", "off"):
-            measure(Path(folder) / tls, mib=options.mib, rate=options.rate, seconds=options.seconds, tls=tls)
+        off = [measure(Path(folder) / tls, mib=options.mib, rate=options.rate, seconds=options.seconds, tls=tls) for tls in ("auto", "off")]
+    if max(off) > OFF_MAX:
+        raise SystemExit(1)
 
 
-def measure(folder: Path, *, mib: int, rate: float, seconds: float, tls: str) -> None:
-    """Two nodes and a relay between them that counts what the second receives."""
+def measure(folder: Path, *, mib: int, rate: float, seconds: float, tls: str) -> float:
+    """Two nodes and a relay between them that counts what the second receives. Returns by how many percent it was off the rate at worst."""
+    off = 0.0
     network = Network(folder, python=[sys.executable], environ={"REPLICAD__PEERS__TLS": tls})
     try:
         source = network.node("ams1")
@@ -52,6 +56,7 @@ def measure(folder: Path, *, mib: int, rate: float, seconds: float, tls: str) ->
                 time.sleep(seconds)
                 took, moved = time.monotonic() - begun, relay.received - before
                 share = 100 * moved / took / rate / 1e6
+                off = max(off, abs(share - 100))
                 print(f"tls {tls:4}  {rate} MB/s set live in the {place}: {moved / took / 1e6:.3f} MB/s over {took:.2f} s, {share:.1f} % of it", flush=True)
                 if place == "receiver":
                     print(f"tls {tls:4}  {_urgent(source, sink, folder)} (at the limit {URGENT_MIB * MIB / rate / 1e6:.1f} s)", flush=True)
@@ -60,6 +65,7 @@ def measure(folder: Path, *, mib: int, rate: float, seconds: float, tls: str) ->
     finally:
         for _ in network.close():
             pass
+    return off
 
 
 def _urgent(source: Node, sink: Node, folder: Path) -> str:

@@ -30,6 +30,7 @@ def warm() -> None:
 def _taken(left_bytes: int) -> Iterator[None]:
     free_bytes = os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE
     with mmap.mmap(-1, max(mmap.PAGESIZE, free_bytes - left_bytes)) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)  # taken and given back in large pieces: the kernel wants such for files, and looks for them through all memory
         for at in range(0, len(memory), mmap.PAGESIZE):
             memory[at] = 1
         yield

@@ -27,8 +27,8 @@ def main(arguments: list[str]) -> None:
     """Run what is named, add it to the table."""
     parser = argparse.ArgumentParser(prog="bench swarm_simulation", description=__doc__)
     parser.add_argument("what", nargs="*", default=["swarm", "sites", "liars", "troubles"], help="swarm, sites, liars, troubles (default: all)")
-    parser.add_argument("--nodes", type=int, nargs="+", default=[8, 32, 255, 1000], help="sizes of the plain swarm")
-    parser.add_argument("--mib", type=int, default=512)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[8, 32, 64, 255, 1000], help="sizes of the plain swarm")
+    parser.add_argument("--mib", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     runs = {

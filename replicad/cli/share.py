@@ -19,6 +19,7 @@ from replicad.model.checksums import ALGORITHMS
 from replicad.server.admin import bodies, nouns
 
 ANYWHERE, NONE = "any", "none"
+REDIRECT = "Send clients of this network ('any': of every other) for a file to: the nearest node ('nearest'), a cache or CDN (its base URL), nobody ('here'). Repeatable; 'none': no more."
 
 
 def only_share(client: Client, named: str | None) -> str:
@@ -50,6 +51,7 @@ def _facts(one: nouns.Share) -> str:
     lines += [f"networks  {', '.join(one.networks)}" if one.networks else "", f"users     {', '.join(one.users)}" if one.users else ""]
     lines += [f"token     {token.name}{f', until {moment(token.expires)}' if token.expires else ''}" for token in one.tokens]
     lines.append("prestage  tokens signed by a Jamf Pro server" if one.prestage else "")
+    lines += [f"redirect  {network} to {target}" for network, target in one.redirects.items()]
     return "\n".join(clean(line) for line in lines if line)
 
 
@@ -126,15 +128,18 @@ def show(invocation: Invocation, *, name: str) -> None:
 @click.option("--no-user", "gone", multiple=True, metavar="NAME", help="Let that user download no more (repeatable).")
 @click.option("--allow", "networks", multiple=True, metavar="CIDR", help="Serve clients of these networks only, public or not (repeatable; 'any': everywhere).")
 @click.option("--prestage-key", metavar="FILE", help="Let PreStage tokens of a Jamf Pro server in: its public key (PEM; 'none': no more).")
+@click.option("--redirect", "redirects", multiple=True, metavar="CIDR=TARGET", help=REDIRECT)
 @pass_invocation
 def set_(invocation: Invocation, /, *, name: str, user: str | None, password_file: Path | None, gone: Sequence[str], **wishes: Any) -> None:
     """Change a share on all nodes. What is not named stays."""
     body = _change(_passwords(user, password_file, gone), **wishes)
     if body == bodies.ShareChange():
         raise click.UsageError(
-            "nothing to change: give --public, --private, --stages, --layout, --root, --checksums, --user, --no-user, --allow or --prestage-key"
+            "nothing to change: give --public, --private, --stages, --layout, --root, --checksums, --user, --no-user, --allow, --prestage-key or --redirect"
         )
     answer = invocation.client().ask("PATCH", path_of("shares", name), answer=nouns.ShareAnswer, body=body)
+    if body.redirects and answer.share.layout:
+        invocation.out.talk("Munki follows no redirects unless the Macs' FollowHTTPRedirects says so: others get nothing from this share")
     invocation.out.data(answer, _facts(answer.share))
 
 
@@ -172,24 +177,31 @@ def _passwords(user: str | None, password_file: Path | None, gone: Sequence[str]
 def _change(
     passwords: dict[str, str | None],
     *,
-    public: bool | None,
     stages: str | None,
     layout: str | None,
-    root: str | None,
     checksums: str | None,
     networks: Sequence[str],
     prestage_key: str | None,
+    redirects: Sequence[str],
+    **as_said: Any,
 ) -> bodies.ShareChange:
     return bodies.ShareChange(
-        public=UNSET if public is None else public,
         stages=UNSET if stages is None else _split(stages),
         layout=UNSET if layout is None else _layout(layout),
-        root=UNSET if root is None else root,
         checksums=UNSET if checksums is None else _algorithms(checksums),
         passwords=passwords,
         networks=[network for network in networks if network != ANYWHERE] if networks else UNSET,
         prestage_key=UNSET if prestage_key is None else "" if prestage_key == NONE else values.text_of(Path(prestage_key)),
+        redirects=_redirects(redirects) if redirects else UNSET,
+        **{name: value for name, value in as_said.items() if value is not None},
     )
+
+
+def _redirects(given: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=")[::2] for text in given if text != NONE]
+    if len(dict(pairs)) < len(pairs):
+        raise InputError("--redirect: one network twice")
+    return dict(pairs)
 
 
 def _password(file: Path) -> str:

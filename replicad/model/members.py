@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from replicad.errors import InputError
 from replicad.model.access import OPEN, Access
@@ -49,7 +50,7 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Share:
     """A share as the counting policies define it. ``stages`` from lowest to highest; the last is the default for publishing. ``layout`` is MUNKI or empty; ``root`` the directory where
-    that tree begins, empty for the share's own; ``checksums`` are algorithms, also of newer versions.
+    that tree begins, empty for the share's own; ``checksums`` are algorithms, also of newer versions; ``redirects``: see ``model.redirects``.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Share:
     layout: str = ""
     root: str = ""
     checksums: tuple[str, ...] = ()
+    redirects: Mapping[str, str] = field(default_factory=dict)
 
     def stage(self, named: str | None) -> str:
         """That stage, None: the last. InputError lists those that there are."""

@@ -17,6 +17,7 @@ import msgspec
 from replicad.model.access import Access
 from replicad.model.checksums import ASKED_MAX
 from replicad.model.ids import STAMP_MAX, Digest, NodeId, RecordId, Stamp
+from replicad.model.redirects import Redirects
 
 PAYLOAD_BYTES_MAX = 64 * 1024
 SUPERSEDES_MAX = 256
@@ -106,8 +107,8 @@ class Cut(msgspec.Struct, frozen=True):
 
 class Policy(msgspec.Struct, frozen=True):
     """What a share is. The newest that counts wins, except that ``immutable`` is fixed by the oldest. ``stages`` from lowest to highest. ``removed`` ends the share. ``access`` says who may
-    download beside or, for ``networks``, of everybody; ``layout`` which product's tree it is, ``root`` in which directory that begins; ``checksums`` which algorithms nodes compute of its contents besides SHA-256, those that they know. All four
-    are absent, never ``null`` or empty, when there is nothing to say.
+    download beside or, for ``networks``, of everybody; ``layout`` which product's tree it is, ``root`` in which directory that begins; ``checksums`` which algorithms nodes compute of its contents besides SHA-256, those that they know; ``redirects`` where
+    clients are sent. All five are absent, never ``null`` or empty, when there is nothing to say.
     """
 
     name: _Share
@@ -119,6 +120,7 @@ class Policy(msgspec.Struct, frozen=True):
     layout: Annotated[str, msgspec.Meta(min_length=1, max_length=32)] | msgspec.UnsetType = msgspec.UNSET
     root: _Path | msgspec.UnsetType = msgspec.UNSET
     checksums: Annotated[tuple[_Algorithm, ...], msgspec.Meta(min_length=1, max_length=ASKED_MAX)] | msgspec.UnsetType = msgspec.UNSET
+    redirects: Redirects | msgspec.UnsetType = msgspec.UNSET
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -53,6 +54,8 @@ class Partial:
         self._safe = bytes(self.have)
         self._group = 0
         self._syncing = asyncio.Lock()
+        self._writing = threading.Lock()
+        """One thread writes at a time: the kernel lets only one write a file, and others would spin for it."""
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -160,7 +163,7 @@ class Partial:
 
     def _write(self, first_chunk: int, view: memoryview, start: int, stop: int) -> None:
         if start < stop:
-            with storage_errors(f"writing {self.manifest.content}"):
+            with storage_errors(f"writing {self.manifest.content}"), self._writing:
                 self._disk.write(self.fd, view[start:stop], first_chunk * self.manifest.chunk_size + start)
 
     async def sync(self) -> bytes:

@@ -123,7 +123,8 @@ async def ask(ann: Catalog, content: object) -> None:
     await ann.partials()
     await ann.blames(ann.node)
     for digest in (content_of("3").content, content_of("4").content, content):
-        await ann.named_by(digest)  # type: ignore[arg-type]
+        await ann.is_named(digest, [SHARE])  # type: ignore[arg-type]
+        await ann.named_by_many([digest])  # type: ignore[list-item]
         await ann.name_of(digest)  # type: ignore[arg-type]
         await ann.is_wanted(digest)  # type: ignore[arg-type]
         await ann.held_manifest(digest)  # type: ignore[arg-type]

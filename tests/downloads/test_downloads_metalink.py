@@ -144,6 +144,10 @@ def test_who_holds_a_file_and_who_is_nearest(tmp_path: Path) -> None:
     def order(address: str | None) -> list[str]:
         return [mirror.name[-1] for mirror in mirrors.nearest(mirrors.everywhere(), None if address is None else ip_address(address))]
 
+    def nearer(address: str | None) -> str | None:
+        found = mirrors.nearer(listed, None if address is None else ip_address(address))
+        return found and found.name
+
     assert order("10.4.1.1")[:2] == ["3", "2"]
     assert order("10.5.1.1")[:2] == ["2", "3"]
     assert order("2001:db8::1")[:2] == ["3", "2"]
@@ -158,6 +162,22 @@ def test_who_holds_a_file_and_who_is_nearest(tmp_path: Path) -> None:
     assert len(mirrors.holding(listed)) == 2, "asked again too soon"
     now_ms += 2_000
     assert [mirror.name for mirror in mirrors.holding(dataclasses.replace(listed, available=False))] == ["node1", "node2"]
+    heads.silent, heads.percents = set(), {IDS[1]: 100, IDS[2]: 100, IDS[4]: 100}
+    now_ms += 2_000
+    assert [nearer("10.5.1.1"), nearer("192.0.2.1"), nearer("2001:db8::1")] == ["node2", None, "node2"], "3 has nothing, 2 is of its site"
+    heads.percents[IDS[3]] = 100
+    now_ms += 2_000
+    assert [nearer("10.4.1.1"), nearer("10.5.1.1"), nearer(None)] == ["node3", "node2", None]
+    known = dict(members)
+    members[IDS[3]] = dataclasses.replace(members[IDS[3]], stages=frozenset({"dev"}))
+    assert nearer("10.4.1.1") == "node2", "3 may show another version"
+    members[IDS[0]] = dataclasses.replace(members[IDS[0]], site="ber")
+    assert nearer("10.4.1.1") is None, "this node is as near"
+    members.update(known)
+    del members[IDS[0]]
+    assert nearer("10.5.1.1") is None, "this node was removed"
+    members = known
+    heads.silent = {IDS[3]}
     said[IDS[1]] = Presence()
     now_ms += 2_000
     assert [mirror.name for mirror in mirrors.everywhere()] == ["node0", "node2", "node4"]

@@ -1,6 +1,6 @@
 """The serving side of the swarm: who is told what this node has.
 
-A peer that fetches a content says so (``Interest``); it hears at once what can be served (``Have``), then what is added (``HaveMore``), gathered for ``HAVE_S``. If several fetch the same, each is
+A peer that fetches a content says so (``Interest``); it hears at once what can be served (``Have``), then what is added (``HaveMore``), no more often than every ``HAVE_S``. If several fetch the same, each is
 also told which chunks were sent least, so that they take different ones and spread them among themselves: a random pick alone makes the source send a third more. Small contents are sought and
 told in lists (``Seek``, ``Hold``). The supply refuses to know rights: the service asks for them before it passes a watch on, and again before a message leaves.
 
@@ -145,6 +145,7 @@ class Supply:
         self._news: dict[NodeId, list[Small]] = {}
         self._stale: dict[Target, None] = {}
         self._due: float | None = None
+        self._flushed = -HAVE_S
         self._handlers: dict[type, Callable[[Any], list[Say]]] = {
             Watch: self._on_watch,
             Unwatch: lambda event: self._unwatch(event.node, event.target),
@@ -161,9 +162,9 @@ class Supply:
         """Take one event in; returns the messages to send."""
         effects = self._handlers[type(event)](event)
         if (self._stale or self._news) and self._due is None:
-            self._due = now + HAVE_S
+            self._due = max(now, self._flushed + HAVE_S)
         if self._due is not None and now >= self._due:
-            self._due = None
+            self._due, self._flushed = None, now
             effects += self._flush()
         return effects
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from replicad.model.ids import NodeId
     from replicad.model.members import Member
 
 FULL_MESH_MAX = 32
-LINKS_NEAR = 4
+LINKS_NEAR = 2
 LINKS_FAR = 2
-"""Protocol.md section 5: at most 32 nodes: full mesh; more: 6 links, 4 in the site and 2 outside."""
+"""Dialled; as many more dial this node: about 4 links in the site and 4 outside, or 8 where there is one site (docs/adr/0006)."""
 SHARE_LINKS_NEAR = 1
 SHARE_LINKS_FAR = 1
 
@@ -44,17 +44,26 @@ def circles(own: NodeId, members: Mapping[NodeId, Member]) -> tuple[Circle, ...]
 
 
 def neighbours(own: NodeId, members: Mapping[NodeId, Member], *, near: int = LINKS_NEAR, far: int = LINKS_FAR) -> list[NodeId]:
-    """Whom a node of a large network dials: of its site and of the others whoever follows it in the order of ids, and then those with whom it has the greatest rendezvous weight (the same from
-    both sides). The first makes a ring through all members, so that the links connect the network whatever the weights are; the second make it wide.
+    """Whom a node of a large network dials: who follows it in ``near`` rings through its site, and in ``far`` rings who follows it of the other sites. If there are too few of either, others take their
+    places. The first ring is in the order of ids, so that the links connect the network whatever the hashes of the others are; those make it wide. Each is dialled by about as many as it dials.
     """
     others = members.keys() - {own}
-    following = min((node for node in others if node > own), default=min(others, default=own))
+    home = {node for node in others if members[node].site == members[own].site}
+    chosen: list[NodeId] = []
+    for ring in range(min(near, len(home))):
+        chosen.append(_following(own, home.difference(chosen), ring))
+    for ring in range(min(far, len(others) - len(home))):
+        chosen.append(_following(own, (others - home).difference(chosen), ring))
+    for ring in range(len(chosen), min(near + far, len(others))):
+        chosen.append(_following(own, others.difference(chosen), ring))
+    return chosen
 
-    def weight(node: NodeId) -> tuple[bool, bytes]:
-        return node == following, hashlib.sha256(bytes(min(own, node)) + bytes(max(own, node))).digest()
 
-    ranked = sorted(others, key=weight, reverse=True)
-    chosen = [node for node in ranked if members[node].site == members[own].site][:near]
-    chosen += [node for node in ranked if members[node].site != members[own].site][:far]
-    rest = [node for node in ranked if node not in chosen]
-    return chosen + rest[: near + far - len(chosen)]
+def _following(own: NodeId, nodes: Iterable[NodeId], ring: int) -> NodeId:
+    """The one of them that comes after ``own`` in this ring, after the last the first."""
+
+    def place(node: NodeId) -> tuple[bytes, NodeId]:
+        return hashlib.sha256(bytes([ring]) + node).digest() if ring else b"", node
+
+    start = place(own)
+    return min(nodes, key=lambda node: ((there := place(node)) < start, there))

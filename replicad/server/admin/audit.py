@@ -70,6 +70,7 @@ def _detail(body: Body) -> str:
         return body.reason
     if isinstance(body, Policy):
         access = body.access or OPEN
+        redirects = [f"{network}={target}" for network, target in (body.redirects or {}).items()]
         named = {
             "layout": [body.layout or ""],
             "root": [body.root or ""],
@@ -77,6 +78,7 @@ def _detail(body: Body) -> str:
             "users": access.users,
             "tokens": access.tokens,
             "networks": access.networks,
+            "redirects": redirects,
         }
         parts = [f"{name} {','.join(values)}" for name, values in named.items() if any(values)] + (["prestage key"] if access.prestage else [])
         kind = f"{'public' if body.public else 'private'}{', immutable' if body.immutable else ''}, stages {' < '.join(body.stages)}"

@@ -12,6 +12,7 @@ from replicad.model.callers import PASSWORD_CHARS_MAX, AccessRole
 from replicad.model.checksums import ALGORITHMS, Algorithm
 from replicad.model.chunks import CONTENT_SIZE_MAX
 from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
+from replicad.model.redirects import Redirects
 
 ENTRIES_PER_CALL_MAX = 25_000
 """Files of one publication: they become visible in one transaction, which takes 4 kB of memory for each (measured by bench/catchup.py), and a daemon should stay below 200 MiB."""
@@ -134,7 +135,9 @@ class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """PATCH /shares/{name}: what is absent stays. ``checksums``: all of them. ``passwords``: user to password, null removes the user. ``networks`` (CIDR): none means everywhere. ``prestage_key``: PEM, empty for none."""
+    """PATCH /shares/{name}: what is absent stays. ``checksums``: all of them. ``passwords``: user to password, null removes the user. ``networks`` (CIDR): none means everywhere. ``prestage_key``: PEM, empty for none.
+    ``redirects``: network (CIDR, or any) to nearest, here or a base URL.
+    """
 
     public: bool | UnsetType = UNSET
     stages: _Stages | UnsetType = UNSET
@@ -144,6 +147,7 @@ class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
     passwords: Annotated[dict[_CredentialName, Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)] | None], Meta(max_length=16)] = {}
     networks: Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=NETWORKS_MAX)] | UnsetType = UNSET
     prestage_key: Annotated[str, Meta(max_length=8192)] | UnsetType = UNSET
+    redirects: Redirects | UnsetType = UNSET
 
 
 class NewShareToken(Struct, frozen=True, forbid_unknown_fields=True):

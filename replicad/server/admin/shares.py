@@ -13,6 +13,7 @@ from msgspec import UNSET, structs
 from replicad.crypto import passwords, prestage
 from replicad.crypto.hashing import sha256
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError
+from replicad.model import redirects
 from replicad.model.access import OPEN, TOKENS_MAX, USERS_MAX, Access, BearerToken, check_name, check_network
 from replicad.model.ids import NETWORK_SHARE, Stamp, check_share_name, check_stage_name
 from replicad.model.members import Share
@@ -76,6 +77,7 @@ async def change(call: Call[bodies.ShareChange]) -> nouns.ShareAnswer:
             root=_checked_root(asked.root, layout) if asked.root is not UNSET else found.root if layout else "",
             checksums=found.checksums if asked.checksums is UNSET else _algorithms(asked.checksums),
             access=_changed_access(found, asked, verifiers),
+            redirects=found.redirects if asked.redirects is UNSET else redirects.canonical(asked.redirects),
         )
         return await _author(call.services, found, newer)
 
@@ -130,6 +132,7 @@ async def _author(services: Services, found: Share, newer: Share) -> nouns.Share
             layout=newer.layout or UNSET,
             root=newer.root or UNSET,
             checksums=newer.checksums or UNSET,
+            redirects=dict(newer.redirects) or UNSET,
         )
         await services.catalog.author(NETWORK_SHARE, [policy])
     return nouns.ShareAnswer(views.share(views.find_share(services, found.name)))

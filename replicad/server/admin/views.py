@@ -98,6 +98,7 @@ def share(found: Share) -> nouns.Share:
         tokens=[nouns.ShareToken(name, nouns.date(token.until.ms) if token.until else None) for name, token in sorted(access.tokens.items())],
         networks=list(access.networks),
         prestage=bool(access.prestage),
+        redirects=dict(found.redirects),
     )
 
 

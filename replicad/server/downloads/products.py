@@ -46,6 +46,9 @@ class Mirrors(Protocol):
     def nearest(self, mirrors: Sequence[Mirror], address: Address | None) -> list[Mirror]:
         """The same, nearest to that client first."""
 
+    def nearer(self, listed: Listed, address: Address | None) -> Mirror | None:
+        """The nearest node that holds the entry's content, if that client may be sent from here to there."""
+
 
 class Contents(Protocol):
     """What is known of contents."""
@@ -82,7 +85,7 @@ class Products:
             raise NotFoundError("nobody holds the content")
         manifest = await self._contents.manifest(listed.content, listed.manifest)
         checksums = (await self._contents.checksums([listed.content])).get(listed.content, {})
-        return document(request.method, metalink.MEDIA_TYPE, metalink.render(listed, manifest, bases, checksums=checksums, query=_query(request)))
+        return document(request.method, metalink.MEDIA_TYPE, metalink.render(listed, manifest, bases, checksums=checksums, query=query_of(request)))
 
     async def mdm(self, request: Request, listed: Listed) -> Answer:
         """The manifest with which an MDM server has Macs install a package that is here; NotFoundError if it is no package. InputError for another chunk size than those that there are."""
@@ -97,7 +100,7 @@ class Products:
             package = await self._package(listed)
             hashes = mdm.known_hashes(manifest, size) or await self._read_hashes(listed.content, size)
         title = listed.path.rpartition("/")[2].removesuffix(".pkg")
-        encoded = mdm.render(package, title=title, url=metalink.address(self._url, listed, _query(request)), size=size, hashes=hashes)
+        encoded = mdm.render(package, title=title, url=metalink.address(self._url, listed, query_of(request)), size=size, hashes=hashes)
         return document(request.method, mdm.MEDIA_TYPE, encoded)
 
     async def _package(self, listed: Listed) -> Package:
@@ -124,7 +127,7 @@ class Products:
         """Complete fields, or nothing. For answers with a whole file: whoever asks for a part knows already."""
         if listed.size < LINKED_BYTES_MIN or len(self._mirrors.holding(listed)) < 2:
             return b""
-        return metalink.links(listed, self._bases(request, listed), query=_query(request))
+        return metalink.links(listed, self._bases(request, listed), query=query_of(request))
 
     def _bases(self, request: Request, listed: Listed) -> list[str]:
         return [mirror.url for mirror in self._mirrors.nearest(self._mirrors.holding(listed), address_of(request, self._proxies))]
@@ -139,7 +142,7 @@ def _read_package(fd: int) -> Package | InputError:
         os.close(fd)
 
 
-def _query(request: Request) -> str:
+def query_of(request: Request) -> str:
     """What the client showed in the address: other nodes honour it, too. Nothing that could end a header field or an element gets through the parser, and nothing but ASCII is passed on."""
     query = request.raw_path.partition("?")[2]
     return query if query.isascii() and query.isprintable() and not set(query) & set("<>\"' ") else ""

@@ -7,7 +7,8 @@ from msgspec import Struct
 
 class Share(Struct, frozen=True):
     """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing. ``checksums``: algorithms that nodes compute of
-    its contents besides SHA-256. ``root``: the directory where the tree of the layout begins, empty for the share's own.
+    its contents besides SHA-256. ``redirects``: network (CIDR, or any) to nearest, here or a base URL. ``root``: the directory where the tree of the layout
+    begins, empty for the share's own.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Share(Struct, frozen=True):
     tokens: list[ShareToken] = []
     networks: list[str] = []
     prestage: bool = False
+    redirects: dict[str, str] = {}
 
 
 class ShareToken(Struct, frozen=True):
