@@ -98,7 +98,8 @@ class Backlog:
         return Priority.AWAITED if key in self._awaits else self._wants.priority(wanted)
 
     def _in_pack(self, key: Small) -> bool:
-        return bool(self.pack.missing & self.pack.units_of([key]))
+        place = self.pack.places.get(key)
+        return place is not None and bool(self.pack.missing >> place & 1)
 
     def _drop_unwanted(self, large: dict[Target, Wanted], small: dict[Small, Wanted]) -> None:
         for job in [job for target, job in self.jobs.items() if target not in large and job.state is not State.FINISHING]:
