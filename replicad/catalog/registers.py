@@ -85,35 +85,29 @@ def add(connection: sqlite3.Connection, records: Sequence[New], changed: Changed
     """Store the parsed form of entries and tombstones, and make every register right that they touch, as ``apply`` does. Most name something for the first time: there is nothing to resolve."""
     connection.executemany(SUPERSEDES_ADD, ((target, new.number) for new in records for target in new.body.supersedes))
     superseded = {target for (target,) in for_all(connection, SUPERSEDED, [new.id for new in records])}
-    firsts: dict[int, Change] = {}
+    firsts: list[Change] = []
     others: list[Change] = []
-    places: list[int] = []
+    entries: list[tuple[object, ...]] = []
     for new in records:
         key, body = paths.key(new.body.path), new.body
-        register, is_first = _register(connection, new.share, key, body.stage)
-        change = Change(new.number, new.share, key, body.stage, register, body.supersedes)
-        places.append(register)
-        if register in firsts:
-            others.append(firsts.pop(register))
-        if is_first and new.counts and isinstance(body, Entry) and not body.supersedes and new.id not in superseded:
-            firsts[register] = change
-        else:
-            others.append(change)
-    winners = dict.fromkeys(change.number for change in firsts.values())
-    connection.executemany(ENTRY_ADD, (_row_of(new, register, first=new.number in winners) for new, register in zip(records, places, strict=True)))
-    connection.executemany(FIRST_WINNER, ((change.number, register) for register, change in firsts.items()))
-    for change in firsts.values():
+        register, is_made = _register(connection, new.share, key, body.stage)
+        is_first = is_made and new.counts and isinstance(body, Entry) and not body.supersedes and new.id not in superseded
+        entries.append(_row_of(new, register, wins=is_first))
+        (firsts if is_first else others).append(Change(new.number, new.share, key, body.stage, register, body.supersedes))
+    connection.executemany(ENTRY_ADD, entries)
+    connection.executemany(FIRST_WINNER, ((change.number, change.register) for change in firsts))
+    for change in firsts:
         changed.names[change.share].add(change.key)
-    supply.want(connection, winners)
+    supply.want(connection, (change.number for change in firsts))
     apply(connection, others, changed, immutable=immutable)
 
 
-def _row_of(new: New, register: int, *, first: bool) -> tuple[object, ...]:
+def _row_of(new: New, register: int, *, wins: bool) -> tuple[object, ...]:
     body = new.body
     content = (
         (body.content, body.size, body.manifest, body.modified, body.source or None, bool(body.urgent)) if isinstance(body, Entry) else (*(None,) * 5, False)
     )
-    return new.number, register, new.share, body.stage, body.path, body.publisher, *content, new.counts, first, first
+    return new.number, register, new.share, body.stage, body.path, body.publisher, *content, new.counts, wins, wins
 
 
 def recounted(connection: sqlite3.Connection, number: int, record: Record, *, counts: bool, everything: bool) -> Change | None:
