@@ -33,8 +33,8 @@ UNSAFE_BYTES_MAX = 64 * MIB
 UNSAFE_FILES_MAX = 1024
 """An open file each."""
 GROUP_S = 1.0
-"""So long a content that is here waits for others before it becomes durable, if there is always one more on its way: 2,000 files of 64 KiB on eight nodes of one disk then cost 10 groups a node instead
-of 125 (docs/adr/0010-small-files-in-groups.md)."""
+"""So long a content that is here waits for others before it becomes durable, if there is always one more on its way. The longer, the fewer syncs: a group syncs each directory once
+(docs/adr/0010-small-files-in-groups.md)."""
 
 
 class Changed(Protocol):
