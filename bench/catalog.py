@@ -110,7 +110,7 @@ async def _ask(catalog: Catalog, count: int, dice: random.Random) -> None:
     await _time("visible, asked before", lambda: catalog.visible("munki", "pkgs/d0/file0000000.pkg"), times=500)
     await _time("registers (1,000)", lambda: catalog.registers("munki", [(key(), "prod") for _ in range(1000)]))
     await _time("standings (2,000)", lambda: catalog.standings("munki", [(key(), "prod") for _ in range(2000)]))
-    await _time("named_by", lambda: catalog.named_by(content), times=100)
+    await _time("is_named", lambda: catalog.is_named(content, ["munki"]), times=100)
     await _time("usage", catalog.usage, times=100)
 
 

@@ -21,6 +21,7 @@ from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.listening import admin_runner, open_downloads, open_socket, open_tcp, peer_tls, peers_runner, read_token
 from replicad.server.peers import application as peer_door
 from replicad.server.peers import data
+from replicad.services.checksums import Checksums
 from replicad.services.supervisor import Supervisor
 from replicad.telemetry.access_log import AccessLog, Answered
 from replicad.telemetry.metrics import Downloads
@@ -114,6 +115,7 @@ async def build(config: Config) -> AsyncIterator[Node]:
             "scrub": services.scrub.run,
             "collect": services.collect.run,
             "uploads": services.uploads.run,
+            "checksums": Checksums(services.catalog, services.store, hub=services.hub, examine=services.scrub.check).run,
         }
         running |= {f"certificate of {door}": following.follow for door, following in services.certificates.items()}
         yield Node(Supervisor(running, metrics=services.metrics), services.links, services.renewal, services.reload)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from replicad.catalog import rows
 from replicad.catalog.actions import Actions
+from replicad.catalog.checksums import Checksums
 from replicad.catalog.contents import Contents
 from replicad.catalog.copies import Copies
 from replicad.catalog.database import opened
@@ -29,7 +30,7 @@ from replicad.errors import ConfigurationError, ReplicadError
 from replicad.model.ids import NodeId
 
 
-class Catalog(Journal, Entries, History, Contents, Keeping, Peers, Users, Sessions, Tokens, Actions, Uploads, Copies):
+class Catalog(Journal, Entries, History, Contents, Checksums, Keeping, Peers, Users, Sessions, Tokens, Actions, Uploads, Copies):
     """Everything this node knows. One per process, made by ``open``; every method is for the event loop's thread.
 
     ``replica`` is the committed state of clock, chains and trust: it never runs ahead of the disk and never falls behind. ``move`` replaces it, so read ``catalog.replica`` and ``catalog.network``

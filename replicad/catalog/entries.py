@@ -48,9 +48,8 @@ LIVE_BELOW = """
 SELECT entry.path FROM register JOIN entry ON entry.record = register.winner
 WHERE register.winner IS NOT NULL AND register.share = ?1 AND register.key > ?2 || '/' AND register.key < ?2 || '0' LIMIT 1
 """
-NAMED_NEXT = """
-SELECT share, stage, wins FROM entry WHERE content = ? AND counts = 1 AND (share, stage, wins) > (?, ?, ?) ORDER BY share, stage, wins LIMIT 1
-"""
+NAMED_AT = "SELECT 1 FROM entry WHERE content = ? AND counts = 1 AND share = ? AND stage = ? AND wins = 1 LIMIT 1"
+NAMED_NEXT = "SELECT share FROM entry WHERE content = ? AND counts = 1 AND share > ? ORDER BY share LIMIT 1"
 
 
 class Entries(State):
@@ -70,10 +69,6 @@ class Entries(State):
         if listed is None or listed.available or listed.taken_down or listed.content not in self._held:
             return listed
         return replace(listed, available=True)
-
-    def carries(self, share: str, stage: str) -> bool:
-        """Whether this node carries that stage of that share: what it does not carry it does not show, whatever it holds."""
-        return stage in self._carried_now().get(share, ())
 
     async def entries(
         self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000, all_stages: bool = False
@@ -117,14 +112,16 @@ class Entries(State):
         """What a new entry or tombstone of that register must supersede: its live records (entries and tombstones), newest first, at most SUPERSEDES_MAX."""
         return await self._database.read(partial(_live_ids, name=(share, key, stage)))
 
-    async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
-        """(share, stage, live) of every place where an entry that counts names the content; live: as a register's winner. One row each, however many entries there are."""
-        return await self._database.read(partial(_named_by, content=content))
+    async def is_named(self, content: Digest, shares: Iterable[str]) -> bool:
+        """Whether a live file of one of these shares, at a stage that this node carries, has that content. Takes as long whoever else names it: one look-up for each share and stage."""
+        carried = self._carried_now()
+        places = [(share, stage) for share in shares for stage in carried.get(share, ())]
+        return await self._database.read(partial(_is_named, content=content, places=places))
 
     async def named_by_many(self, contents: Iterable[Digest]) -> dict[Digest, set[str]]:
         """For each content the shares in which an entry that counts names it, live or not: what rights to content rest on."""
         wanted = tuple(contents)
-        return await self._database.scan(lambda connection: {content: {share for share, _, _ in _named_by(connection, content=content)} for content in wanted})
+        return await self._database.scan(lambda connection: {content: set(_naming(connection, content)) for content in wanted})
 
     async def collides(self, share: str, key: str) -> str | None:
         """The path of a live file, at any stage, that is a directory of the key or lies below it: ``a`` and ``a/b`` cannot both be files."""
@@ -209,15 +206,16 @@ def _live_ids(connection: sqlite3.Connection, *, name: tuple[str, str, str]) -> 
     return [RecordId(record) for (record,) in connection.execute(LIVE_IDS, name)]
 
 
-def _named_by(connection: sqlite3.Connection, *, content: Digest) -> list[tuple[str, str, bool]]:
-    """Jumps from place to place in the index: as many steps as answers, not as entries."""
-    found: list[tuple[str, str, bool]] = []
-    last: tuple[str, str, int] = ("", "", -1)
-    while row := connection.execute(NAMED_NEXT, (content, *last)).fetchone():
-        last = row
-        found.append((row[0], row[1], bool(row[2])))
-    live = {(share, stage) for share, stage, wins in found if wins}
-    return [(share, stage, wins) for share, stage, wins in found if wins or (share, stage) not in live]
+def _is_named(connection: sqlite3.Connection, *, content: Digest, places: Sequence[tuple[str, str]]) -> bool:
+    return any(connection.execute(NAMED_AT, (content, *place)).fetchone() for place in places)
+
+
+def _naming(connection: sqlite3.Connection, content: Digest) -> Iterator[str]:
+    """Jumps from share to share in the index: as many steps as answers, not as entries."""
+    share = ""
+    while row := connection.execute(NAMED_NEXT, (content, share)).fetchone():
+        share = row[0]
+        yield share
 
 
 def _collides(connection: sqlite3.Connection, *, share: str, key: str) -> str | None:

@@ -71,6 +71,7 @@ def render_entry(answer: nouns.EntryAnswer) -> str:
         ("stage", one.stage),
         ("size", f"{size(one.size)} ({one.size} bytes)"),
         ("sha256", one.sha256),
+        *one.checksums.items(),
         ("published", f"{moment(one.published)} by {one.publisher or 'somebody'} at {one.origin}"),
         ("here", "held and verified" if one.available else "taken down: no node serves it" if one.taken_down else "not yet"),
         ("record", one.record),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import click
@@ -10,21 +9,17 @@ from msgspec import Struct
 
 from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
-from replicad.cli.files import opened
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
 from replicad.cli.output import clean
 from replicad.cli.share import only_share
 from replicad.cli.wait import EXIT_PARTLY
-from replicad.errors import IntegrityError
 from replicad.integrations import jamf as jamf_pro
 from replicad.integrations.jamf import JamfPro, Step
 from replicad.server.admin import bodies, nouns
 
-BLOCK_BYTES = 1 << 20
-
 
 class Record(Struct, frozen=True):
-    """One record at the Jamf Pro server. ``action``: create, update, unchanged, or waiting (its bytes are not on every node yet)."""
+    """One record at the Jamf Pro server. ``action``: create, update, unchanged, or waiting (its bytes are not on every node yet, or this node still computes their checksums)."""
 
     kind: str
     name: str
@@ -61,7 +56,7 @@ NODE_URL = click.option("--node-url", metavar="URL", help="The https address of 
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 @pass_invocation
 def register(invocation: Invocation, /, *, server: str, client_id: str, secret_file: Path, dry_run: bool, **target: str | None) -> int:
-    """Create or update the records of a share's packages. What is not on every node yet is left for the next time (exit 3)."""
+    """Create or update the records of a share's packages. What is not on every node yet, or not hashed, is left for the next time (exit 3)."""
     return _go(invocation, _session(server, client_id, secret_file), write=not dry_run, **target)
 
 
@@ -79,22 +74,23 @@ def status(invocation: Invocation, /, *, server: str, client_id: str, secret_fil
 
 
 def _session(server: str, client_id: str, secret_file: Path) -> JamfPro:
-    session = JamfPro(server)
-    session.log_in(client_id, values.first_line(secret_file).strip())
+    session = JamfPro(server, client_id, values.first_line(secret_file).strip())
+    session.log_in()
     return session
 
 
 def _go(invocation: Invocation, session: JamfPro, *, write: bool, share: str | None = None, point: str | None = None, node_url: str | None = None) -> int:
     client = invocation.client()
     name = only_share(client, share)
+    asked = jamf_pro.known(name, client.ask("GET", path_of("shares", name), answer=nouns.ShareAnswer).share.checksums)
     steps: list[Step] = []
     if point is not None:
         url = node_url or client.ask("GET", path_of("node"), answer=nouns.NodeAnswer).node.downloads_url
         steps.append(jamf_pro.point_step(session.point(point), name=point, url=url, share=name))
     waiting = []
     for file_name, entry in _packages(client, name).items():
-        if _is_everywhere(client, entry):
-            steps.append(jamf_pro.package_step(session.package(file_name), file_name=file_name, sha256=entry.sha256, sha512=_sha512(client, entry)))
+        if entry.checksums.keys() >= asked and _is_everywhere(client, entry):
+            steps.append(jamf_pro.package_step(session.package(file_name), file_name=file_name, sha256=entry.sha256, checksums=entry.checksums))
         else:
             waiting.append(Record("package", file_name, "waiting"))
     for step in steps if write else ():
@@ -116,15 +112,3 @@ def _packages(client: Client, share: str) -> dict[str, nouns.Entry]:
 def _is_everywhere(client: Client, entry: nouns.Entry) -> bool:
     body = bodies.Wait(share=entry.share, entries=[bodies.WaitEntry(path=entry.path)], nodes="all", timeout_s=0.0)
     return client.ask("POST", path_of("wait"), answer=nouns.Waited, body=body).state == "done"
-
-
-def _sha512(client: Client, entry: nouns.Entry) -> str:
-    """Jamf Pro's own hash of the content, which is read for it. IntegrityError if these are not the bytes that the entry names."""
-    wanted, named = hashlib.sha512(), hashlib.sha256()
-    with opened(client, entry.share, entry.path, None) as (response, _):
-        while block := response.read(BLOCK_BYTES):
-            wanted.update(block)
-            named.update(block)
-    if named.hexdigest() != entry.sha256:
-        raise IntegrityError(f"{entry.share}/{entry.path} was replaced or damaged meanwhile", hint="run it again")
-    return wanted.hexdigest()

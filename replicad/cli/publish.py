@@ -67,7 +67,7 @@ def publish_sources(client: Client, out: Output, sources: Sequence[Source], *, s
     """Upload the contents (or, for a dry run, only hash them), then name them all in one call."""
     with Progress(out, "checking" if dry_run else "uploading", total_bytes=sum(source.size for source in sources)) as progress:
         try:
-            blobs = hash_locally(sources, progress) if dry_run else upload(client, sources, progress.advance)
+            blobs = hash_locally(sources, progress) if dry_run else upload(client, sources, share, progress.advance)
         except KeyboardInterrupt:
             out.talk("interrupted; nothing was published")
             raise

@@ -15,9 +15,11 @@ from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
 from replicad.cli.output import clean, moment, plural
 from replicad.errors import InputError, NotFoundError
 from replicad.model.callers import PASSWORD_CHARS_MAX
+from replicad.model.checksums import ALGORITHMS
 from replicad.server.admin import bodies, nouns
 
-ANYWHERE, NO_KEY = "any", "none"
+ANYWHERE, NONE = "any", "none"
+REDIRECT = "Send clients of this network ('any': of every other) for a file to: the nearest node ('nearest'), a cache or CDN (its base URL), nobody ('here'). Repeatable; 'none': no more."
 
 
 def only_share(client: Client, named: str | None) -> str:
@@ -38,11 +40,18 @@ def share() -> None:
 
 
 def _facts(one: nouns.Share) -> str:
-    kind = "".join([f", {one.layout} repository" if one.layout else "", ", immutable" if one.immutable else ""])
+    kind = "".join(
+        [
+            f", {one.layout} repository" if one.layout else "",
+            ", immutable" if one.immutable else "",
+            f", checksums {', '.join(one.checksums)}" if one.checksums else "",
+        ]
+    )
     lines = [f"{one.name}: {_access(one)}{kind}, stages {' < '.join(one.stages)}, created {moment(one.created)}"]
     lines += [f"networks  {', '.join(one.networks)}" if one.networks else "", f"users     {', '.join(one.users)}" if one.users else ""]
     lines += [f"token     {token.name}{f', until {moment(token.expires)}' if token.expires else ''}" for token in one.tokens]
     lines.append("prestage  tokens signed by a Jamf Pro server" if one.prestage else "")
+    lines += [f"redirect  {network} to {target}" for network, target in one.redirects.items()]
     return "\n".join(clean(line) for line in lines if line)
 
 
@@ -51,6 +60,9 @@ def _access(one: nouns.Share) -> str:
 
 
 LAYOUT = click.Choice(["plain", "munki"])
+
+
+CHECKSUMS = f"What every node computes of the files besides SHA-256: some of {','.join(ALGORITHMS)}, or none."
 
 
 def _layout(given: str) -> Literal["", "munki"]:
@@ -63,10 +75,18 @@ def _layout(given: str) -> Literal["", "munki"]:
 @click.option("--immutable", is_flag=True, help="A published file can never be replaced, only deleted. Cannot be changed later.")
 @click.option("--stages", metavar="LIST", help="From lowest to highest, for example dev,test,prod (the default). Publishing means the last one.")
 @click.option("--layout", type=LAYOUT, default="plain", help="munki: a Munki repository; its catalogs are shown when all that they name is here.")
+@click.option("--checksums", metavar="LIST", default=NONE, help=CHECKSUMS)
 @pass_invocation
-def create(invocation: Invocation, *, name: str, public: bool, immutable: bool, stages: str | None, layout: str) -> None:
+def create(invocation: Invocation, *, name: str, public: bool, immutable: bool, stages: str | None, layout: str, checksums: str) -> None:
     """Create a share."""
-    body = bodies.NewShare(name=name, public=public, immutable=immutable, stages=_split(stages) if stages is not None else None, layout=_layout(layout))
+    body = bodies.NewShare(
+        name=name,
+        public=public,
+        immutable=immutable,
+        stages=_split(stages) if stages is not None else None,
+        layout=_layout(layout),
+        checksums=_algorithms(checksums),
+    )
     answer = invocation.client().ask("POST", path_of("shares"), answer=nouns.ShareAnswer, body=body)
     if not public:
         invocation.out.talk(
@@ -98,18 +118,24 @@ def show(invocation: Invocation, *, name: str) -> None:
 @click.option("--public/--private", default=None, help="Whether anybody may download from it.")
 @click.option("--stages", metavar="LIST", help="From lowest to highest. A stage that still has files cannot be left out.")
 @click.option("--layout", type=LAYOUT, help="munki: a Munki repository; its catalogs are shown when all that they name is here.")
+@click.option("--checksums", metavar="LIST", help=CHECKSUMS)
 @click.option("--user", metavar="NAME", help="Let a user download with a password (HTTP Basic); changes the password of one that exists.")
 @click.option("--password-file", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE|-", help="The first line is the password of --user.")
 @click.option("--no-user", "gone", multiple=True, metavar="NAME", help="Let that user download no more (repeatable).")
 @click.option("--allow", "networks", multiple=True, metavar="CIDR", help="Serve clients of these networks only, public or not (repeatable; 'any': everywhere).")
 @click.option("--prestage-key", metavar="FILE", help="Let PreStage tokens of a Jamf Pro server in: its public key (PEM; 'none': no more).")
+@click.option("--redirect", "redirects", multiple=True, metavar="CIDR=TARGET", help=REDIRECT)
 @pass_invocation
-def set_(invocation: Invocation, /, *, name: str, **wishes: Any) -> None:
+def set_(invocation: Invocation, /, *, name: str, user: str | None, password_file: Path | None, gone: Sequence[str], **wishes: Any) -> None:
     """Change a share on all nodes. What is not named stays."""
-    body = _change(**wishes)
+    body = _change(_passwords(user, password_file, gone), **wishes)
     if body == bodies.ShareChange():
-        raise click.UsageError("nothing to change: give --public, --private, --stages, --layout, --user, --no-user, --allow or --prestage-key")
+        raise click.UsageError(
+            "nothing to change: give --public, --private, --stages, --layout, --checksums, --user, --no-user, --allow, --prestage-key or --redirect"
+        )
     answer = invocation.client().ask("PATCH", path_of("shares", name), answer=nouns.ShareAnswer, body=body)
+    if body.redirects and answer.share.layout:
+        invocation.out.talk("Munki follows no redirects unless the Macs' FollowHTTPRedirects says so: others get nothing from this share")
     invocation.out.data(answer, _facts(answer.share))
 
 
@@ -134,30 +160,43 @@ def remove(invocation: Invocation, *, name: str, dry_run: bool, expect: int | No
     out.data(seen, f"{'would remove' if dry_run else 'removed'}  {clean(seen.share)}  {plural(seen.names, 'file')}")
 
 
-def _change(
-    *,
-    public: bool | None,
-    stages: str | None,
-    layout: str | None,
-    user: str | None,
-    password_file: Path | None,
-    gone: Sequence[str],
-    networks: Sequence[str],
-    prestage_key: str | None,
-) -> bodies.ShareChange:
+def _passwords(user: str | None, password_file: Path | None, gone: Sequence[str]) -> dict[str, str | None]:
     if (user is None) != (password_file is None):
         raise click.UsageError('--user and --password-file belong together; "--password-file -" reads the password from standard input')
     passwords: dict[str, str | None] = dict.fromkeys(gone)
     if user is not None and password_file is not None:
         passwords[user] = _password(password_file)
+    return passwords
+
+
+def _change(
+    passwords: dict[str, str | None],
+    *,
+    public: bool | None,
+    stages: str | None,
+    layout: str | None,
+    checksums: str | None,
+    networks: Sequence[str],
+    prestage_key: str | None,
+    redirects: Sequence[str],
+) -> bodies.ShareChange:
     return bodies.ShareChange(
         public=UNSET if public is None else public,
         stages=UNSET if stages is None else _split(stages),
         layout=UNSET if layout is None else _layout(layout),
+        checksums=UNSET if checksums is None else _algorithms(checksums),
         passwords=passwords,
         networks=[network for network in networks if network != ANYWHERE] if networks else UNSET,
-        prestage_key=UNSET if prestage_key is None else "" if prestage_key == NO_KEY else values.text_of(Path(prestage_key)),
+        prestage_key=UNSET if prestage_key is None else "" if prestage_key == NONE else values.text_of(Path(prestage_key)),
+        redirects=_redirects(redirects) if redirects else UNSET,
     )
+
+
+def _redirects(given: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=")[::2] for text in given if text != NONE]
+    if len(dict(pairs)) < len(pairs):
+        raise InputError("--redirect: one network twice")
+    return dict(pairs)
 
 
 def _password(file: Path) -> str:
@@ -210,5 +249,10 @@ def sign(invocation: Invocation, *, name: tuple[str, str], expires: float) -> No
     invocation.out.data(answer, answer.url)
 
 
-def _split(stages: str) -> list[str]:
-    return [stage.strip() for stage in stages.split(",")]
+def _algorithms(given: str) -> list[Any]:
+    """The daemon says which there are."""
+    return [] if given == NONE else _split(given)
+
+
+def _split(given: str) -> list[str]:
+    return [one.strip() for one in given.split(",")]

@@ -50,8 +50,9 @@ class _StoppedError(Exception):
 class _Uploads:
     """One publication's uploads: jobs in order, taken by as many threads as there are connections."""
 
-    def __init__(self, client: Client, jobs: Sequence[Job], on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, client: Client, jobs: Sequence[Job], share: str, on_bytes: Callable[[int], None]) -> None:
         self._client = client
+        self._target = client.target(path_of("blobs"), {"share": share})
         self._jobs = iter(jobs)
         self._on_bytes = on_bytes
         self._lock = threading.Lock()
@@ -97,7 +98,7 @@ class _Uploads:
     def _send_large(self, connection: http.client.HTTPConnection, source: Source) -> None:
         with opened(source) as file:
             _check_unchanged(source, file)
-            connection.putrequest("PUT", self._client.target(path_of("blobs")))
+            connection.putrequest("PUT", self._target)
             for name, value in self._client.headers().items():
                 connection.putheader(name, value)
             connection.putheader("Content-Type", "application/octet-stream")
@@ -131,17 +132,17 @@ class _Uploads:
             content = _read_small(source)
             frames += [FRAME_HEAD.pack(len(content)), content]
         headers = {**self._client.headers(), "Content-Type": "application/octet-stream"}
-        connection.request("POST", self._client.target(path_of("blobs")), body=b"".join(frames), headers=headers)
+        connection.request("POST", self._target, body=b"".join(frames), headers=headers)
         answer = decode(connection.getresponse(), Blobs)
         for source, blob in zip(job, answer.blobs, strict=True):
             self.blobs[source.path] = blob
             self._on_bytes(source.size)
 
 
-def upload(client: Client, sources: Sequence[Source], on_bytes: Callable[[int], None]) -> dict[str, Blob]:
-    """Upload every source; answers by path. ``on_bytes`` is called from several threads with the bytes just sent. Raises FileChangedError, or whatever the daemon objects to."""
+def upload(client: Client, sources: Sequence[Source], share: str, on_bytes: Callable[[int], None]) -> dict[str, Blob]:
+    """Upload every source, to be published in that share; answers by path. ``on_bytes`` is called from several threads with the bytes just sent. Raises FileChangedError, or whatever the daemon objects to."""
     jobs = list(batches(sources))
-    work = _Uploads(client, jobs, on_bytes)
+    work = _Uploads(client, jobs, share, on_bytes)
     work.run(min(CONNECTIONS_MAX, len(jobs)))
     return work.blobs
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from replicad.errors import InputError
 from replicad.model.limits import UNITS
+from replicad.model.redirects import check_base_url
 
 _NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(\S*)")
 _HOST = re.compile(r"[A-Za-z0-9._-]{0,253}|\[[0-9A-Fa-f:.]{2,45}\]")
@@ -215,13 +216,9 @@ class Url(Strings):
         if not text:
             return None
         try:
-            parts = urlsplit(text)
-            usable = parts.scheme in {"http", "https"} and parts.hostname and not parts.username and not parts.query and not parts.fragment and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable or len(text) > 500 or not text.isascii() or not text.isprintable():
-            raise ValueError(f"{self.expects} expected, got {_spoken(value)}")
-        return text.rstrip("/")
+            return check_base_url(text)
+        except InputError:
+            raise ValueError(f"{self.expects} expected, got {_spoken(value)}") from None
 
 
 class File(Strings, Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Jamf Pro: package records and an HTTPS distribution point for what a share has below ``Packages/``, through the Jamf Pro API (11.5 and 11.16).
 
-What to do is decided here from what stands there and what the share has; a record is read, changed and written whole, because a PUT replaces everything. Never run against a live Jamf Pro server: the test
-double is written from the API's documentation.
+What to do is decided here from what stands there and what the share has. A package record is read, changed and written whole, because a PUT replaces everything; of a distribution point only what is different
+is written (PATCH), because its passwords cannot be read. Never run against a live Jamf Pro server: the test double is written from the API's documentation.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from replicad.errors import InputError, NotAllowedError, ReplicadError, UnreachableError
+from replicad.model.checksums import ALGORITHMS
 
 DIRECTORY = "Packages/"
+PACKAGES, POINTS = "/api/v1/packages", "/api/v1/distribution-points"
 EXTENSIONS = (".pkg", ".mpkg", ".dmg", ".zip")
 ANSWER_BYTES_MAX = 16 << 20
 TIMEOUT_S = 60.0
 PAGE = 100
+PAGES_MAX = 100
+"""Of what a filter finds: it should be one record, but an asterisk in a name stands for anything."""
 NONE = "-1"
 NEW_PACKAGE: Mapping[str, Any] = {
     "categoryId": NONE,
@@ -44,6 +48,11 @@ NEW_POINT: Mapping[str, Any] = {
 }
 """What the API demands of a new record beside its name, with the values that its own forms begin with."""
 
+VERIFIED_BY: Mapping[str, str] = {"sha512": "SHA_512", "md5": "MD5"}
+"""Algorithm to ``hashType``, the better one first: the hash that clients compare with what they downloaded is ``hashValue``."""
+FIELDS: Mapping[str, str] = {"md5": "md5", "sha3_512": "sha3512"}
+"""Algorithm to the field that has its hash whatever the type is, beside ``sha256``."""
+
 Kind = Literal["package", "distribution point"]
 Action = Literal["create", "update", "unchanged"]
 
@@ -59,12 +68,27 @@ class Step:
     body: Mapping[str, Any] | None = None
 
 
-def package_step(existing: Mapping[str, Any] | None, *, file_name: str, sha256: str, sha512: str) -> Step:
-    """The record of a package: a new one, or the one that stands there with the hashes of these bytes."""
-    wanted = {"sha256": sha256, "hashType": "SHA_512", "hashValue": sha512}
+def known(share: str, asked: Iterable[str]) -> set[str]:
+    """Of the algorithms that a share asks for, those that nodes of this version compute. InputError unless there is one with which Jamf's clients verify a package."""
+    algorithms = set(ALGORITHMS).intersection(asked)
+    if not VERIFIED_BY.keys() & algorithms:
+        raise InputError(
+            f"Jamf Pro has packages verified by SHA-512 or MD5, and {share} asks for neither",
+            hint=f"replicad share set {share} --checksums {','.join(ALGORITHMS)}",
+        )
+    return algorithms
+
+
+def package_step(existing: Mapping[str, Any] | None, *, file_name: str, sha256: str, checksums: Mapping[str, str]) -> Step:
+    """The record of a package: a new one, or the one that stands there with the hashes of these bytes. ``checksums``: algorithm to hexadecimal digest, one of VERIFIED_BY among them."""
+    verified_by = next(algorithm for algorithm in VERIFIED_BY if algorithm in checksums)
+    wanted = {"sha256": sha256, "hashType": VERIFIED_BY[verified_by], "hashValue": checksums[verified_by]}
+    wanted |= {field: checksums[algorithm] for algorithm, field in FIELDS.items() if algorithm in checksums}
     if existing is None:
         return Step("package", file_name, "create", body={**NEW_PACKAGE, "packageName": file_name, "fileName": file_name, **wanted})
-    return _changed("package", file_name, existing, wanted)
+    stale = set() if existing.get("sha256") == sha256 else set(FIELDS.values()) - wanted.keys()
+    kept = {field: value for field, value in existing.items() if field not in stale}
+    return _step("package", file_name, existing, wanted, {**kept, **wanted})
 
 
 def point_step(existing: Mapping[str, Any] | None, *, name: str, url: str, share: str) -> Step:
@@ -78,13 +102,13 @@ def point_step(existing: Mapping[str, Any] | None, *, name: str, url: str, share
     wanted = {"serverName": parts.hostname, "httpsEnabled": True, "httpsPort": parts.port or 443, "httpsContext": context}
     if existing is None:
         return Step("distribution point", name, "create", body={**NEW_POINT, "name": name, **wanted})
-    return _changed("distribution point", name, existing, wanted)
+    return _step("distribution point", name, existing, wanted, wanted)
 
 
-def _changed(kind: Kind, name: str, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> Step:
+def _step(kind: Kind, name: str, existing: Mapping[str, Any], wanted: Mapping[str, Any], body: Mapping[str, Any]) -> Step:
     if all(existing.get(field) == value for field, value in wanted.items()):
         return Step(kind, name, "unchanged", str(existing["id"]))
-    return Step(kind, name, "update", str(existing["id"]), {**existing, **wanted})
+    return Step(kind, name, "update", str(existing["id"]), body)
 
 
 def file_names(paths: Iterable[str]) -> dict[str, str]:
@@ -94,18 +118,19 @@ def file_names(paths: Iterable[str]) -> dict[str, str]:
 
 
 class JamfPro:
-    """A session with a Jamf Pro server, one request at a time. ``url`` is https; http only for a loopback address."""
+    """A session of an API client with a Jamf Pro server, one request at a time. ``url`` is https; http only for a loopback address. A token may live for a minute only: it is replaced when it is refused."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, client_id: str, secret: str) -> None:
         parts = urlsplit(url)
         if not parts.hostname or parts.scheme not in {"https", "http"} or (parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "localhost"}):
             raise InputError(f"--server {url!r}: write https://HOST[:PORT]")
         self._url = parts
         self._token = ""
+        self._credentials = {"client_id": client_id, "client_secret": secret}
 
-    def log_in(self, client_id: str, secret: str) -> None:
-        """As an API client; NotAllowedError if it is none. The newer of the two addresses first."""
-        form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}).encode()
+    def log_in(self) -> None:
+        """NotAllowedError if this is no API client. The newer of the two addresses first."""
+        form = urlencode({"grant_type": "client_credentials", **self._credentials}).encode()
         for path in ("/api/v1/oauth/token", "/api/oauth/token"):
             status, answer = self._send("POST", path, form, "application/x-www-form-urlencoded")
             if status == HTTPStatus.OK and isinstance(answer, dict) and isinstance(answer.get("access_token"), str):
@@ -117,33 +142,44 @@ class JamfPro:
 
     def package(self, file_name: str) -> dict[str, Any] | None:
         """The record of that file name, whole."""
-        return self._find("/api/v1/packages", "fileName", file_name)
+        return self._find(PACKAGES, "fileName", file_name)
 
     def point(self, name: str) -> dict[str, Any] | None:
         """The distribution point of that name."""
-        return self._find("/api/v1/distribution-points", "name", name)
+        return self._find(POINTS, "name", name)
 
     def apply(self, step: Step) -> None:
         """Write what the step says."""
         if step.body is None:
             return
-        path = "/api/v1/packages" if step.kind == "package" else "/api/v1/distribution-points"
-        body = json.dumps(step.body).encode()
+        path, body = (PACKAGES if step.kind == "package" else POINTS), json.dumps(step.body).encode()
         if step.action == "create":
             self._ask("POST", path, body)
-        else:
+        elif step.kind == "package":
             self._ask("PUT", f"{path}/{step.id}", body)
+        else:
+            self._ask("PATCH", f"{path}/{step.id}", body, content_type="application/merge-patch+json")
 
     def _find(self, path: str, field: str, value: str) -> dict[str, Any] | None:
-        """By an RSQL filter; compared again, because a filter may be looser than it looks."""
+        """By an RSQL filter; compared again, because a filter may be looser than it looks. Then read by its id, because a list may say less of it."""
         quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-        query = urlencode({"filter": f'{field}=="{quoted}"', "page": 0, "page-size": PAGE, "sort": "id:asc"})
-        answer = self._ask("GET", f"{path}?{query}", None)
-        results: Sequence[Any] = answer.get("results", []) if isinstance(answer, dict) else []
-        return next((found for found in results if isinstance(found, dict) and found.get(field) == value and "id" in found), None)
+        for page in range(PAGES_MAX):
+            query = urlencode({"filter": f'{field}=="{quoted}"', "page": page, "page-size": PAGE, "sort": "id:asc"})
+            answer = self._ask("GET", f"{path}?{query}", None)
+            results: Sequence[Any] = answer.get("results", []) if isinstance(answer, dict) else []
+            for found in results:
+                if isinstance(found, dict) and found.get(field) == value and "id" in found:
+                    whole = self._ask("GET", f"{path}/{quote(str(found['id']), safe='')}", None)
+                    return {**whole, "id": found["id"]} if isinstance(whole, dict) else None
+            if len(results) < PAGE:
+                break
+        return None
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> Any:
-        status, answer = self._send(method, path, body, "application/json")
+    def _ask(self, method: str, path: str, body: bytes | None, *, content_type: str = "application/json") -> Any:
+        status, answer = self._send(method, path, body, content_type)
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.log_in()
+            status, answer = self._send(method, path, body, content_type)
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise NotAllowedError(
                 f"Jamf Pro refuses {method} {urlsplit(path).path} ({status})",

@@ -85,16 +85,31 @@ class Mirrors:
 
     def nearest(self, mirrors: Sequence[Mirror], address: IPv4Address | IPv6Address | None) -> list[Mirror]:
         """The same, nearest to that client first."""
+        distance = self._distance(address)
+
+        def order(mirror: Mirror) -> tuple[tuple[bool, bool], bytes]:
+            return distance(mirror.node, mirror.site), hashlib.sha256(str(address).encode() + mirror.node).digest()
+
+        return sorted(mirrors, key=order)
+
+    def nearer(self, listed: Listed, address: IPv4Address | IPv6Address | None) -> Mirror | None:
+        """The nearest that holds the entry's content, if it is nearer to that client than this node. Only those that carry the same stages: others may show another version under the name."""
+        members, distance = self._members(), self._distance(address)
+        own = members.get(self._node)
+        if own is None:
+            return None
+        here = distance(own.id, own.site)
+        found = [mirror for mirror in self.holding(listed) if distance(mirror.node, mirror.site) < here and members[mirror.node].stages == own.stages]
+        return next(iter(self.nearest(found, address)), None)
+
+    def _distance(self, address: IPv4Address | IPv6Address | None) -> Callable[[NodeId, str], tuple[bool, bool]]:
+        """Of a node, by id and site, from that client: near it, at a site near it, elsewhere."""
         matched = {mirror.node: max((_bits(network, address) for network in mirror.networks), default=-1) for mirror in self.everywhere()}
         best = max(matched.values(), default=-1)
         near = {node for node, bits in matched.items() if bits == best >= 0} or {self._node}
         members = self._members()
         sites = {members[node].site for node in near if node in members}
-
-        def order(mirror: Mirror) -> tuple[bool, bool, bytes]:
-            return mirror.node not in near, mirror.site not in sites, hashlib.sha256(str(address).encode() + mirror.node).digest()
-
-        return sorted(mirrors, key=order)
+        return lambda node, site: (node not in near, site not in sites)
 
     def _holds(self, member: Member, listed: Listed) -> bool:
         return listed.available if member.id == self._node else self._standing.percent(member.id, listed) == HELD

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from replicad.errors import InputError
 from replicad.model.access import OPEN, Access
@@ -48,7 +49,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share as the counting policies define it. ``stages`` from lowest to highest; the last is the default for publishing. ``layout`` is MUNKI or empty."""
+    """A share as the counting policies define it. ``stages`` from lowest to highest; the last is the default for publishing. ``layout`` is MUNKI or empty; ``checksums`` are algorithms, also of newer versions.
+    ``redirects``: see ``model.redirects``.
+    """
 
     name: str
     public: bool
@@ -57,6 +60,8 @@ class Share:
     created: Stamp
     access: Access = OPEN
     layout: str = ""
+    checksums: tuple[str, ...] = ()
+    redirects: Mapping[str, str] = field(default_factory=dict)
 
     def stage(self, named: str | None) -> str:
         """That stage, None: the last. InputError lists those that there are."""

@@ -15,7 +15,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from replicad.model.access import Access
+from replicad.model.checksums import ASKED_MAX
 from replicad.model.ids import STAMP_MAX, Digest, NodeId, RecordId, Stamp
+from replicad.model.redirects import Redirects
 
 PAYLOAD_BYTES_MAX = 64 * 1024
 SUPERSEDES_MAX = 256
@@ -70,6 +72,7 @@ _Stage = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
 _Shares = Annotated[tuple[_Share, ...], msgspec.Meta(max_length=SHARES_MAX)]
 _Stages = Annotated[tuple[_Stage, ...], msgspec.Meta(min_length=1, max_length=STAGES_MAX)]
 _Path = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+_Algorithm = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
 _Supersedes = Annotated[tuple[RecordId, ...], msgspec.Meta(max_length=SUPERSEDES_MAX)]
 
 
@@ -104,7 +107,8 @@ class Cut(msgspec.Struct, frozen=True):
 
 class Policy(msgspec.Struct, frozen=True):
     """What a share is. The newest that counts wins, except that ``immutable`` is fixed by the oldest. ``stages`` from lowest to highest. ``removed`` ends the share. ``access`` says who may
-    download beside or, for ``networks``, of everybody; ``layout`` which product's tree it is. Both are absent, never ``null``, when there is nothing to say.
+    download beside or, for ``networks``, of everybody; ``layout`` which product's tree it is; ``checksums`` which algorithms nodes compute of its contents besides SHA-256, those that they know; ``redirects`` where
+    clients are sent. All four are absent, never ``null`` or empty, when there is nothing to say.
     """
 
     name: _Share
@@ -114,6 +118,8 @@ class Policy(msgspec.Struct, frozen=True):
     removed: bool = False
     access: Access | msgspec.UnsetType = msgspec.UNSET
     layout: Annotated[str, msgspec.Meta(min_length=1, max_length=32)] | msgspec.UnsetType = msgspec.UNSET
+    checksums: Annotated[tuple[_Algorithm, ...], msgspec.Meta(min_length=1, max_length=ASKED_MAX)] | msgspec.UnsetType = msgspec.UNSET
+    redirects: Redirects | msgspec.UnsetType = msgspec.UNSET
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ import msgspec
 from replicad.crypto import envelope as envelopes
 from replicad.crypto.hashing import EMPTY
 from replicad.errors import InputError, RecordError
-from replicad.model import access, paths
+from replicad.model import access, paths, redirects
 from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId, check_share_name, check_stage_name, from_wire, to_text
 from replicad.model.manifest import Manifest
 from replicad.model.records import BODIES, NETWORK_TYPES, PAYLOAD_BYTES_MAX, Body, Cut, Entry, Envelope, Grant, Header, Policy, Record, Tombstone, Unknown
@@ -189,6 +189,8 @@ def _check_access(policy: Policy) -> None:
     try:
         if policy.access is not msgspec.UNSET:
             access.check(policy.access)
+        if policy.redirects is not msgspec.UNSET:
+            redirects.check(policy.redirects)
     except InputError as error:
         raise RecordError(error.message, code="bad-access") from None
 

@@ -239,5 +239,6 @@ def _share(policies: list[Held]) -> Share | None:
             share = None
             continue
         created, immutable = (share.created, share.immutable) if share else (held.record.header.hlc, policy.immutable)
-        share = Share(policy.name, policy.public, immutable, policy.stages, created, policy.access or OPEN, policy.layout or "")
+        more = policy.layout or "", policy.checksums or (), policy.redirects or {}
+        share = Share(policy.name, policy.public, immutable, policy.stages, created, policy.access or OPEN, *more)
     return share

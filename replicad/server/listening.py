@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from replicad.model.ids import Digest
-    from replicad.server.downloads.connections import DownloadServer
+    from replicad.server.downloads.server import DownloadServer
 
 log = get(__name__)
 

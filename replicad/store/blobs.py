@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from replicad.errors import BusyError, InputError, IntegrityError, NotFoundError
-from replicad.model.checksums import Checksum
+from replicad.model.checksums import NO_HASHES, Checksum, begin, digests
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.aside import Aside
@@ -33,6 +34,9 @@ from replicad.store.resumable import Resumables
 from replicad.store.sources import Descriptor, Incoming, Pieces, Source
 from replicad.store.space import Space, StoreConfig
 from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Fresh, Uploads, small_manifest
+
+if TYPE_CHECKING:
+    from _hashlib import HASH
 
 SMALL_GROUP_MAX = 256
 SMALL_GROUP_BYTES_MAX = 16 << 20
@@ -100,13 +104,16 @@ class BlobStore:
         except FileNotFoundError:
             raise NotFoundError(f"content {content} is not on this node") from None
 
-    async def receive(self, source: Incoming, *, size: int | None, expect: Digest | None = None, also: Checksum | None = None) -> Manifest:
-        """Store what ``source`` gives as a blob, durably, and return its manifest. ``size`` is exact, None if unknown; ``expect`` is the promised SHA-256, ``also`` another promise.
+    async def receive(
+        self, source: Incoming, *, size: int | None, expect: Digest | None = None, also: Checksum | None = None, more: Mapping[str, HASH] = NO_HASHES
+    ) -> Manifest:
+        """Store what ``source`` gives as a blob, durably, and return its manifest. ``size`` is exact, None if unknown; ``expect`` is the promised SHA-256, ``also`` another promise. The bytes go to ``more``, too:
+        hashes before their first byte, each in a thread.
 
         Nothing is left of a failed or cancelled upload. IntegrityError: length or hashes are not as promised; NoSpaceError: disk, reserve or quota (at once if ``size`` is known); InputError: the source
         stalled, or ``size`` is beyond bounds; StorageError: the disk failed. Whatever ``source`` raises goes through.
         """
-        return await self._uploads.receive(self.source(source), size=size, expect=expect, also=also)
+        return await self._uploads.receive(self.source(source), size=size, expect=expect, also=also, more=more)
 
     def source(self, incoming: Incoming) -> Source:
         """What fills buffers, and waits no longer than an upload may stall."""
@@ -267,6 +274,15 @@ class BlobStore:
             return await measured(fd, content, disk=self._disk, executor=self._executor)
         finally:
             os.close(fd)
+
+    async def checksums(self, content: Digest, algorithms: Iterable[str]) -> dict[str, bytes]:
+        """Read the blob again for these, and to see that it is the content. Raises as ``measure``. It may stay in the page cache: clients want a content that is new."""
+        fd, more = self.open_blob(content), begin(algorithms)
+        try:
+            await measured(fd, content, more, drop=False, disk=self._disk, executor=self._executor)
+        finally:
+            os.close(fd)
+        return digests(more)
 
     async def examine(self, manifest: Manifest, *, pace: Pace = unpaced) -> str:
         """Read the blob of that manifest again; what is wrong with it in words, nothing if all is well. Chunks that cannot be read are wrong, too."""

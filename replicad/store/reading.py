@@ -1,22 +1,27 @@
 """Reading blobs again, chunk by chunk, to see whether the disk still has what was once verified.
 
-What was read is dropped from the page cache before and after: before, because a copy in memory says nothing about the disk; after, because nobody asked for it.
+Whoever looks after the disk drops what was read from the page cache before and after: before, because a copy in memory says nothing about the disk; after, because nobody asked for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from replicad.errors import IntegrityError
+from replicad.model.checksums import NO_HASHES
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.disk import Disk, storage_errors
 from replicad.store.hops import hop
 from replicad.store.pipeline import Hashes
+
+if TYPE_CHECKING:
+    from _hashlib import HASH
 
 MEASURE_BYTES = 16 << 20
 STEP_BYTES = 4 << 20
@@ -36,22 +41,23 @@ async def unpaced(_bytes: int) -> None:
     """As fast as the disk gives it."""
 
 
-async def measured(fd: int, content: Digest, *, disk: Disk, executor: Executor) -> Manifest:
-    """The manifest of what the file holds. IntegrityError if that is not ``content``, StorageError if it cannot be read."""
+async def measured(fd: int, content: Digest, more: Mapping[str, HASH] = NO_HASHES, *, drop: bool = True, disk: Disk, executor: Executor) -> Manifest:
+    """The manifest of what the file holds; its bytes go to ``more``, too. IntegrityError if that is not ``content``, StorageError if it cannot be read."""
     size = os.fstat(fd).st_size
-    hashes = await hashed(fd, size, Hashes.of_size(size), disk=disk, executor=executor)
+    hashes = await hashed(fd, size, Hashes.of_size(size, more), drop=drop, disk=disk, executor=executor)
     if hashes.whole.digest() != content:
         raise IntegrityError(f"blob {content} holds other bytes")
     return Manifest(content, size, hashes.chunks.chunk_size, hashes.chunks.packed())
 
 
-async def hashed(fd: int, stop: int, hashes: Hashes, *, disk: Disk, executor: Executor) -> Hashes:
-    """The ``hashes``, of nothing before, after the bytes of the file up to ``stop``. StorageError if they cannot be read."""
+async def hashed(fd: int, stop: int, hashes: Hashes, *, drop: bool = True, disk: Disk, executor: Executor) -> Hashes:
+    """The ``hashes``, of nothing before, after the bytes of the file up to ``stop``; ``drop``: they do not stay in the page cache. StorageError if they cannot be read."""
 
     def step(start: int, stop: int) -> None:
         with storage_errors("reading a content"):
             disk.feed(fd, hashes.update, start=start, stop=stop)
-            os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
+            if drop:
+                os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
 
     for start in range(0, stop, MEASURE_BYTES):
         await hop(executor, step, start, min(start + MEASURE_BYTES, stop))

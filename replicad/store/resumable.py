@@ -11,19 +11,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 from replicad.errors import ChecksumError, ReplicadError, StorageError
-from replicad.model.checksums import Checksum
+from replicad.model.checksums import Checksum, begin, digests
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.commits import Commit, Committer
 from replicad.store.disk import Disk, storage_errors
 from replicad.store.hops import hop
-from replicad.store.pipeline import BufferPool, Hashes, Pipeline, run
+from replicad.store.pipeline import PROMISED, BufferPool, Hashes, Pipeline, run
 from replicad.store.reading import hashed
 from replicad.store.sources import Source
 from replicad.store.space import Space
@@ -54,18 +54,22 @@ class _Means:
 
 class Resumable:
     """One upload that is open. Made by ``Resumables.open``; used by one caller at a time, on the event loop. ``offset`` bytes were received. When ``intact`` is False the disk failed: close it, and open it
-    again at what was safe. ``named``: it is a blob by now.
+    again at what was safe. ``named``: it is a blob by now. ``algorithms`` are hashed besides SHA-256.
     """
 
-    def __init__(self, path: Path, *, size: int, means: _Means) -> None:
+    def __init__(self, path: Path, *, size: int, algorithms: Sequence[str], means: _Means) -> None:
         self.size = size
         self.offset = 0
         self.intact = True
         self.named = False
         self._path = path
         self._fd = -1
-        self._hashes = Hashes.of_size(size)
+        self._algorithms = algorithms
+        self._hashes = self._begin()
         self._means = means
+
+    def _begin(self) -> Hashes:
+        return Hashes.of_size(self.size, begin(self._algorithms))
 
     async def open(self, safe: Safe) -> None:
         """Open the file and read what should be safe in it. If it is not there any more, nothing counts. StorageError."""
@@ -74,7 +78,7 @@ class Resumable:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         found: Hashes | None = None
         with contextlib.suppress(StorageError):
-            found = await hashed(self._fd, safe.offset, Hashes.of_size(self.size), disk=means.disk, executor=means.executor)
+            found = await hashed(self._fd, safe.offset, self._begin(), disk=means.disk, executor=means.executor)
         if found is not None and found.whole.digest() == safe.digest:
             self.offset, self._hashes = safe.offset, found
         else:
@@ -87,15 +91,14 @@ class Resumable:
     async def append_checked(self, source: Source, checksum: Checksum, *, until: int) -> None:
         """Receive until that many bytes are there or the source ends: all of it counts, or nothing. ChecksumError unless the bytes have that checksum."""
         start, hashes = self.offset, self._hashes.copy()
-        hashes.also = checksum.begin()
+        hashes.more[PROMISED] = checksum.begin()
         try:
             found = await self._append(source, hashes, until=until)
-            if found.also is None or found.also.digest() != checksum.digest:
+            if found.more.pop(PROMISED).digest() != checksum.digest:
                 raise ChecksumError(f"the {self.offset - start} bytes at offset {start} do not have that {checksum.algorithm}: nothing of them counts")
         except BaseException:
             self.offset = start
             raise
-        found.also = None
         self._hashes = found
 
     async def _append(self, source: Source, hashes: Hashes, *, until: int, seconds: float = float("inf")) -> Hashes:
@@ -110,6 +113,11 @@ class Resumable:
             self.offset = pipeline.received
             self.intact = self.intact and not pipeline.failed
         return hashes
+
+    @property
+    def checksums(self) -> dict[str, bytes]:
+        """Of what was received, by algorithm."""
+        return digests(self._hashes.more)
 
     async def sync(self) -> Safe:
         """Make what was received durable. StorageError: not ``intact`` any more, because the kernel may have dropped what it could not write."""
@@ -179,9 +187,9 @@ class Resumables:
         finally:
             os.close(fd)
 
-    async def open(self, name: str, size: int, safe: Safe) -> Resumable:
+    async def open(self, name: str, size: int, safe: Safe, algorithms: Sequence[str] = ()) -> Resumable:
         """Go on with one; see ``Resumable.open``."""
-        upload = Resumable(self._directory / name, size=size, means=self._means)
+        upload = Resumable(self._directory / name, size=size, algorithms=algorithms, means=self._means)
         try:
             await upload.open(safe)
         except BaseException:

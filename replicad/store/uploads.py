@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from replicad.model.manifest import Manifest
 from replicad.store.commits import Commit, Committer
 from replicad.store.disk import Disk, storage_errors
 from replicad.store.hops import hop
-from replicad.store.pipeline import BufferPool, ChunkHasher, Hashes, Pipeline, run
+from replicad.store.pipeline import PROMISED, BufferPool, ChunkHasher, Hashes, Pipeline, run
 from replicad.store.sources import Source
 from replicad.store.space import Space, StoreConfig
 
@@ -78,17 +78,18 @@ class Uploads:
         self._slots = asyncio.Semaphore(config.uploads_max)
         self._numbers = itertools.count(1)
 
-    async def receive(self, source: Source, *, size: int | None, expect: Digest | None, also: Checksum | None = None) -> Manifest:
+    async def receive(self, source: Source, *, size: int | None, expect: Digest | None, also: Checksum | None, more: Mapping[str, HASH]) -> Manifest:
         """One content from a stream; see ``BlobStore.receive``."""
         if size is not None and not 0 <= size <= CONTENT_SIZE_MAX:
             raise InputError(f"size {size}: 0 to {CONTENT_SIZE_MAX} bytes expected")
+        promise = _Promise(expect, also, more)
         async with self._slots:
             upload = self._new()
             try:
                 if size is not None and size <= SMALL_BYTES_MAX:
-                    manifest = await self._receive_small(upload, source, size=size, promise=_Promise(expect, also))
+                    manifest = await self._receive_small(upload, source, size=size, promise=promise)
                 else:
-                    manifest = await self._receive_big(upload, source, size=size, promise=_Promise(expect, also))
+                    manifest = await self._receive_big(upload, source, size=size, promise=promise)
                     await hop(self._executor, self._sync, upload)
                 await self._commit([(manifest.content, upload)])
             finally:
@@ -145,7 +146,7 @@ class Uploads:
         return small_manifest(found, size)
 
     def _hash_and_write(self, upload: _Upload, content: memoryview, promise: _Promise) -> Digest:
-        hashes = Hashes.of_size(len(content), also=promise.begin())
+        hashes = Hashes.of_size(len(content), promise.hashes)
         hashes.update(content)
         found = promise.kept(hashes)
         self._create(upload, len(content))
@@ -161,7 +162,7 @@ class Uploads:
 
     async def _receive_big(self, upload: _Upload, source: Source, *, size: int | None, promise: _Promise) -> Manifest:
         await hop(self._executor, self._create, upload, size or 0)
-        pipeline = self._pipeline(upload, Hashes.of_size(size, also=promise.begin()))
+        pipeline = self._pipeline(upload, Hashes.of_size(size, promise.hashes))
         end = CONTENT_SIZE_MAX if size is None else size
         try:
             await run(pipeline, source, until=end)
@@ -251,18 +252,21 @@ def check_digest(found: Digest, expect: Digest | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Promise:
-    """What somebody said that a content is: ``expect`` and ``also``."""
+    """What somebody said that a content is: ``expect`` and ``also``; and what else is to be hashed."""
 
     expect: Digest | None
     also: Checksum | None
+    more: Mapping[str, HASH]
 
-    def begin(self) -> HASH | None:
-        return None if self.also is None else self.also.begin()
+    @property
+    def hashes(self) -> dict[str, HASH]:
+        """Besides SHA-256, before the first byte."""
+        return {**self.more, **({PROMISED: self.also.begin()} if self.also is not None else {})}
 
     def kept(self, hashes: Hashes) -> Digest:
         """The content's name; IntegrityError unless it is what was promised."""
         found = Digest(hashes.whole.digest())
         check_digest(found, self.expect)
-        if self.also is not None and hashes.also is not None and hashes.also.digest() != self.also.digest:
-            raise IntegrityError(f"the upload has {self.also.algorithm} {hashes.also.hexdigest()}, expected {self.also.digest.hex()}")
+        if self.also is not None and (also := hashes.more[PROMISED]).digest() != self.also.digest:
+            raise IntegrityError(f"the upload has {self.also.algorithm} {also.hexdigest()}, expected {self.also.digest.hex()}")
         return found

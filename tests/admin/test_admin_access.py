@@ -26,15 +26,20 @@ async def test_a_share_says_who_may_download_and_never_what_they_know(door: Door
     asked = {
         "public": False,
         "layout": "munki",
+        "checksums": ["sha512", "md5", "sha512"],
         "passwords": {"jane": SECRET},
         "networks": ["10.4.0.0/16", "2001:DB8::/32", "192.0.2.1"],
         "prestage_key": pem.decode(),
+        "redirects": {"10.4.0.0/16": "nearest", "192.0.2.1": "here", "any": "https://cdn.example.org/mirror/"},
     }
     assert (await door.ask("PATCH", "/shares/munki", asked)).status == 200
     token = (await door.ask("POST", "/shares/munki/tokens", {"name": "ci", "expires_s": 60})).json
     shown = (await door.ask("GET", "/shares/munki")).json["share"]
     assert (shown["public"], shown["layout"], shown["users"], shown["prestage"]) == (False, "munki", ["jane"], True)
+    assert shown["checksums"] == ["md5", "sha512"]
     assert shown["networks"] == ["10.4.0.0/16", "2001:db8::/32", "192.0.2.1/32"]
+    redirects = {"10.4.0.0/16": "nearest", "192.0.2.1/32": "here", "any": "https://cdn.example.org/mirror"}
+    assert shown["redirects"] == redirects
     assert shown["tokens"] == [{"name": "ci", "expires": token["expires"]}]
     access = door.services.catalog.replica.trust.shares()["munki"].access
     assert passwords.matches(access.users["jane"], SECRET.encode())
@@ -42,13 +47,29 @@ async def test_a_share_says_who_may_download_and_never_what_they_know(door: Door
     stored = b"".join(file.read_bytes() for file in door.data.iterdir() if file.name.startswith("catalog"))
     assert SECRET.encode() not in stored
     said = [record["detail"] for record in (await door.ask("GET", "/audit")).json["records"]][-1]
-    assert said.endswith("layout munki; users jane; tokens ci; networks 10.4.0.0/16,2001:db8::/32,192.0.2.1/32; prestage key")
+    assert said.endswith(
+        "layout munki; checksums md5,sha512; users jane; tokens ci; networks 10.4.0.0/16,2001:db8::/32,192.0.2.1/32; redirects 10.4.0.0/16=nearest,192.0.2.1/32=here,any=https://cdn.example.org/mirror; prestage key"
+    )
+    assert (await door.ask("GET", "/shares/munki")).json["share"]["redirects"] == redirects, "what was not named stays"
     assert token["token"].encode() not in stored
 
-    assert (await door.ask("PATCH", "/shares/munki", {"passwords": {"jane": None}, "networks": [], "prestage_key": "", "layout": ""})).status == 200
+    assert (
+        await door.ask("PATCH", "/shares/munki", {"passwords": {"jane": None}, "networks": [], "prestage_key": "", "layout": "", "redirects": {}})
+    ).status == 200
+    assert (await door.ask("GET", "/shares/munki")).json["share"]["checksums"] == ["md5", "sha512"]
+    assert (await door.ask("PATCH", "/shares/munki", {"checksums": []})).status == 200
     assert (await door.ask("DELETE", "/shares/munki/tokens/ci")).status == 200
     left = (await door.ask("GET", "/shares/munki")).json["share"]
-    assert [left[name] for name in ("layout", "users", "tokens", "networks", "prestage", "public")] == ["", [], [], [], False, False]
+    assert [left[name] for name in ("layout", "users", "tokens", "networks", "prestage", "public", "checksums", "redirects")] == [
+        "",
+        [],
+        [],
+        [],
+        False,
+        False,
+        [],
+        {},
+    ]
 
 
 async def test_changes_at_the_same_time_lose_nothing(door: Door) -> None:
@@ -93,6 +114,16 @@ async def test_a_signed_url_holds_for_one_file_as_long_as_its_signer_is_a_member
         ("PATCH", "/shares/munki", {"passwords": {"nobody": None}}, "no-such-user", "nobody"),
         ("PATCH", "/shares/munki", {"prestage_key": "nonsense"}, "bad-input", "public RSA key"),
         ("PATCH", "/shares/munki", {"layout": "other"}, "bad-input", "layout"),
+        ("PATCH", "/shares/munki", {"checksums": ["crc32"]}, "bad-input", "crc32"),
+        ("PATCH", "/shares/munki", {"checksums": ["md5"] * 4}, "bad-input", "checksums"),
+        ("PUT", "/blobs?share=absent", b"x", "no-such-share", "absent"),
+        ("POST", "/blobs?share=absent", b"", "no-such-share", "absent"),
+        ("PATCH", "/shares/munki", {"redirects": {"10.4.0.1/16": "nearest"}}, "bad-input", "redirects: network '10.4.0.1/16'"),
+        ("PATCH", "/shares/munki", {"redirects": {"any": "far"}}, "bad-input", "redirects: 'far' is no base URL"),
+        ("PATCH", "/shares/munki", {"redirects": {"any": "https://user:secret@cdn.example.org"}}, "bad-input", "no base URL"),
+        ("PATCH", "/shares/munki", {"redirects": {"any": "https://cdn.example.org/?x"}}, "bad-input", "no base URL"),
+        ("PATCH", "/shares/munki", {"redirects": {"any": "ftp://cdn.example.org"}}, "bad-input", "no base URL"),
+        ("PATCH", "/shares/munki", {"redirects": {f"10.{n}.0.0/16": "here" for n in range(17)}}, "bad-input", "redirects"),
         ("DELETE", "/shares/munki/tokens/ci", None, "no-such-token", "ci"),
         ("POST", "/shares/munki/tokens", {"name": "a b"}, "bad-input", "without spaces"),
         ("POST", "/shares/munki/urls", {"path": "absent"}, "no-such-file", "absent"),

@@ -191,6 +191,7 @@ async def test_listing_pages_and_showing(door: Door) -> None:
         "origin": "ams1",
         "available": True,
         "siblings": 0,
+        "checksums": {},
         "record": "",
         "taken_down": False,
     }

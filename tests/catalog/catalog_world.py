@@ -203,14 +203,14 @@ class Audit:
                 found[name] = min(found.get(name, record.header.hlc), record.header.hlc)
         return found
 
-    def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
-        wins = {record.id for record in self.winners.values()}
-        found: dict[tuple[str, str], bool] = {}
-        for record in self.records.values():
-            if isinstance(record.body, Entry) and record.body.content == content and record.id in self.counts:
-                place = (record.header.share, record.body.stage)
-                found[place] = found.get(place, False) or record.id in wins
-        return sorted((share, stage, live) for (share, stage), live in found.items())
+    def naming(self, content: Digest) -> set[str]:
+        """Every share with an entry that counts and has that content."""
+        bodies = [(record.header.share, record.body) for record in self.records.values() if record.id in self.counts]
+        return {share for share, body in bodies if isinstance(body, Entry) and body.content == content}
+
+    def showing(self, content: Digest) -> set[str]:
+        """Every share in which a winner at a stage that is carried has that content."""
+        return {share for (share, _, stage), record in self.winners.items() if stage in self.carried.get(share, ()) and record.body.content == content}  # type: ignore[union-attr]
 
 
 async def audit(catalog: Catalog) -> Audit:
@@ -260,7 +260,8 @@ async def _check_contents(catalog: Catalog, truth: Audit) -> None:
     assert (usage.records, usage.contents, usage.content_bytes) == (len(truth.records), len(truth.held), sum(truth.held.values()))
     assert usage.wanted == len({content for content, _, _ in wanted})
     for content in {record.body.content for record in truth.records.values() if isinstance(record.body, Entry)}:
-        assert sorted(await catalog.named_by(content)) == truth.named_by(content)
+        assert await catalog.named_by_many([content]) == {content: truth.naming(content)}
+        assert {share for share in truth.shares if await catalog.is_named(content, [share])} == truth.showing(content)
         assert catalog.is_held(content) == (content in truth.held)
         assert catalog.serves(content) == (content in truth.held and content not in truth.taken_down)
         assert await catalog.is_wanted(content) == any(content == name[0] for name in wanted)

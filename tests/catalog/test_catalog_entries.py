@@ -382,7 +382,7 @@ async def paged(catalog: Catalog, *, limit: int, share: str | None = None, prefi
     return found
 
 
-async def test_named_by_tells_every_place_once(world: World) -> None:
+async def test_which_shares_name_a_content(world: World) -> None:
     async with world.founded() as ann, world.joined("bob", ann, Grant(key("bob").id, "bob", Role.PUBLISHER)) as bob:
         await ann.author("", [Policy("jamf", public=True)])
         await ann.author(SHARE, [entry(f"file{number}") for number in range(50)])
@@ -392,8 +392,12 @@ async def test_named_by_tells_every_place_once(world: World) -> None:
         await put(ann, "old", "y", stage="test")
         await put(ann, "here", "x", stage="dev", share="jamf")
         content = content_of("x").content
-        assert await ann.named_by(content) == [("jamf", "dev", True), (SHARE, "prod", True), (SHARE, "test", False)]
-        assert await ann.named_by(content_of("nothing").content) == []
+        assert [await ann.is_named(content, shares) for shares in (["jamf"], [SHARE], ["hidden", SHARE], ["hidden"], [])] == [True, True, True, False, False]
+        await put(ann, "only once", "z", stage="test")
+        assert await ann.is_named(content_of("z").content, [SHARE])
+        await put(ann, "only once", "y", stage="test")
+        assert not await ann.is_named(content_of("z").content, [SHARE]), "an older version"
+        assert await ann.named_by_many([content_of("z").content]) == {content_of("z").content: {SHARE}}
         assert await ann.named_by_many([content, content_of("nothing").content]) == {content: {"jamf", SHARE}, content_of("nothing").content: set()}
         assert await ann.name_of(content) in {("jamf", "here"), *((SHARE, f"file{number}") for number in range(50))}
         assert await ann.name_of(content_of("nothing").content) is None
@@ -401,7 +405,7 @@ async def test_named_by_tells_every_place_once(world: World) -> None:
         evil = sign(key("bob"), world.network.id, (await bob.author(SHARE, [entry("b", "mine")]))[0].header, entry("evil", "secret"))
         await ann.receive([evil.envelope], source=None)
         await ann.author("", [Policy("hidden", public=False)])
-        assert await ann.named_by(content_of("secret").content) == [(SHARE, "prod", True)]
+        assert await ann.is_named(content_of("secret").content, [SHARE])
 
 
 async def test_an_entry_that_does_not_count_names_nothing(world: World) -> None:
@@ -410,7 +414,8 @@ async def test_an_entry_that_does_not_count_names_nothing(world: World) -> None:
         forged = sign(key("bob"), world.network.id, Header(bob.node, SHARE, header.incarnation, 1, None, header.hlc), entry("evil", "secret"))
         received = await ann.receive([forged.envelope], source=bob.node)
         assert received.new == (forged,)
-        assert await ann.named_by(content_of("secret").content) == []
+        assert not await ann.is_named(content_of("secret").content, [SHARE])
+        assert await ann.named_by_many([content_of("secret").content]) == {content_of("secret").content: set()}
         assert paths_of(await ann.entries()) == ["a"]
         assert await ann.collides(SHARE, "evil/below") is None
         assert await ann.name_of(content_of("secret").content) is None

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from catalog_world import EVERYTHING, SHARE, World, big_content, content_of, copy, entry, key, rows, stored, tombstone
 
-from replicad.catalog import Catalog, contents, entries, history, keeping, recount, registers, supply
+from replicad.catalog import Catalog, checksums, contents, entries, history, keeping, recount, registers, supply
 from replicad.catalog import rows as rows_module
 from replicad.catalog.migrations import migrate, scripts
 from replicad.model.records import Cut, Grant, Policy, Role
 
-GROWING = ("record", "register", "entry", "supersedes", "wanted", "held", "manifest", "blame")
+GROWING = ("record", "register", "entry", "supersedes", "wanted", "held", "manifest", "checksum", "blame")
 """Tables with a row for each of a million files, or for whatever others do."""
 IN_ORDER = {"SCAN wanted USING INDEX wanted_oldest"}
 """Walks in the order of an index that end at a LIMIT."""
-ROOMS = (contents, entries, history, keeping, recount, registers, supply, rows_module)
+ROOMS = (checksums, contents, entries, history, keeping, recount, registers, supply, rows_module)
 
 
 def plan(connection: sqlite3.Connection, sql: str, values: object = ()) -> list[str]:
@@ -123,7 +123,8 @@ async def ask(ann: Catalog, content: object) -> None:
     await ann.partials()
     await ann.blames(ann.node)
     for digest in (content_of("3").content, content_of("4").content, content):
-        await ann.named_by(digest)  # type: ignore[arg-type]
+        await ann.is_named(digest, [SHARE])  # type: ignore[arg-type]
+        await ann.named_by_many([digest])  # type: ignore[list-item]
         await ann.name_of(digest)  # type: ignore[arg-type]
         await ann.is_wanted(digest)  # type: ignore[arg-type]
         await ann.held_manifest(digest)  # type: ignore[arg-type]

@@ -119,7 +119,7 @@ async def test_a_file_that_changed_since_the_scan(door: Door, repository: Path, 
     else:
         os.truncate(file, file.stat().st_size + (1 if change == "longer" else -1))
     with pytest.raises(uploads.FileChangedError, match=f"{name} changed while it was being published"):
-        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, lambda _count: None)
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, "munki", lambda _count: None)
     await until(lambda: not door.left_behind(), what="the end of the upload")
 
 
@@ -128,7 +128,7 @@ async def test_a_file_that_went_away_since_the_scan(door: Door, repository: Path
     sources = scan([repository], "")
     (repository / name).unlink()
     with pytest.raises(uploads.FileChangedError, match=f"{name} changed while it was being published"):
-        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, lambda _count: None)
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, "munki", lambda _count: None)
     await until(lambda: not door.left_behind(), what="the end of the upload")
 
 
@@ -152,7 +152,7 @@ async def test_a_large_file_that_changes_while_it_is_read(door: Door, repository
             writing.write(b"changed")
 
     with pytest.raises(uploads.FileChangedError):
-        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, change)
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, "munki", change)
     assert sent == [3 * MIB + 17 - uploads.LAST_BLOCK_BYTES]
     await until(lambda: not door.left_behind(), what="the end of the upload")
     assert (await door.services.catalog.usage()).contents == 0
@@ -165,7 +165,7 @@ async def test_a_refusal_in_the_middle_of_an_upload_is_told(door: Door, tmp_path
     os.truncate(file, 1 << 40)
     started_s = time.monotonic()
     with pytest.raises(NoSpaceError):
-        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([file], ""), lambda _count: None)
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([file], ""), "munki", lambda _count: None)
     assert time.monotonic() - started_s < LINGERING_S
 
 
@@ -291,11 +291,26 @@ async def test_a_remote_node_by_url(door: Door, terminal: Terminal, repository: 
     assert (await terminal.json("--url", url, "id"))["id"] == str(door.services.node)
 
 
+async def test_checksums_come_with_what_is_published(door: Door, terminal: Terminal, repository: Path) -> None:
+    """Nothing computes them afterwards here."""
+    assert (await terminal.run("share", "set", "munki", "--checksums", "md5"))[0] == 0
+    await terminal.json("publish", str(repository), "--share", "munki")
+    listed = (await terminal.json("ls", "munki"))["entries"]
+    assert len(listed) > 1
+    assert [one["checksums"] for one in listed] == [{"md5": hashlib.md5((repository / one["path"]).read_bytes()).hexdigest()} for one in listed]
+    assert f"\nmd5        {listed[0]['checksums']['md5']}\n" in (await terminal.run("show", f"munki/{listed[0]['path']}"))[1]
+
+
 async def test_share_verbs(door: Door, terminal: Terminal) -> None:
     code, out, err = await terminal.run("share", "create", "fonts", "--stages", "test, prod", "--immutable")
     assert (code, out[: out.index(", created")]) == (0, "fonts: private, immutable, stages test < prod")
     assert "share set fonts --public" in err
     assert (await terminal.error("share", "create", "fonts"))[0] == 9
+    assert (await terminal.json("share", "set", "fonts", "--checksums", "sha512, md5"))["share"]["checksums"] == ["md5", "sha512"]
+    assert "immutable, checksums md5, sha512, stages" in (await terminal.run("share", "show", "fonts"))[1]
+    assert (await terminal.json("share", "set", "fonts", "--checksums", "none"))["share"]["checksums"] == []
+    code, error = await terminal.error("share", "create", "other", "--checksums", "md6")
+    assert (code, "md6" in error["message"]) == (2, True)
     assert (await terminal.json("share", "set", "fonts", "--public"))["share"]["public"] is True
     assert [one["name"] for one in (await terminal.json("share", "list"))["shares"]] == ["fonts", "jamf", "munki"]
     assert (await terminal.error("share", "show", "none"))[0] == 4
@@ -307,7 +322,7 @@ async def test_an_interrupted_upload_ends_every_thread(door: Door, repository: P
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([repository], ""), interrupt)
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), scan([repository], ""), "munki", interrupt)
     await until(lambda: not door.left_behind(), what="the end of the uploads")
     assert (await terminal_names(door)) == []
 

@@ -136,6 +136,9 @@ CASES: dict[str, Case] = {
     "all beyond: 416": ranged("bytes=5000-,6000-7000", status=416, fields={"content-range": "bytes */5000"}),
     "one bad among good": ranged("bytes=0-1,9-8", body=SMALL, fields=WHOLE),
     "too many ranges": ranged(f"bytes={','.join(f'{n}-{n}' for n in range(65))}", body=SMALL, fields=WHOLE),
+    "2,000 ranges": ranged(f"bytes={'0-,' * 2000}", body=SMALL, fields=WHOLE),
+    "10,000 ranges": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: x\r\nRange: bytes=%b\r\n\r\n" % (b"0-0," * 10_000), status=431, closed=True),
+    "a range of thousands of digits": ranged(f"bytes={'9' * 5000}-", body=SMALL, fields=WHOLE),
     # conditions
     "If-None-Match same": Case(
         headers=(f"If-None-Match: {TAG}",),
@@ -257,6 +260,11 @@ CASES: dict[str, Case] = {
     "HTTP/1.1 close": Case(headers=("Connection: close",), body=SMALL, fields={"connection": "close"}, closed=True),
     "no Host": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\n\r\n", status=400, closed=True),
     "Host twice": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", status=400, closed=True),
+    "Host that is none": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: a b/c\r\n\r\n", status=400, closed=True),
+    "Host outside of ASCII": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: \xff\r\n\r\n", status=400, closed=True),
+    "Host that is empty": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost:\r\n\r\n", body=SMALL),
+    "Host with a port": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: xn--bcher-kva.example_1:8480\r\n\r\n", body=SMALL),
+    "Host that is an address": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: [fe80::1%25eth0]:8480\r\n\r\n", body=SMALL),
     "HTTP/2 preface": Case(raw=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", status=400, closed=True),
     "upgrade declined": Case(headers=("Connection: Upgrade", "Upgrade: websocket"), body=SMALL, closed=True),
     # garbage, smuggling, size
@@ -276,9 +284,22 @@ CASES: dict[str, Case] = {
     "bad chunk": Case(raw=b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbody\r\n0\r\n\r\n", status=400, closed=True),
     "chunked twice": Case(raw=b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", status=400, closed=True),
     "chunked, HTTP/1.0": Case(raw=b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", status=405, closed=True),
+    "bad chunk of a GET": Case(
+        raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-4\r\nbody\r\n0\r\n\r\n", status=400, closed=True
+    ),
+    "bare line feeds in chunks": Case(raw=b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\nbody\n0\n\n", status=400, closed=True),
+    "another coding": Case(raw=b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", status=400, closed=True),
+    "a coding that is nothing": Case(
+        raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\nGET /jamf/none HTTP/1.1\r\nHost: x\r\n\r\n", status=400, closed=True
+    ),
+    "length of nothing and chunked": Case(
+        raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", status=400, closed=True
+    ),
+    "a bare line feed among header lines": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: x\nX-A: b\r\n\r\n", status=400, closed=True),
     "a bare carriage return": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: x\rX-A: b\r\n\r\n", status=400, closed=True),
     "no name": Case(raw=b"GET /jamf/small.pkg HTTP/1.1\r\nHost: x\r\n: b\r\n\r\n", status=400, closed=True),
     "HTTP/0.9": Case(raw=b"GET /jamf/small.pkg\r\n\r\n", status=400, closed=True),
+    "HTTP/2.0": Case(raw=b"GET /jamf/small.pkg HTTP/2.0\r\nHost: x\r\n\r\n", status=400, closed=True),
     "an unknown version": Case(raw=b"GET /jamf/small.pkg HTTP/3.7\r\nHost: x\r\n\r\n", status=400, closed=True),
     "space in the target": Case(raw=b"GET /jamf/small .pkg HTTP/1.1\r\nHost: x\r\n\r\n", status=400, closed=True),
     "CONNECT": Case(raw=b"CONNECT other.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", status=405, closed=True),

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import os
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from replicad.model.manifest import Manifest
 from replicad.model.members import Member, Share
 from replicad.server.downloads import application
 from replicad.server.downloads.config import DownloadsConfig
-from replicad.server.downloads.connections import DownloadServer
+from replicad.server.downloads.server import DownloadServer
 from replicad.telemetry.access_log import Answered
 
 MODIFIED = 1_700_000_000
@@ -50,14 +50,21 @@ class World:
         self.waiting_for: list[str] = []
         self.open_error: OSError | None = None
         self.manifests: dict[Digest, Manifest] = {}
+        self.known: dict[Digest, dict[str, bytes]] = {}
+        """Checksums."""
         self.mirrors: list[Mirror] = []
+        self.closer: Mirror | None = None
+        """To whoever asks, than this node."""
         self.members: dict[NodeId, Member] = {}
         self.network = NodeId(bytes(32))
         self.replica = SimpleNamespace(network=self.network, trust=SimpleNamespace(shares=lambda: self.shares, members=lambda _now_ms: self.members))
 
-    def share(self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Access = OPEN, layout: str = "") -> None:
+    def share(
+        self, name: str, *, public: bool = True, stages: tuple[str, ...] = ("prod",), access: Access = OPEN, redirects: Mapping[str, str] | None = None
+    ) -> None:
         """Everything is put at stage prod; a share of other stages is one whose prod is not carried here."""
-        self.shares = {**self.shares, name: Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0), access=access, layout=layout)}
+        made = Share(name, public=public, immutable=False, stages=stages, created=Stamp.of(0), access=access, redirects=redirects or {})
+        self.shares = {**self.shares, name: made}
 
     def put(self, share: str, path: str, body: bytes, *, modified: int = MODIFIED, held: bool = True) -> Digest:
         """Publish ``body``; without ``held`` the name is known and the content is not here."""
@@ -102,17 +109,19 @@ class World:
         self.read += 1
         return [dataclasses.replace(one, available=one.content in self.held) for one in (self.names[share or "", key] for key in keys[:limit])]
 
-    async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
-        return [(listed.share, listed.stage, True) for listed in self.names.values() if listed.content == content]
-
-    def carries(self, share: str, stage: str) -> bool:
-        return stage in self.shares[share].stages
+    async def is_named(self, content: Digest, shares: Iterable[str]) -> bool:
+        return any(
+            listed.content == content and listed.share in set(shares) and listed.stage in self.shares[listed.share].stages for listed in self.names.values()
+        )
 
     def serves(self, content: Digest) -> bool:
         return content in self.held
 
     async def manifest(self, content: Digest, _manifest_id: Digest) -> Manifest | None:
         return self.manifests.get(content)
+
+    async def checksums(self, contents: Sequence[Digest]) -> dict[Digest, dict[str, bytes]]:
+        return {content: self.known[content] for content in contents if content in self.known}
 
     # the mirrors
 
@@ -124,6 +133,9 @@ class World:
 
     def nearest(self, mirrors: Sequence[Mirror], _address: object) -> list[Mirror]:
         return list(mirrors)
+
+    def nearer(self, _listed: Listed, _address: object) -> Mirror | None:
+        return self.closer
 
     async def lose(self, content: Digest) -> None:
         self.held.discard(content)

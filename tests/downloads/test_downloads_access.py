@@ -16,6 +16,7 @@ from aiohttp.http import HttpRequestParser
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from downloads_world import Client, Reply, World, request_of
+from msgspec.structs import replace
 
 from replicad.crypto import passwords as verifiers
 from replicad.crypto import prestage
@@ -27,6 +28,7 @@ from replicad.model.ids import NodeId, Stamp
 from replicad.model.members import Member
 from replicad.model.records import Role
 from replicad.protocol.signed_urls import sign
+from replicad.server.downloads.access import SHARES_TRIED_MAX
 from replicad.server.downloads.clients import one_client, parse
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.passwords import ALLOWANCES_MAX, EVERY_S, GUESSES, Allowances
@@ -182,6 +184,29 @@ def forget_guesses(client: Client) -> None:
     door._gate._passwords._allowances._full_s.clear()
 
 
+async def test_a_content_by_its_hash_is_for_whoever_may_see_a_share_that_has_it(world: World) -> None:
+    """Every way in but a signed URL, which is for one name; near and far; and beside shares whose password the user does not have."""
+    for share in ("near", "narrow", "private", "sealed"):
+        world.put(share, "own.pkg", share.encode())
+    for number in range(SHARES_TRIED_MAX - 2):
+        world.share(f"another {number}", public=False, access=Access(users={"jane": verifiers.verifier(f"another {number}")}))
+    world.shares = dict(sorted(world.shares.items()))
+    async with world.serve(config=BY_PROXY) as client:
+
+        async def statuses(share: str, shown: Shown) -> tuple[int, int]:
+            forget_guesses(client)
+            near, far = [await ask(client, f"/-/blob/{sha256(share.encode())}", shown, where) for where in (NEAR, FAR)]
+            assert {reply.body for reply in (near, far)} <= {share.encode(), b"401 Unauthorized\n"}
+            return near.status, far.status
+
+        for name, shown in {**GOOD, **BAD}.items():
+            known = 200 if name in {"bearer token", "prestage token", "password"} else 401
+            assert await statuses("near", shown("near")) == (200, 401), name
+            assert await statuses("narrow", shown("narrow")) == (known, 401), name
+            assert await statuses("private", shown("private")) == (known, known), name
+            assert await statuses("sealed", shown("sealed")) == (401, 401), name
+
+
 async def test_without_passwords_anywhere_nobody_is_asked_for_one(world: World) -> None:
     world.shares = {name: share for name, share in world.shares.items() if not share.access.users}
     async with world.serve() as client:
@@ -205,7 +230,9 @@ async def test_what_is_forbidden_costs_what_is_absent_costs(world: World, monkey
     """Not a stopwatch, which the neighbours of this machine would stop: the functions that are called."""
     proven: list[str] = []
     monkeypatch.setattr(verifiers, "matches", lambda stored, _password: proven.append(stored[:30]) is not None)
-    async with world.serve() as client:
+    many = {f"token{number}": BearerToken(sha256(bytes([number]))) for number in range(100)}
+    world.share("many", public=False, access=replace(world.shares["private"].access, tokens=many))
+    async with world.serve(config=BY_PROXY) as client:
         door = client.server.handler.__self__  # type: ignore[attr-defined]
 
         async def work(target: str, *headers: str) -> list[str]:
@@ -221,11 +248,16 @@ async def test_what_is_forbidden_costs_what_is_absent_costs(world: World, monkey
                 sys.setprofile(None)
             return called
 
-        for header in ("X-Nothing: at all", basic("jane", "wrong"), basic("mallory", "wrong"), "Authorization: Bearer guessed"):
-            for first, second in (("/private/a.pkg", "/absent/a.pkg"), ("/private/a.pkg", "/private/absent"), ("/narrow/a.pkg", "/absent/a.pkg")):
-                await work(first, header)
-                await work(second, header)
-                assert len(await work(first, header)) == pytest.approx(len(await work(second, header)), abs=3), (header, first, second)
+        for name, shown in BAD.items():
+            query, header = shown("private")
+            for first, second in (
+                ("private/a.pkg", "absent/a.pkg"),
+                ("private/a.pkg", "private/absent"),
+                ("narrow/a.pkg", "absent/a.pkg"),
+                ("many/a.pkg", "sealed/a.pkg"),
+            ):
+                called = [await work(f"/{target}?{query}", header or "X-Nothing: at all", FAR) for target in (first, second) * 2]
+                assert len(called[2]) == pytest.approx(len(called[3]), abs=3), (name, first, second)
     assert len(proven) >= 4
     assert len(set(proven)) == 1, "everybody's password costs the same memory and passes"
 

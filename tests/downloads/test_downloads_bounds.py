@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import logging
 import os
@@ -11,6 +12,7 @@ import socket
 import struct
 import termios
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,19 @@ async def test_who_never_asks_is_closed(world: World, tls: bool, start: bytes) -
         writer.close()
 
 
+async def test_who_asks_without_end_in_single_bytes_is_closed(world: World, tls: bool) -> None:
+    """Slowloris: what trickles in does not put the end off."""
+    async with world.serve(tls=tls, config=DownloadsConfig(idle_s=0.3)) as client:
+        reader, writer = await client.connect()
+        writer.write(b"GET /jamf/small HTTP/1.1\r\nX-A: ")
+        async with asyncio.timeout(10):
+            while not reader.at_eof():
+                writer.write(b"a")
+                with contextlib.suppress(TimeoutError):
+                    assert await asyncio.wait_for(reader.read(1), 0.05) == b""
+        writer.close()
+
+
 async def test_idle_after_an_answer_is_closed(world: World, tls: bool) -> None:
     async with world.serve(tls=tls, config=DownloadsConfig(idle_s=0.2)) as client:
         reader, writer = await client.connect()
@@ -109,6 +124,29 @@ async def test_more_connections_than_allowed(world: World, tls: bool) -> None:
         await until(lambda: len(client.server.connections) == 1, what="the place of a client that left")
         assert (await client.get("/jamf/small")).status == 200
         second[1].close()
+
+
+async def test_no_client_alone_keeps_the_others_out(world: World) -> None:
+    """127.0.0.0/8 is many clients, here; a trusted proxy is many, too."""
+
+    async def statuses(client: Client, *sources: str) -> list[bytes]:
+        found = []
+        for source in sources:
+            reader, writer = await asyncio.open_connection("127.0.0.1", client.port, local_addr=(source, 0))
+            client._writers.append(writer)
+            writer.write(request_of("/jamf/small"))
+            found.append((await reader.readexactly(12))[9:])
+        return found
+
+    config = DownloadsConfig(connections_max=5, connections_per_client_max=2)
+    async with world.serve(config=config) as client:
+        assert await statuses(client, *["127.0.0.2"] * 3, "127.0.0.3") == [b"200", b"200", b"503", b"200"]
+        client._writers.pop(0).close()
+        await until(lambda: len(client.server.connections) == 2, what="the place of a client that left")
+        assert await statuses(client, "127.0.0.2", "127.0.0.2") == [b"200", b"503"]
+    await until(lambda: not client.server._of_client, what="the end of all connections")
+    async with world.serve(config=dataclasses.replace(config, proxies=(ip_network("127.0.0.2/32"),))) as client:
+        assert await statuses(client, *["127.0.0.2"] * 4, "127.0.0.3", "127.0.0.3") == [b"200"] * 5 + [b"503"]
 
 
 async def test_a_client_that_takes_nothing_is_cut_off(world: World, tls: bool) -> None:
@@ -175,21 +213,30 @@ async def test_half_closed_clients_get_their_file(world: World) -> None:
         writer.close()
 
 
-async def send_forever(writer: asyncio.StreamWriter) -> None:
+async def send_forever(writer: asyncio.StreamWriter, piece: bytes) -> None:
     async with asyncio.timeout(10):
         while True:
-            writer.write(bytes(65536))
+            writer.write(piece)
             await writer.drain()
 
 
-async def test_an_endless_body_is_not_read(world: World, tls: bool) -> None:
+ENDLESS = {
+    "a length": (b"Content-Length: 10000000000", bytes(65536)),
+    "chunks": (b"Transfer-Encoding: chunked", b"10000\r\n" + bytes(65536) + b"\r\n"),
+    "chunks of nothing but extensions": (b"Transfer-Encoding: chunked", b"1;" + b"a" * 65536),
+}
+
+
+@pytest.mark.parametrize("shape", ENDLESS)
+async def test_an_endless_body_is_not_read(world: World, tls: bool, shape: str) -> None:
+    field, piece = ENDLESS[shape]
     async with world.serve(tls=tls, config=DownloadsConfig(linger_s=0.2)) as client:
         reader, writer = await client.connect()
-        writer.write(b"PUT /jamf/new HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000\r\n\r\n")
+        writer.write(b"PUT /jamf/new HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % field)
         reply = await read_reply(reader)
         assert (reply.status, reply.fields["connection"]) == (405, "close")
         with pytest.raises(ConnectionError):  # the door closes under a client that goes on sending
-            await send_forever(writer)
+            await send_forever(writer, piece)
         writer.close()
 
 
@@ -213,6 +260,8 @@ async def test_requests_without_reading_answers(world: World, tls: bool) -> None
         for handler in client.server.connections:
             assert handler.transport is not None
             assert handler.transport.get_write_buffer_size() <= 128 << 10
+            assert 0 < len(handler._waiting) <= connections.PIPELINED_MAX
+            assert len(handler._tail) < 512 << 10, "one read of the loop"
         writer.transport.abort()
         del reader
 

@@ -51,6 +51,7 @@ def make_world(root: Path) -> World:
     world.put("jamf", "small", b"small")
     world.put("jamf", "elsewhere", BODY[:-1], held=False)
     world.manifests = {manifest.content: manifest for manifest in [manifest_of(BODY)]}
+    world.known = {content: {name: hashlib.new(name, BODY).digest() for name in ("md5", "sha3_512", "sha512")} for content in world.manifests}
     return world
 
 
@@ -73,6 +74,8 @@ async def test_a_metalink_says_what_the_file_is_and_where(tmp_path: Path) -> Non
         assert pieces is not None
         assert (pieces.get("length"), pieces.get("type"), len(pieces)) == (str(MIB), "sha-256", 17)
         assert pieces[16].text == hashlib.sha256(BODY[16 * MIB :]).hexdigest()
+        hashes = [(one.get("type"), one.text) for one in found.findall("hash", NAMESPACE)]
+        assert hashes == [("sha-256", hashlib.sha256(BODY).hexdigest()), ("md5", hashlib.md5(BODY).hexdigest()), ("sha-512", hashlib.sha512(BODY).hexdigest())]
         urls = [(url.get("priority"), url.text) for url in found.findall("url", NAMESPACE)]
         assert urls == [("1", f"{client.url}/{QUOTED}?until=1&key=a%26b"), ("2", f"https://ber1.example.org/base/{QUOTED}?until=1&key=a%26b")]
         assert (await metalink(client, "/-/metalink/jamf/elsewhere.meta4")).find("pieces", NAMESPACE) is None
@@ -141,6 +144,10 @@ def test_who_holds_a_file_and_who_is_nearest(tmp_path: Path) -> None:
     def order(address: str | None) -> list[str]:
         return [mirror.name[-1] for mirror in mirrors.nearest(mirrors.everywhere(), None if address is None else ip_address(address))]
 
+    def nearer(address: str | None) -> str | None:
+        found = mirrors.nearer(listed, None if address is None else ip_address(address))
+        return found and found.name
+
     assert order("10.4.1.1")[:2] == ["3", "2"]
     assert order("10.5.1.1")[:2] == ["2", "3"]
     assert order("2001:db8::1")[:2] == ["3", "2"]
@@ -155,6 +162,22 @@ def test_who_holds_a_file_and_who_is_nearest(tmp_path: Path) -> None:
     assert len(mirrors.holding(listed)) == 2, "asked again too soon"
     now_ms += 2_000
     assert [mirror.name for mirror in mirrors.holding(dataclasses.replace(listed, available=False))] == ["node1", "node2"]
+    heads.silent, heads.percents = set(), {IDS[1]: 100, IDS[2]: 100, IDS[4]: 100}
+    now_ms += 2_000
+    assert [nearer("10.5.1.1"), nearer("192.0.2.1"), nearer("2001:db8::1")] == ["node2", None, "node2"], "3 has nothing, 2 is of its site"
+    heads.percents[IDS[3]] = 100
+    now_ms += 2_000
+    assert [nearer("10.4.1.1"), nearer("10.5.1.1"), nearer(None)] == ["node3", "node2", None]
+    known = dict(members)
+    members[IDS[3]] = dataclasses.replace(members[IDS[3]], stages=frozenset({"dev"}))
+    assert nearer("10.4.1.1") == "node2", "3 may show another version"
+    members[IDS[0]] = dataclasses.replace(members[IDS[0]], site="ber")
+    assert nearer("10.4.1.1") is None, "this node is as near"
+    members.update(known)
+    del members[IDS[0]]
+    assert nearer("10.5.1.1") is None, "this node was removed"
+    members = known
+    heads.silent = {IDS[3]}
     said[IDS[1]] = Presence()
     now_ms += 2_000
     assert [mirror.name for mirror in mirrors.everywhere()] == ["node0", "node2", "node4"]

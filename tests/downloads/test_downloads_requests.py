@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from downloads_cases import CASES, LARGE, LARGE_SHA, MODIFIED_DATE, OTHER_TAG, S
 from downloads_world import Client, Reply, World, read_reply, request_of
 
 from replicad.server.downloads.config import DownloadsConfig
+from support.waiting import until
 
 pytestmark = pytest.mark.sockets
 
@@ -79,6 +81,39 @@ async def test_many_requests_on_one_connection(client: Client) -> None:
     for request, status in asked * 10:
         assert (await read_reply(reader, request.split(b" ")[0].decode())).status == status
     writer.close()
+
+
+GOOD = request_of("/jamf/small.pkg", "Range: bytes=0-9")
+PIPELINES = {
+    "garbage": (GOOD + b"\x00 garbage\r\n\r\n", [206, 400]),
+    "a smuggling shape": (GOOD + request_of("/", "Content-Length: 4", "Transfer-Encoding: chunked") + GOOD, [206, 400]),
+    "a bad target": (GOOD + request_of("/jamf/%zz") + GOOD, [206, 400, 206]),
+    "a request of another version": (GOOD + b"GET / HTTP/2.0\r\nHost: x\r\n\r\n" + GOOD, [206, 400]),
+    "a request that ends the connection": (GOOD + request_of("/jamf/none", "Connection: close") + GOOD, [206, 404]),
+    "HTTP/1.0": (GOOD + b"GET /jamf/none HTTP/1.0\r\n\r\n" + GOOD, [206, 404]),
+    "a body": (GOOD + request_of("/jamf/none", "Content-Length: 4") + b"body" + GOOD, [206, 404]),
+    "an empty line": (GOOD + b"\r\n" + GOOD, [206, 206]),
+    "two empty lines": (GOOD + b"\r\n\r\n" + GOOD, [206, 206]),
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+async def test_what_was_asked_before_something_bad_is_answered(client: Client, name: str) -> None:
+    """However the bytes are cut where the first head ends, in which the parser sees the second only later."""
+    sent, expected = PIPELINES[name]
+    for cut in (len(sent), *range(len(GOOD) - 4, len(GOOD) + 5)):
+        reader, writer = await client.connect()
+        writer.write(sent[:cut])
+        await until(lambda cut=cut: [one._tail for one in client.server.connections] in ([], [sent[cut - 3 : cut]]), what="the first part")  # type: ignore[misc]
+        writer.write(sent[cut:])
+        replies = [await read_reply(reader) for _ in expected]
+        assert [reply.status for reply in replies] == expected, cut
+        assert replies[0].body == SMALL[:10]
+        if replies[-1].fields.get("connection") == "close":
+            async with asyncio.timeout(10):
+                assert await reader.read() == b"", cut
+        writer.close()
+        await until(lambda: not client.server.connections, what="the end of the connection")
 
 
 async def test_request_in_single_bytes(client: Client) -> None:

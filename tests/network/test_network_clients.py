@@ -9,6 +9,7 @@ import json
 import plistlib
 import random
 import socket
+import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -83,7 +84,7 @@ def check_access(ams: Node, ber: Node, tmp_path: Path) -> None:
     metalink = ET.fromstring(ber.download(f"-/metalink/{path}.meta4?{signed.query}").body)
     urls = [url.text or "" for url in metalink.iter("{urn:ietf:params:xml:ns:metalink}url")]
     assert urls == [f"{node.url(path)}?{signed.query}" for node in (ber, ams)], "the asked node first"
-    assert [node["name"] for node in json.loads(ams.download("-/nearest").body)["nodes"]] == ["ams1", "ber1"]
+    assert [node["name"] for node in json.loads(ams.download("-/nearest").body)["nodes"]] == ["ber1", "ams1"], "the one that names the client's network"
 
     ams.cli("share", "token", "revoke", "customer-a", "ci")
     wait_for(lambda: ber.download(path, Authorization=f"Bearer {token}").status == 401, what="the revocation on the other node")
@@ -118,10 +119,34 @@ def check_metrics(node: Node) -> None:
     assert size < grown[2] < size + 100, "the file and a short text"
 
 
+def check_redirects(ams: Node, ber: Node, tmp_path: Path) -> None:
+    """The share asks for it, so a client of ams1 is sent to ber1, which is near it, and not back; nor does a cache, once named, come back to where it was sent from."""
+    (tmp_path / "b.pkg").write_bytes(b"everybody's" * MIB)
+    ams.cli("share", "create", "open", "--public")
+    ams.cli("publish", str(tmp_path / "b.pkg"), "--share", "open", "--wait", "all", "--timeout", "60s")
+    path, curl = "open/b.pkg", ("curl", "--silent", "--location", "--max-redirs", "1", "--range", "11-21", "--write-out", " %{http_code} %{url_effective}")
+
+    def fetched(node: Node) -> str:
+        return subprocess.run([*curl, node.url(path)], capture_output=True, text=True, check=True, timeout=60).stdout
+
+    assert fetched(ams) == f"everybody's 206 {ams.url(path)}"
+    said = ams.cli("share", "set", "open", "--redirect", "any=nearest").out
+    assert "redirect  any to nearest" in said
+    wait_for(lambda: fetched(ams) == f"everybody's 206 {ber.url(path)}?redirected=1", what="the redirect to the nearest node")
+    assert fetched(ber) == f"everybody's 206 {ber.url(path)}"
+    ams.cli("share", "set", "open", "--redirect", f"127.0.0.0/8={ams.url()}")
+    wait_for(lambda: fetched(ber) == f"everybody's 206 {ams.url(path)}?redirected=1", what="the redirect to the cache, on the other node")
+    assert fetched(ams) == f"everybody's 206 {ams.url(path)}?redirected=1", "once, and no further"
+    ams.cli("share", "set", "open", "--redirect", "none")
+    wait_for(lambda: fetched(ber) == f"everybody's 206 {ber.url(path)}", what="the end of it")
+
+
+@pytest.mark.needs("curl")
 def test_what_clients_see(network: Network, tmp_path: Path, dice: random.Random) -> None:
-    ams, ber = network.found("ams1"), network.node("ber1", environ={"REPLICAD__DOWNLOADS__ON_MISSING": "404"}).start()
+    ams, ber = network.found("ams1"), network.node("ber1", environ={"REPLICAD__DOWNLOADS__NETWORKS": "127.0.0.0/8"}).start()
     ber.cli("peer", "add", "-", stdin=ams.cli("peer", "invite").lines[-1])
     check_access(ams, ber, tmp_path)
+    check_redirects(ams, ber, tmp_path)
 
     ams.cli("share", "create", "munki", "--public", "--layout", "munki")
     release(tmp_path / "old", 1, 2, dice)

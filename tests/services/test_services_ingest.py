@@ -60,7 +60,8 @@ async def test_uploads_of_every_kind_are_held_durably_and_unnamed(tmp_path: Path
     async with running_node(tmp_path) as node:
         for content in contents:
             assert await node.catalog.held_manifest(manifest_of(content).content) == manifest_of(content)
-        assert await node.catalog.named_by(manifest_of(contents[0]).content) == []
+        content = manifest_of(contents[0]).content
+        assert await node.catalog.named_by_many([content]) == {content: set()}
 
 
 async def test_failed_uploads_leave_no_trace(tmp_path: Path) -> None:

@@ -70,7 +70,15 @@ def _detail(body: Body) -> str:
         return body.reason
     if isinstance(body, Policy):
         access = body.access or OPEN
-        named = {"layout": [body.layout or ""], "users": access.users, "tokens": access.tokens, "networks": access.networks}
+        redirects = [f"{network}={target}" for network, target in (body.redirects or {}).items()]
+        named = {
+            "layout": [body.layout or ""],
+            "checksums": body.checksums or (),
+            "users": access.users,
+            "tokens": access.tokens,
+            "networks": access.networks,
+            "redirects": redirects,
+        }
         parts = [f"{name} {','.join(values)}" for name, values in named.items() if any(values)] + (["prestage key"] if access.prestage else [])
         kind = f"{'public' if body.public else 'private'}{', immutable' if body.immutable else ''}, stages {' < '.join(body.stages)}"
         return f"{body.name}: {'removed' if body.removed else '; '.join([kind, *parts])}"

@@ -9,8 +9,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from replicad.model.access import CREDENTIAL_NAME_MAX, NETWORKS_MAX
 from replicad.model.callers import PASSWORD_CHARS_MAX, AccessRole
+from replicad.model.checksums import ALGORITHMS, Algorithm
 from replicad.model.chunks import CONTENT_SIZE_MAX
 from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
+from replicad.model.redirects import Redirects
 
 ENTRIES_PER_CALL_MAX = 25_000
 """Files of one publication: they become visible in one transaction, which takes 4 kB of memory for each (measured by bench/catchup.py), and a daemon should stay below 200 MiB."""
@@ -33,6 +35,7 @@ _Paths = Annotated[list[_Path], Meta(min_length=1, max_length=PATHS_MAX)]
 _KeyText = Annotated[str, Meta(max_length=256)]
 RecordBeginning = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
 _Layout = Literal["", "munki"]
+_Checksums = Annotated[list[Algorithm], Meta(max_length=len(ALGORITHMS))]
 _CredentialName = Annotated[str, Meta(min_length=1, max_length=CREDENTIAL_NAME_MAX)]
 _Site = Annotated[str, Meta(max_length=NAME_MAX)]
 Label = Annotated[str, Meta(max_length=LABEL_MAX)]
@@ -119,24 +122,29 @@ class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NewShare(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /shares."""
+    """POST /shares. ``checksums``: algorithms that every node computes of its contents besides SHA-256."""
 
     name: ShareName
     public: bool = False
     immutable: bool = False
     stages: _Stages | None = None
     layout: _Layout = ""
+    checksums: _Checksums = []
 
 
 class ShareChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """PATCH /shares/{name}: what is absent stays. ``passwords``: user to password, null removes the user. ``networks`` (CIDR): none means everywhere. ``prestage_key``: PEM, empty for none."""
+    """PATCH /shares/{name}: what is absent stays. ``checksums``: all of them. ``passwords``: user to password, null removes the user. ``networks`` (CIDR): none means everywhere. ``prestage_key``: PEM, empty for none.
+    ``redirects``: network (CIDR, or any) to nearest, here or a base URL.
+    """
 
     public: bool | UnsetType = UNSET
     stages: _Stages | UnsetType = UNSET
     layout: _Layout | UnsetType = UNSET
+    checksums: _Checksums | UnsetType = UNSET
     passwords: Annotated[dict[_CredentialName, Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)] | None], Meta(max_length=16)] = {}
     networks: Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=NETWORKS_MAX)] | UnsetType = UNSET
     prestage_key: Annotated[str, Meta(max_length=8192)] | UnsetType = UNSET
+    redirects: Redirects | UnsetType = UNSET
 
 
 class NewShareToken(Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,7 +22,7 @@ from replicad.model.checksums import Checksum
 from replicad.model.chunks import CHUNK_SIZE_MIN, CONTENT_SIZE_MAX
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
-from replicad.server.admin import bodies, entries, nouns, queries, views
+from replicad.server.admin import entries, nouns, queries, views
 from replicad.server.admin.bodies import BLOB_BATCH_BYTES_MAX, BLOB_BATCH_ITEMS_MAX
 from replicad.server.admin.routes import Call, read_bounded
 from replicad.server.admin.tus import from_base64
@@ -58,18 +58,24 @@ class PreconditionError(ConflictError):
     http_status = 412
 
 
-async def put(call: Call[bodies.Nothing]) -> nouns.Blob:
+async def put(call: Call[queries.BlobsQuery]) -> nouns.Blob:
     """PUT /blobs: one content of the announced length, verified and durable; it has no name yet."""
-    manifest = await _receive(call.request, call.services)
+    manifest = await _receive(call.request, call.services, _share(call))
     return nouns.Blob(str(manifest.content), manifest.size)
 
 
-async def put_many(call: Call[bodies.Nothing]) -> nouns.Blobs:
+async def put_many(call: Call[queries.BlobsQuery]) -> nouns.Blobs:
     """POST /blobs: up to BLOB_BATCH_ITEMS_MAX contents of at most one chunk each, as frames: length (4 bytes, big-endian), bytes."""
     _length(call.request)
+    share = _share(call)
     frames = split(await read_bounded(call.request, BLOB_BATCH_BYTES_MAX + FRAME_HEAD.size * BLOB_BATCH_ITEMS_MAX))
-    manifests = await call.services.ingest.receive_small(frames)
+    manifests = await call.services.ingest.receive_small(frames, share=share)
     return nouns.Blobs([nouns.Blob(str(manifest.content), manifest.size) for manifest in manifests])
+
+
+def _share(call: Call[queries.BlobsQuery]) -> str | None:
+    """Where the contents shall go, if that was said. NotFoundError."""
+    return None if call.asked.share is None else views.find_share(call.services, call.asked.share).name
 
 
 def split(body: bytes) -> list[bytes]:
@@ -96,7 +102,7 @@ async def put_file(call: Call[queries.PutFileQuery]) -> nouns.Publication:
     stage = call.asked.stage or share.stages[-1]
     if call.request.headers.get("If-None-Match") == "*" and await call.services.catalog.register(share.name, paths.key(path), stage):
         raise PreconditionError(f"{share.name}/{path} exists at stage {stage}")
-    manifest = await _receive(call.request, call.services)
+    manifest = await _receive(call.request, call.services, share.name)
     item = Item(path=path, content=manifest.content, size=manifest.size)
     published = await call.services.ingest.publish(share.name, [item], stage=call.asked.stage, publisher=call.asked.publisher, urgent=call.asked.urgent)
     return nouns.Publication(share.name, [entries.published_noun(one) for one in published])
@@ -131,11 +137,11 @@ def check_encoding(request: web.Request) -> None:
         raise InputError("an upload must not have a Content-Encoding: the bytes are stored as they are sent", code="content-encoding")
 
 
-async def _receive(request: web.Request, services: Services) -> Manifest:
+async def _receive(request: web.Request, services: Services, share: str | None) -> Manifest:
     size = _length(request)
     expect, also = promised(request.headers.getall("Repr-Digest", []))
     async with body(request, services.store, size) as incoming:
-        return await services.ingest.receive(incoming, size=size, expect=expect, also=also)
+        return await services.ingest.receive(incoming, size=size, expect=expect, also=also, share=share)
 
 
 @asynccontextmanager

@@ -30,8 +30,9 @@ async def list_(call: Call[queries.EntriesQuery]) -> nouns.Entries:
     if asked.share is not None:
         views.find_share(call.services, check_share_name(asked.share))
     page = await call.services.catalog.entries(asked.share, prefix=paths.key(asked.prefix), after=place(asked.after), limit=asked.limit)
-    members = views.members_now(call.services)
-    return nouns.Entries([views.entry(listed, members) for listed in page if call.caller.reaches(listed.share, listed.path)], cursor(page, asked.limit))
+    members, checksums = views.members_now(call.services), await call.services.catalog.checksums([listed.content for listed in page])
+    shown = [views.entry(listed, members, checksums) for listed in page if call.caller.reaches(listed.share, listed.path)]
+    return nouns.Entries(shown, cursor(page, asked.limit))
 
 
 async def find(call: Call[bodies.Nothing] | Call[queries.GetFileQuery]) -> Listed:
@@ -59,8 +60,9 @@ async def show(call: Call[bodies.Nothing]) -> nouns.EntryAnswer:
         for member in sorted(members.values(), key=lambda member: (member.id != services.node, member.name, member.id))
         if member.carries(shown.share, shown.stage) and not shown.taken_down
     ]
-    others = [views.entry(listed, members) for listed in found if listed.record != shown.record]
-    return nouns.EntryAnswer(views.entry(shown, members), others, copies, await services.catalog.collides(shown.share, shown.key))
+    checksums = await services.catalog.checksums([shown.content, *(listed.content for listed in found)])
+    others = [views.entry(listed, members, checksums) for listed in found if listed.record != shown.record]
+    return nouns.EntryAnswer(views.entry(shown, members, checksums), others, copies, await services.catalog.collides(shown.share, shown.key))
 
 
 async def publish(call: Call[bodies.Publish]) -> nouns.Publication:

@@ -72,6 +72,12 @@ class PutFileQuery(Struct, frozen=True, forbid_unknown_fields=True):
     urgent: bool = False
 
 
+class BlobsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """PUT and POST /blobs. ``share``: where the contents are going to be published; the checksums it asks for are computed on the way, instead of afterwards."""
+
+    share: ShareName | None = None
+
+
 class RemoveShareQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """DELETE /shares/{share}. ``expect``: how many names it has; needed when it has any."""
 

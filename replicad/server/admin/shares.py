@@ -13,6 +13,7 @@ from msgspec import UNSET, structs
 from replicad.crypto import passwords, prestage
 from replicad.crypto.hashing import sha256
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError
+from replicad.model import redirects
 from replicad.model.access import OPEN, TOKENS_MAX, USERS_MAX, Access, BearerToken, check_name, check_network
 from replicad.model.ids import NETWORK_SHARE, Stamp, check_share_name, check_stage_name
 from replicad.model.members import Share
@@ -47,7 +48,7 @@ async def create(call: Call[bodies.NewShare]) -> nouns.ShareAnswer:
     if name in call.services.catalog.replica.trust.shares():
         raise ConflictError(f"the share {name!r} exists already", hint=f"replicad share set {name}", code="share-exists")
     stages = _checked(asked.stages) if asked.stages is not None else DEFAULT_STAGES
-    policy = Policy(name=name, public=asked.public, immutable=asked.immutable, stages=stages, layout=asked.layout or UNSET)
+    policy = Policy(name, asked.public, asked.immutable, stages, layout=asked.layout or UNSET, checksums=_algorithms(asked.checksums) or UNSET)
     await call.services.catalog.author(NETWORK_SHARE, [policy])
     return nouns.ShareAnswer(views.share(views.find_share(call.services, name)))
 
@@ -69,7 +70,9 @@ async def change(call: Call[bodies.ShareChange]) -> nouns.ShareAnswer:
             public=found.public if asked.public is UNSET else asked.public,
             stages=stages,
             layout=found.layout if asked.layout is UNSET else asked.layout,
+            checksums=found.checksums if asked.checksums is UNSET else _algorithms(asked.checksums),
             access=_changed_access(found, asked, verifiers),
+            redirects=found.redirects if asked.redirects is UNSET else redirects.canonical(asked.redirects),
         )
         return await _author(call.services, found, newer)
 
@@ -122,6 +125,8 @@ async def _author(services: Services, found: Share, newer: Share) -> nouns.Share
             stages=newer.stages,
             access=UNSET if newer.access == OPEN else newer.access,
             layout=newer.layout or UNSET,
+            checksums=newer.checksums or UNSET,
+            redirects=dict(newer.redirects) or UNSET,
         )
         await services.catalog.author(NETWORK_SHARE, [policy])
     return nouns.ShareAnswer(views.share(views.find_share(services, found.name)))
@@ -175,6 +180,11 @@ async def _check_empty(call: Call[bodies.ShareChange], share: str, gone: Sequenc
             if listed.stage in gone:
                 raise ConflictError(f"stage {listed.stage!r} of {share} still has files, such as {listed.path!r}", code="stage-in-use")
         after = (page[-1].share, page[-1].key)
+
+
+def _algorithms(asked: Sequence[str]) -> tuple[str, ...]:
+    """Each once, in an order of their own: the same wishes make the same policy."""
+    return tuple(sorted(set(asked)))
 
 
 def _checked(stages: Sequence[str]) -> tuple[str, ...]:

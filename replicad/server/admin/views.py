@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from replicad.errors import ConflictError, NotFoundError
 from replicad.model.entries import Listed
-from replicad.model.ids import NodeId
+from replicad.model.ids import Digest, NodeId
 from replicad.model.members import Member, Share
 from replicad.server.admin import nouns
 from replicad.server.admin.services import Services
@@ -63,7 +63,7 @@ def linked_members(services: Services) -> set[NodeId]:
     return found
 
 
-def entry(listed: Listed, members: Members) -> nouns.Entry:
+def entry(listed: Listed, members: Members, checksums: Mapping[Digest, Mapping[str, bytes]]) -> nouns.Entry:
     """A name as the API shows it."""
     return nouns.Entry(
         share=listed.share,
@@ -78,6 +78,7 @@ def entry(listed: Listed, members: Members) -> nouns.Entry:
         siblings=listed.siblings,
         record=str(listed.record),
         taken_down=listed.taken_down,
+        checksums={algorithm: digest.hex() for algorithm, digest in sorted(checksums.get(listed.content, {}).items())},
     )
 
 
@@ -91,10 +92,12 @@ def share(found: Share) -> nouns.Share:
         stages=list(found.stages),
         created=nouns.date(found.created.ms),
         layout=found.layout,
+        checksums=list(found.checksums),
         users=sorted(access.users),
         tokens=[nouns.ShareToken(name, nouns.date(token.until.ms) if token.until else None) for name, token in sorted(access.tokens.items())],
         networks=list(access.networks),
         prestage=bool(access.prestage),
+        redirects=dict(found.redirects),
     )
 
 

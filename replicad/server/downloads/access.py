@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,26 +20,24 @@ from replicad.crypto import passwords, prestage
 from replicad.crypto.hashing import sha256
 from replicad.model.access import check_network
 from replicad.model.ids import Stamp
-from replicad.model.members import Share
 from replicad.protocol.signed_urls import SignedUrl
 from replicad.server.downloads.answers import Answer, plain
 from replicad.server.downloads.clients import address_of, is_in, one_client
 from replicad.server.downloads.passwords import Attempt, Passwords, TooManyGuessesError
 
 if TYPE_CHECKING:
-    from replicad.model.access import Network
-    from replicad.model.ids import NodeId
-    from replicad.model.members import Member
+    from replicad.model.access import BearerToken, Network
+    from replicad.model.ids import Digest, NodeId
+    from replicad.model.members import Member, Share
+    from replicad.server.downloads.clients import Address
     from replicad.server.downloads.requests import Request
 
 CHALLENGE = b'WWW-Authenticate: Basic realm="replicad", charset="UTF-8"\r\n'
 TOKEN = "token"  # noqa: S105 - the name of a parameter
-SHARES_TRIED_MAX = 4
-"""Shares of one content for which one request's password is tried."""
+SHARES_TRIED_MAX = 8
+"""Shares for which one request's password is tried, where a content is asked for by its hash: 200 ms at first, and less than the guesses that a client has."""
 PARAMETERS_MAX = 16
 _AUTHORIZATION_MAX = 4096
-_NOBODYS = Share("", public=False, immutable=False, stages=(), created=Stamp(0))
-"""In the place of a share that does not exist: it is refused by the same steps."""
 
 
 class Trust(Protocol):
@@ -92,6 +89,8 @@ class Gate:
         self._now_s = now_s
         self._passwords = Passwords(time.monotonic)
         self._judged: Mapping[str, Share] | None = None
+        self._tokens: dict[str, dict[Digest, BearerToken]] = {}
+        self._prestage_keys: frozenset[str] = frozenset()
         self._challenges = False
 
     async def check(self, request: Request, share: str, path_key: str) -> None:
@@ -99,20 +98,32 @@ class Gate:
         found = self._replica().trust.shares().get(share)
         if found is not None and found.public and not found.access.networks:
             return
-        await self._check_private(request, [found or _NOBODYS], asked=share, path_key=path_key)
+        address = address_of(request, self._proxies)
+        near = [found] if found is not None and _is_near(found, address) else []
+        if any(share.public for share in near):
+            return
+        shown = _shown(request)
+        by_url = self._has_url(share, path_key, shown.url)
+        if not (near and by_url) and not await self._opened(near, shown, asked=share, client=one_client(address)):
+            raise RefusedError
 
-    async def check_any(self, request: Request, shares: Iterable[str]) -> None:
-        """The same for what is in several shares, under whatever name: one of them is enough."""
-        known = self._replica().trust.shares()
-        found = [known[share] for share in shares if share in known]
-        if not any(share.public and not share.access.networks for share in found):
-            await self._check_private(request, found or [_NOBODYS], asked="", path_key=None)
+    def open_to(self, request: Request) -> list[str]:
+        """The shares that this client may see whatever it shows."""
+        address = address_of(request, self._proxies)
+        return [share.name for share in self._replica().trust.shares().values() if share.public and _is_near(share, address)]
+
+    async def opened_by(self, request: Request) -> list[str]:
+        """The other shares that what this client shows lets it see, under whatever name; RefusedError if there are none, TooManyGuessesError. A signed URL is for one name."""
+        address = address_of(request, self._proxies)
+        near = [share for share in self._replica().trust.shares().values() if not share.public and _is_near(share, address)]
+        opened = await self._opened(near, _shown(request), asked="", client=one_client(address))
+        if not opened:
+            raise RefusedError
+        return [share.name for share in opened]
 
     def refusal(self, method: str) -> Answer:
         """What whoever is refused is answered."""
-        shares = self._replica().trust.shares()
-        if shares is not self._judged:
-            self._judged, self._challenges = shares, any(share.access.users for share in shares.values())
+        self._judge()
         return plain(HTTPStatus.UNAUTHORIZED, method, extra=CHALLENGE) if self._challenges else plain(HTTPStatus.NOT_FOUND, method)
 
     @staticmethod
@@ -120,45 +131,54 @@ class Gate:
         """What whoever guesses too fast is answered."""
         return plain(HTTPStatus.TOO_MANY_REQUESTS, method, extra=f"Retry-After: {math.ceil(error.retry_s)}\r\n".encode())
 
-    async def _check_private(self, request: Request, shares: Sequence[Share], *, asked: str, path_key: str | None) -> None:
-        address = address_of(request, self._proxies)
-        near = [share for share in shares if not share.access.networks or is_in(address, _networks(share.access.networks))]
-        if any(share.public for share in near):
+    def _judge(self) -> None:
+        """Look again at the shares if they are others than before: what follows from all of them, so that the size of one share's lists cannot be heard in its answers."""
+        shares = self._replica().trust.shares()
+        if shares is self._judged:
             return
-        shown = _shown(request)
-        if self._has_token(near, shown.bearer) or self._is_prestage(near, shown.prestage) or self._has_url(near, shown.url, path_key):
-            return
-        if shown.basic is not None and await self._has_password(near, shown.basic, asked=asked, client=one_client(address)):
-            return
-        raise RefusedError
+        self._judged, self._challenges = shares, any(share.access.users for share in shares.values())
+        self._tokens = {share.name: {token.digest: token for token in share.access.tokens.values()} for share in shares.values()}
+        self._prestage_keys = frozenset(share.access.prestage for share in shares.values()) - {""}
 
-    def _has_token(self, shares: Iterable[Share], token: str | None) -> bool:
+    async def _opened(self, shares: Sequence[Share], shown: _Shown, *, asked: str, client: str) -> list[Share]:
+        """Those of the shares that a token or password lets in to. The same steps are taken where there is no share, for nothing."""
+        self._judge()
+        found = self._by_token(shares, shown.bearer) + self._by_prestage(shares, shown.prestage)
+        if not found and shown.basic is not None:
+            found = await self._by_password(shares, shown.basic, asked=asked, client=client)
+        return found
+
+    def _by_token(self, shares: Iterable[Share], token: str | None) -> list[Share]:
+        """Looked up by its hash, of which a stopwatch tells nothing that helps to find the token."""
         if token is None:
-            return False
+            return []
         digest, now = sha256(token.encode(errors="surrogatepass")), Stamp.of(int(self._now_s() * 1000))
-        return any(
-            hmac.compare_digest(known.digest, digest) and (known.until is None or now <= known.until)
-            for share in shares
-            for known in share.access.tokens.values()
-        )
+        known = [(share, self._tokens[share.name].get(digest)) for share in shares]
+        return [share for share, token in known if token is not None and (token.until is None or now <= token.until)]
 
-    def _is_prestage(self, shares: Iterable[Share], token: str | None) -> bool:
-        return token is not None and any(share.access.prestage and prestage.admits(share.access.prestage, token, now_s=self._now_s()) for share in shares)
+    def _by_prestage(self, shares: Iterable[Share], token: str | None) -> list[Share]:
+        """Compared with every key of the network, whoever's share is asked for."""
+        if token is None:
+            return []
+        right = {key for key in self._prestage_keys if prestage.admits(key, token, now_s=self._now_s())}
+        return [share for share in shares if share.access.prestage in right]
 
-    def _has_url(self, shares: Iterable[Share], url: SignedUrl | None, path_key: str | None) -> bool:
-        if url is None or path_key is None:
+    def _has_url(self, share: str, path_key: str, url: SignedUrl | None) -> bool:
+        if url is None:
             return False
         replica, now_s = self._replica(), self._now_s()
-        members = replica.trust.members(int(now_s * 1000))
-        return any(url.admits(members, replica.network, share=share.name, path_key=path_key, now_s=now_s) for share in shares)
+        return url.admits(replica.trust.members(int(now_s * 1000)), replica.network, share=share, path_key=path_key, now_s=now_s)
 
-    async def _has_password(self, shares: Iterable[Share], shown: _Basic, *, asked: str, client: str) -> bool:
+    async def _by_password(self, shares: Iterable[Share], shown: _Basic, *, asked: str, client: str) -> list[Share]:
         """Whoever has no account costs what one with a wrong password costs."""
-        accounts = [(share.name, verifier) for share in shares if (verifier := share.access.users.get(shown.user))]
-        for share, verifier in accounts[:SHARES_TRIED_MAX] or [(asked, passwords.NOBODY)]:
-            if await self._passwords.are_right(Attempt(share, shown.user, shown.password, verifier, client)):
-                return True
-        return False
+        accounts = [(share, verifier) for share in shares if (verifier := share.access.users.get(shown.user))][:SHARES_TRIED_MAX]
+        if not accounts:
+            await self._passwords.are_right(Attempt(asked, shown.user, shown.password, passwords.NOBODY, client))
+        return [share for share, verifier in accounts if await self._passwords.are_right(Attempt(share.name, shown.user, shown.password, verifier, client))]
+
+
+def _is_near(share: Share, address: Address | None) -> bool:
+    return not share.access.networks or is_in(address, _networks(share.access.networks))
 
 
 @lru_cache(maxsize=1024)

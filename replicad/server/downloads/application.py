@@ -11,11 +11,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-from aiohttp import HttpVersion10
 
 from replicad.errors import InputError, NotFoundError, StorageError
 from replicad.model.entries import Wanted
@@ -24,11 +22,12 @@ from replicad.server.downloads.access import Gate, RefusedError
 from replicad.server.downloads.answers import METHODS, MODIFIED_MAX, OK, PARTIAL, Answer, Version, answer, document, page, plain
 from replicad.server.downloads.arriving import Arrivals, ArrivingResponse
 from replicad.server.downloads.config import DownloadsConfig
-from replicad.server.downloads.connections import DownloadServer
 from replicad.server.downloads.content_type import content_type
 from replicad.server.downloads.passwords import TooManyGuessesError
 from replicad.server.downloads.products import Products
 from replicad.server.downloads.respond import NO_FILE, Response
+from replicad.server.downloads.server import DownloadServer
+from replicad.server.downloads.steering import Steering
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -63,17 +62,17 @@ class Catalog(Protocol):
     async def entries(self, share: str | None = None, *, prefix: str = "", after: tuple[str, str] | None = None, limit: int = 1000) -> Sequence[Listed]:
         """A page of what this node shows of a share, in order of key."""
 
-    async def named_by(self, content: Digest) -> list[tuple[str, str, bool]]:
-        """(share, stage, live) of every place that names the content."""
-
-    def carries(self, share: str, stage: str) -> bool:
-        """Whether this node carries that stage of a share."""
+    async def is_named(self, content: Digest, shares: Iterable[str]) -> bool:
+        """Whether one of these shares shows a file with that content here."""
 
     def serves(self, content: Digest) -> bool:
         """Whether the content is here, verified, and may be given away."""
 
     async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
         """A manifest that is here."""
+
+    async def checksums(self, contents: Sequence[Digest]) -> Mapping[Digest, Mapping[str, bytes]]:
+        """Other hashes than SHA-256, by algorithm, of those of which any are known."""
 
 
 class Store(Protocol):
@@ -105,6 +104,7 @@ class Door:
         self._waiting_for = waiting_for
         self._on_lost = on_lost
         self._products = Products(catalog, store.open_blob, view.mirrors, config=config)
+        self._steering = Steering(lambda: catalog.replica, view.mirrors, config=config)
         self._gate = Gate(lambda: catalog.replica, proxies=config.proxies)
 
     async def handle(self, request: Request) -> Response:
@@ -126,8 +126,6 @@ class Door:
 
     async def _found(self, request: Request) -> Response:
         """Raises InputError for a bad target, NotFoundError for whatever this node does not show, RefusedError for what this client may not see, OSError when a file cannot be opened for now."""
-        if request.version < HttpVersion10:
-            raise InputError("a request without a version has no fields: nothing here is for it")
         if request.method not in METHODS:
             return self._respond(plain(HTTPStatus.METHOD_NOT_ALLOWED, request.method, extra=ALLOW))
         target = targets.parse(request.raw_path)
@@ -155,6 +153,8 @@ class Door:
         listed = await self._listed(request, target)
         if listed.taken_down or not (listed.available or self._arrivals):
             raise NotFoundError("nothing to show under this name")
+        if (elsewhere := self._steering.elsewhere(request, listed)) is not None:
+            return self._respond(elsewhere)
         version = Version(listed.content, listed.size, min(listed.modified, MODIFIED_MAX), content_type(listed.path))
         found = self._answer(request, version)
         if found.status not in WITH_CONTENT:
@@ -198,9 +198,13 @@ class Door:
         return self._respond(document(request.method, *made, extra=listings.EXTRA))
 
     async def _blob(self, request: Request, content: Digest) -> Response:
-        named = await self._catalog.named_by(content)
-        serves = self._catalog.serves(content)
-        await self._gate.check_any(request, {share for share, stage, live in named if serves and live and self._catalog.carries(share, stage)})
+        """Asks only about shares that this client may see, so that nobody hears by a stopwatch what others have."""
+        if not await self._catalog.is_named(content, self._gate.open_to(request)) and not await self._catalog.is_named(
+            content, await self._gate.opened_by(request)
+        ):
+            raise RefusedError
+        if not self._catalog.serves(content):
+            raise RefusedError
         fd, size = await self._open(content)
         return self._send(self._answer(request, Version(content, size, None, lasting=True)), fd, content)
 

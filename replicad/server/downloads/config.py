@@ -21,6 +21,8 @@ class DownloadsConfig:
     """Shares whose directories are listed."""
     connections_max: int = 8192
     """Each costs up to three descriptors while it downloads: 24,576 of the 65,536 that the service unit allows. A guess beyond the design's 5,000 idle clients."""
+    connections_per_client_max: int = 6144
+    """Of one address (of IPv6: one /64), so that nobody alone keeps all others out: three quarters of ``connections_max``, because a whole site may have one address. Trusted proxies have no such bound."""
     idle_s: float = 60.0
     """From a connection's start, or its last answer, to the end of the next request's head: nginx's client_header_timeout and about its keepalive_timeout (75 s)."""
     stall_s: float = 60.0

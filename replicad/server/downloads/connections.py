@@ -1,4 +1,4 @@
-"""Connections of the downloads door and their bounds: how many, how long, how large a head; and what garbage gets.
+"""Connections of the downloads door and their bounds: how long, how large a head; and what garbage gets.
 
 aiohttp's parser (llhttp, strict) reads HTTP/1.1; everything after it is here, because a general server's machinery costs three times what this door does for a small file (docs/adr/0015). Requests of one
 connection are answered in turn. One task runs while there are any, none while a client is idle.
@@ -12,36 +12,34 @@ from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from aiohttp import HttpVersion10
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpRequestParser, RawRequestMessage
+from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
-from multidict import CIMultiDict, CIMultiDictProxy, istr
-from yarl import URL
+from multidict import istr
 
 from replicad.net.tls import abort
 from replicad.server.downloads.answers import plain
 from replicad.server.downloads.clients import address_of
-from replicad.server.downloads.requests import Request
+from replicad.server.downloads.requests import Request, is_flawed, unreadable
 from replicad.server.downloads.respond import CLOSE, Response, head_of
 from replicad.telemetry.access_log import Answered
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from aiohttp.streams import StreamReader
 
-    from replicad.server.downloads.config import DownloadsConfig
+    from replicad.server.downloads.server import DownloadServer
 
 log = get(__name__)
 PIPELINED_MAX = 32
 """Requests read ahead of their answers; beyond, nothing more is read until half of them are answered. aiohttp's own figure."""
 _NO_PAUSE = 1 << 30
 """At this size of a body that nobody reads the parser would pause its protocol, which is given none of ours; ``head_bytes_max`` ends it long before."""
+_HEAD_END = b"\r\n\r\n"
+_FED_MAX = len(_HEAD_END) - 1
+"""So many bytes that the parser has had already may belong to the end of a head."""
 _RANGE, _AGENT = istr("Range"), istr("User-Agent")
-_UNREADABLE = RawRequestMessage("UNKNOWN", "/", HttpVersion10, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL("/"))
 
 
 class Connection(asyncio.Protocol):
@@ -51,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_asks_no_more",
         "_body",
         "_deadline_s",
+        "_fed",
         "_idle",
         "_is_full",
         "_is_last",
@@ -58,6 +57,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_room",
         "_server",
+        "_tail",
         "_unfinished_bytes",
         "_waiting",
         "client",
@@ -80,10 +80,10 @@ class Connection(asyncio.Protocol):
             max_field_size=config.field_bytes_max,
             max_headers=config.fields_max,
             auto_decompress=False,
-            max_msg_queue_size=PIPELINED_MAX,
         )
         self._waiting: deque[Request] = deque()
         self._body: StreamReader = EMPTY_PAYLOAD
+        self._tail, self._fed = b"", 0
         self._unfinished_bytes = 0
         self._is_full = False
         self._is_last = False
@@ -105,32 +105,47 @@ class Connection(asyncio.Protocol):
         self.transport = None
         self._waiting.clear()
         self._idle.cancel()
-        self._server.connections.discard(self)
+        self._server.dismiss(self)
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and count what came since the last complete head."""
-        if self._is_last:
-            self._swallow(data)
-            return
+        """Parse head by head, so that garbage spoils nothing that was asked before it. ``_tail`` is what came before ``data``: of its bytes the parser has had ``_fed``."""
+        data, begin = self._tail + data, self._fed
+        while begin < len(data) and not self._is_last:
+            if len(self._waiting) >= PIPELINED_MAX:
+                self._tail, self._fed, self._is_full = data[begin:], 0, True
+                if self.transport is not None:
+                    self.transport.pause_reading()
+                return
+            found = data.find(_HEAD_END, max(0, begin - _FED_MAX))
+            end = len(data) if found < 0 else found + len(_HEAD_END)
+            self._parse(data[begin:end])
+            begin = end
+        if begin < len(data):
+            self._swallow(data[begin:])
+        self._tail, self._fed = data[-_FED_MAX:], min(len(data), _FED_MAX)
+
+    def _parse(self, data: bytes) -> None:
+        """The parser's next bytes, up to the end of a head if there is one; count what came since the last complete one."""
         try:
             messages, upgraded, _ = self._parser.feed_data(data)
         except HttpProcessingError as error:
-            self._take(Request(_UNREADABLE, self, refused=self._refusal(error)), EMPTY_PAYLOAD, is_last=True)
+            self._refuse(self._refusal(error))
             return
-        if messages:
+        for message, body in messages:
             self._unfinished_bytes = 0
-            for message, body in messages:
-                if not self._is_last:
-                    is_last = body is not EMPTY_PAYLOAD or (upgraded and message is messages[-1][0])
-                    self._take(Request(message, self, is_last=is_last), body, is_last=is_last)
-            if len(self._waiting) >= PIPELINED_MAX and self.transport is not None:
-                self._is_full = True
-                self.transport.pause_reading()
-        elif data:
+            if is_flawed(message, has_body=body is not EMPTY_PAYLOAD):
+                self._refuse(HTTPStatus.BAD_REQUEST)
+                return
+            is_last = upgraded or body is not EMPTY_PAYLOAD
+            self._take(Request(message, self, is_last=is_last), body, is_last=is_last)
+        if not messages:
             self._unfinished_bytes += len(data)
             if self._unfinished_bytes > self._server.config.head_bytes_max:
                 self._refuse_more()
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        self._take(unreadable(self, status), EMPTY_PAYLOAD, is_last=True)
 
     def _take(self, request: Request, body: StreamReader, *, is_last: bool) -> None:
         self._waiting.append(request)
@@ -166,8 +181,10 @@ class Connection(asyncio.Protocol):
         if not self._is_swallowed():
             try:
                 self._parser.feed_data(data)
-            except HttpProcessingError:
+            except HttpProcessingError as error:
                 self._body = EMPTY_PAYLOAD
+                if self._waiting:
+                    self._waiting[-1].refused = self._refusal(error)
         if self.task is None and self._is_swallowed() and self.transport is not None:
             self.transport.close()
 
@@ -200,7 +217,6 @@ class Connection(asyncio.Protocol):
         """Everything that was asked, in turn."""
         try:
             while self._waiting and await self._answer(self._waiting.popleft()):
-                self._parser.message_consumed()
                 if self._is_full and len(self._waiting) <= PIPELINED_MAX // 2:
                     self._read_on()
         finally:
@@ -289,41 +305,6 @@ class Connection(asyncio.Protocol):
             self.task.cancel()
         if self.transport is not None:
             abort(self.transport)
-
-
-class DownloadServer:
-    """A protocol factory for ``loop.create_server``. ``note`` hears of every answer."""
-
-    def __init__(
-        self, handler: Callable[[Request], Awaitable[Response]], config: DownloadsConfig, *, note: Callable[[Answered], object] = lambda _: None
-    ) -> None:
-        self.handler = handler
-        self.config = config
-        self.note = note
-        self.connections: set[Connection] = set()
-
-    def __call__(self) -> Connection:
-        """A new connection."""
-        return Connection(self)
-
-    def admit(self, connection: Connection) -> None:
-        """Count it; beyond the bound it gets a 503 at once."""
-        self.connections.add(connection)
-        if len(self.connections) > self.config.connections_max:
-            log.seldom("connections", "more clients than connections_max", connections=len(self.connections))
-            connection.turn_away(HTTPStatus.SERVICE_UNAVAILABLE, b"Retry-After: 5\r\n")
-
-    async def close(self, *, timeout_s: float) -> None:
-        """Idle clients leave at once, answers under way have so long to end. Stop listening first."""
-        for connection in list(self.connections):
-            connection.finish()
-        answering = [connection.task for connection in self.connections if connection.task is not None]
-        if answering:
-            await asyncio.wait(answering, timeout=timeout_s)
-        for connection in list(self.connections):
-            connection.cut()
-        if answering:
-            await asyncio.wait(answering)
 
 
 def _report(client: str, status: HTTPStatus, reason: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,19 +46,25 @@ class Mirrors(Protocol):
     def nearest(self, mirrors: Sequence[Mirror], address: Address | None) -> list[Mirror]:
         """The same, nearest to that client first."""
 
+    def nearer(self, listed: Listed, address: Address | None) -> Mirror | None:
+        """The nearest node that holds the entry's content, if that client may be sent from here to there."""
 
-class Manifests(Protocol):
-    """Where manifests are."""
+
+class Contents(Protocol):
+    """What is known of contents."""
 
     async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
         """A manifest that is here."""
+
+    async def checksums(self, contents: Sequence[Digest]) -> Mapping[Digest, Mapping[str, bytes]]:
+        """Other hashes than SHA-256, by algorithm, of those of which any are known."""
 
 
 class Products:
     """Answers about files that the client may see."""
 
-    def __init__(self, manifests: Manifests, open_blob: Callable[[Digest], int], mirrors: Mirrors, *, config: DownloadsConfig) -> None:
-        self._manifests = manifests
+    def __init__(self, contents: Contents, open_blob: Callable[[Digest], int], mirrors: Mirrors, *, config: DownloadsConfig) -> None:
+        self._contents = contents
         self._open_blob = open_blob
         self._mirrors = mirrors
         self._url = config.url
@@ -77,15 +83,16 @@ class Products:
         bases = self._bases(request, listed)
         if not bases or listed.taken_down:
             raise NotFoundError("nobody holds the content")
-        manifest = await self._manifests.manifest(listed.content, listed.manifest)
-        return document(request.method, metalink.MEDIA_TYPE, metalink.render(listed, manifest, bases, query=_query(request)))
+        manifest = await self._contents.manifest(listed.content, listed.manifest)
+        checksums = (await self._contents.checksums([listed.content])).get(listed.content, {})
+        return document(request.method, metalink.MEDIA_TYPE, metalink.render(listed, manifest, bases, checksums=checksums, query=query_of(request)))
 
     async def mdm(self, request: Request, listed: Listed) -> Answer:
         """The manifest with which an MDM server has Macs install a package that is here; NotFoundError if it is no package. InputError for another chunk size than those that there are."""
         if not self._url.startswith("https://"):
             log.seldom("mdm", "MDM manifests need an https address: set url in [downloads]", url=self._url)
             raise NotFoundError("Macs take packages over https only")
-        manifest = await self._manifests.manifest(listed.content, listed.manifest) if listed.available else None
+        manifest = await self._contents.manifest(listed.content, listed.manifest) if listed.available else None
         if manifest is None:
             raise NotFoundError("the content is not here")
         size = mdm.chunk_size(parameters(request.raw_path).get("chunk-size"), manifest)
@@ -93,7 +100,7 @@ class Products:
             package = await self._package(listed)
             hashes = mdm.known_hashes(manifest, size) or await self._read_hashes(listed.content, size)
         title = listed.path.rpartition("/")[2].removesuffix(".pkg")
-        encoded = mdm.render(package, title=title, url=metalink.address(self._url, listed, _query(request)), size=size, hashes=hashes)
+        encoded = mdm.render(package, title=title, url=metalink.address(self._url, listed, query_of(request)), size=size, hashes=hashes)
         return document(request.method, mdm.MEDIA_TYPE, encoded)
 
     async def _package(self, listed: Listed) -> Package:
@@ -120,7 +127,7 @@ class Products:
         """Complete fields, or nothing. For answers with a whole file: whoever asks for a part knows already."""
         if listed.size < LINKED_BYTES_MIN or len(self._mirrors.holding(listed)) < 2:
             return b""
-        return metalink.links(listed, self._bases(request, listed), query=_query(request))
+        return metalink.links(listed, self._bases(request, listed), query=query_of(request))
 
     def _bases(self, request: Request, listed: Listed) -> list[str]:
         return [mirror.url for mirror in self._mirrors.nearest(self._mirrors.holding(listed), address_of(request, self._proxies))]
@@ -135,7 +142,7 @@ def _read_package(fd: int) -> Package | InputError:
         os.close(fd)
 
 
-def _query(request: Request) -> str:
+def query_of(request: Request) -> str:
     """What the client showed in the address: other nodes honour it, too. Nothing that could end a header field or an element gets through the parser, and nothing but ASCII is passed on."""
     query = request.raw_path.partition("?")[2]
     return query if query.isascii() and query.isprintable() and not set(query) & set("<>\"' ") else ""

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import HttpVersion10
+from aiohttp.http import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 if TYPE_CHECKING:
     from asyncio import Transport
     from http import HTTPStatus
 
-    from aiohttp.http import RawRequestMessage
+_UNREADABLE = RawRequestMessage("UNKNOWN", "/", HttpVersion10, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL("/"))
+_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[A-Za-z0-9._~:%-]+\])(?::[0-9]*)?")
+
+
+def is_flawed(message: RawRequestMessage, *, has_body: bool) -> bool:
+    """What the parser lets through and this door does not: another major version; a Host that is none (RFC 9112 section 3.2); a Transfer-Encoding without a body, so that where it ends is anybody's guess."""
+    headers = message.headers
+    return message.version.major != 1 or (not has_body and "Transfer-Encoding" in headers) or not _HOST.fullmatch(headers.get("Host", ""))
 
 
 class Peer(Protocol):
@@ -46,3 +59,8 @@ class Request:
     async def drain(self) -> None:
         """Return when the transport's buffer has room; ConnectionResetError when the client is gone."""
         await self._peer.drain()
+
+
+def unreadable(peer: Peer, status: HTTPStatus) -> Request:
+    """In the place of one that could not be parsed, or should not be answered."""
+    return Request(_UNREADABLE, peer, refused=status)

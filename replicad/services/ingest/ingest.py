@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from msgspec import UNSET
 from replicad.catalog.answers import Standing
 from replicad.catalog.catalog import Catalog
 from replicad.errors import BusyError, ConflictError, InputError, NotAllowedError, NotFoundError, ReplicadError
-from replicad.model import paths
+from replicad.model import checksums, paths
 from replicad.model.checksums import Checksum
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, RecordId, Stamp
@@ -80,20 +80,30 @@ class Ingest:
                 await stack.enter_async_context(self.turn(share))
             yield
 
-    async def receive(self, source: Incoming, *, size: int | None, expect: Digest | None = None, also: Checksum | None = None) -> Manifest:
-        """Store and hold one content; durable on return, without a name yet. Raises what ``BlobStore.receive`` raises; then nothing is left of it."""
-        manifest = await self._store.receive(source, size=size, expect=expect, also=also)
-        await self.hold([manifest])
+    def algorithms(self, share: str | None) -> tuple[str, ...]:
+        """What that share asks for besides SHA-256."""
+        found = None if share is None else self._catalog.replica.trust.shares().get(share)
+        return found.checksums if found is not None else ()
+
+    async def receive(
+        self, source: Incoming, *, size: int | None, expect: Digest | None = None, also: Checksum | None = None, share: str | None = None
+    ) -> Manifest:
+        """Store and hold one content; durable on return, without a name yet. What ``share`` asks for is computed on the way. Raises what ``BlobStore.receive`` raises; then nothing is left of it."""
+        more = checksums.begin(self.algorithms(share))
+        manifest = await self._store.receive(source, size=size, expect=expect, also=also, more=more)
+        await self.hold([manifest], {manifest.content: checksums.digests(more)})
         return manifest
 
-    async def receive_small(self, bodies: Sequence[bytes]) -> list[Manifest]:
+    async def receive_small(self, bodies: Sequence[bytes], *, share: str | None = None) -> list[Manifest]:
         """Many contents of at most 1 MiB each, in the same order, sharing hops, syncs and the transaction."""
         manifests = await self._store.put_bodies(bodies)
-        await self.hold(manifests)
+        algorithms = self.algorithms(share)
+        contents = [manifest.content for manifest in manifests]
+        await self.hold(manifests, await asyncio.to_thread(_checksums, contents, bodies, algorithms) if algorithms else {})
         return manifests
 
-    async def hold(self, manifests: Sequence[Manifest]) -> None:
-        """Count blobs that just came in as held, durably. BusyError: one is gone again.
+    async def hold(self, manifests: Sequence[Manifest], found: Mapping[Digest, Mapping[str, bytes]]) -> None:
+        """Count blobs that just came in as held, durably, with the checksums found on the way. BusyError: one is gone again.
 
         Whoever removes a blob that nothing needs does so only while it is not held: one that went before it was is missed here, before the upload is acknowledged.
         """
@@ -102,6 +112,8 @@ class Ingest:
             if not self._store.has(manifest.content):
                 await self._catalog.lose(manifest.content)
                 raise BusyError(f"content {manifest.content} was collected while it came in", hint="send it again")
+        if any(found.values()):
+            await self._catalog.add_checksums(found)
 
     async def publish(
         self, share: str, items: Sequence[Item], *, stage: str | None = None, publisher: str = "", urgent: bool = False, dry_run: bool = False
@@ -219,6 +231,10 @@ class _Plan:
     def unchanged_record(self) -> RecordId | None:
         listed = self.standing.listed
         return listed.record if listed is not None and self.state == "unchanged" else None
+
+
+def _checksums(contents: Sequence[Digest], bodies: Sequence[bytes], algorithms: Sequence[str]) -> dict[Digest, dict[str, bytes]]:
+    return {content: checksums.of(body, algorithms) for content, body in zip(contents, bodies, strict=True)}
 
 
 def _keys(items: Sequence[Item]) -> list[str]:

@@ -278,7 +278,7 @@ class Uploads:
         if upload.file is not None and not (upload.file.intact and upload.file.offset == row.offset):
             _close(upload)
         if upload.file is None:
-            upload.file = await self._store.resumables.open(row.id, row.size, Safe(row.offset, row.digest))
+            upload.file = await self._store.resumables.open(row.id, row.size, Safe(row.offset, row.digest), self._ingest.algorithms(row.share))
             if upload.file.offset != row.offset:
                 await self._put(upload, replace(row, offset=Safe().offset, digest=Safe().digest))
         return upload.file
@@ -310,13 +310,13 @@ class Uploads:
             finally:
                 upload.named = file.named
             _close(upload)
-            await self._ingest.hold([manifest])
+            await self._ingest.hold([manifest], {manifest.content: file.checksums})
         elif not self._catalog.is_held(row.digest):
             found = await self._store.adopt(row.digest)
             if found is None:
                 await self._drop(upload)
                 raise _unknown(row.id)
-            await self._ingest.hold([found])
+            await self._ingest.hold([found], {})
         return True
 
     async def _forget_oldest(self) -> None:

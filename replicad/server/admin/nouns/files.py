@@ -20,7 +20,7 @@ class Blobs(Struct, frozen=True):
 
 class Entry(Struct, frozen=True):
     """What a name of a share stands for at one stage. ``available``: this node holds the content, verified, and may serve it. ``siblings``: how many entries lost a conflict with this one.
-    ``taken_down``: a takedown stands on the content, so no node serves it.
+    ``taken_down``: a takedown stands on the content, so no node serves it. ``checksums``: algorithm to hexadecimal digest, those that shares ask for and this node has computed of the content.
     """
 
     share: str
@@ -35,6 +35,7 @@ class Entry(Struct, frozen=True):
     siblings: int
     record: str
     taken_down: bool = False
+    checksums: dict[str, str] = {}
 
 
 class Entries(Struct, frozen=True):

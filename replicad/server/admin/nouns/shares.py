@@ -6,7 +6,9 @@ from msgspec import Struct
 
 
 class Share(Struct, frozen=True):
-    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing."""
+    """A share as the network's policies define it. ``stages`` from lowest to highest; the last one is the default for publishing. ``networks``: clients elsewhere get nothing. ``checksums``: algorithms that nodes compute of
+    its contents besides SHA-256. ``redirects``: network (CIDR, or any) to nearest, here or a base URL.
+    """
 
     name: str
     public: bool
@@ -14,10 +16,12 @@ class Share(Struct, frozen=True):
     stages: list[str]
     created: str
     layout: str = ""
+    checksums: list[str] = []
     users: list[str] = []
     tokens: list[ShareToken] = []
     networks: list[str] = []
     prestage: bool = False
+    redirects: dict[str, str] = {}
 
 
 class ShareToken(Struct, frozen=True):
