@@ -21,6 +21,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.disk import scatter
 from bench.namespaces import network
 from bench.pages import narrowed, warm
 from bench.systems import SYSTEMS, Plain, System
@@ -60,6 +61,7 @@ def main(arguments: list[str]) -> None:
     ]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
+        scatter(Path(folder))
         work = Path(folder) / "work"
         for number in range(options.files):
             path = work / f"{number % 50:02}" / f"{number}.bin"

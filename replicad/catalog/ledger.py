@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from replicad.catalog import recount, registers, rows, supply
 from replicad.catalog.answers import Refusal
-from replicad.catalog.registers import Change, Changed
+from replicad.catalog.registers import Changed, New
 from replicad.crypto.envelope import record_id, seal
 from replicad.crypto.keys import SigningKey
 from replicad.errors import NotAllowedError
@@ -132,7 +132,7 @@ class Ledger:
             registers.recounted(connection, due.number, due.record, counts=replica.trust.counts(due.record, due.place), everything=batch.everything)
             for due in batch.rows
         ]
-        self._apply(connection, replica, [change for change in changes if change], outcome)
+        registers.apply(connection, [change for change in changes if change], outcome.changed, immutable=_immutable(replica).__contains__)
         recount.done(connection, batch)
         self.unfinished = recount.pending(connection)
         return outcome
@@ -175,23 +175,20 @@ class Ledger:
 
     def _store(self, connection: sqlite3.Connection, replica: Replica, outcome: Outcome, known: Mapping[RecordId, Place], runs: Mapping[int, Run]) -> None:
         """The accepted records into the tables, a part at a time (what merging needs of a whole publication would be tens of MB), then whatever follows."""
+        immutable = _immutable(replica)
         for start in range(0, len(outcome.records), STORE_PART):
             part = outcome.records[start : start + STORE_PART]
             numbers = rows.add_records(connection, [(record, known[record.id]) for record in part])
-            changes = [
-                registers.add(connection, number, record, counts=replica.trust.counts(record, known[record.id]))
+            named = [
+                New(number, record.id, record.header.share, record.body, replica.trust.counts(record, known[record.id]))
                 for number, record in zip(numbers, part, strict=True)
                 if isinstance(record.body, Entry | Tombstone)
             ]
-            self._apply(connection, replica, changes, outcome)
+            registers.add(connection, named, outcome.changed, immutable=immutable.__contains__)
         rows.put_runs(connection, runs.values())
         disturbed = replica.trust.take_changed()
         if disturbed or any(record.header.share == NETWORK_SHARE for record in outcome.records):
             self._follow_rights(connection, replica, disturbed, outcome)
-
-    def _apply(self, connection: sqlite3.Connection, replica: Replica, changes: Sequence[Change], outcome: Outcome) -> None:
-        immutable = _immutable(replica)
-        registers.apply(connection, changes, outcome.changed, immutable=immutable.__contains__)
 
     def _follow_rights(self, connection: sqlite3.Connection, replica: Replica, origins: Iterable[NodeId], outcome: Outcome) -> None:
         """Rights, members, shares or takedowns are different: what this node carries and must not serve, and which stored records must be judged again."""

@@ -10,8 +10,10 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from replicad.catalog import supply
+from replicad.catalog.rows import for_all
 from replicad.model import paths
 from replicad.model.ids import Digest, RecordId, Stamp
 from replicad.model.records import Entry, Record, Tombstone
@@ -20,9 +22,12 @@ from replicad.protocol.merge import RegisterRow, resolve
 REGISTER_MAKE = "INSERT INTO register (share, key, stage) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING register"
 REGISTER_FIND = "SELECT register FROM register WHERE share = ? AND key = ? AND stage = ?"
 ENTRY_ADD = """
-INSERT INTO entry (record, register, share, stage, path, publisher, content, size_bytes, manifest, modified_s, source, urgent, counts)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO entry (record, register, share, stage, path, publisher, content, size_bytes, manifest, modified_s, source, urgent, counts, live, wins)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+SUPERSEDES_ADD = "INSERT INTO supersedes (target, record) VALUES (?, ?) ON CONFLICT DO NOTHING"
+SUPERSEDED = "SELECT DISTINCT target FROM supersedes WHERE target IN (?)"
+FIRST_WINNER = "UPDATE register SET winner = ? WHERE register = ?"
 TARGET = """
 SELECT entry.record, entry.register, register.stage FROM record JOIN entry ON entry.record = record.record JOIN register ON register.register = entry.register
 WHERE record.id = ? AND register.share = ? AND register.key = ?
@@ -45,8 +50,17 @@ class Changed:
     shares: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class New(NamedTuple):
+    """A record that was just stored under that number, and whether it counts."""
+
+    number: int
+    id: RecordId
+    share: str
+    body: Entry | Tombstone
+    counts: bool
+
+
+class Change(NamedTuple):
     """A stored entry or tombstone that is new, or counts now and did not, or the reverse."""
 
     number: int
@@ -67,19 +81,33 @@ class _Row:
     live: bool
 
 
-def add(connection: sqlite3.Connection, number: int, record: Record, *, counts: bool) -> Change:
-    """Store the parsed form of an entry or tombstone with that record number. ``apply`` must follow in the same transaction."""
-    body, share = record.body, record.header.share
-    if not isinstance(body, Entry | Tombstone):
-        raise TypeError(type(body))
-    key = paths.key(body.path)
-    register = _register(connection, share, key, body.stage)
+def add(connection: sqlite3.Connection, records: Sequence[New], changed: Changed, *, immutable: Callable[[str], bool]) -> None:
+    """Store the parsed form of entries and tombstones, and make every register right that they touch, as ``apply`` does. Most name something for the first time: there is nothing to resolve."""
+    connection.executemany(SUPERSEDES_ADD, ((target, new.number) for new in records for target in new.body.supersedes))
+    superseded = {target for (target,) in for_all(connection, SUPERSEDED, [new.id for new in records])}
+    firsts: list[Change] = []
+    others: list[Change] = []
+    entries: list[tuple[object, ...]] = []
+    for new in records:
+        key, body = paths.key(new.body.path), new.body
+        register, is_made = _register(connection, new.share, key, body.stage)
+        is_first = is_made and new.counts and isinstance(body, Entry) and not body.supersedes and new.id not in superseded
+        entries.append(_row_of(new, register, wins=is_first))
+        (firsts if is_first else others).append(Change(new.number, new.share, key, body.stage, register, body.supersedes))
+    connection.executemany(ENTRY_ADD, entries)
+    connection.executemany(FIRST_WINNER, ((change.number, change.register) for change in firsts))
+    for change in firsts:
+        changed.names[change.share].add(change.key)
+    supply.want(connection, (change.number for change in firsts))
+    apply(connection, others, changed, immutable=immutable)
+
+
+def _row_of(new: New, register: int, *, wins: bool) -> tuple[object, ...]:
+    body = new.body
     content = (
         (body.content, body.size, body.manifest, body.modified, body.source or None, bool(body.urgent)) if isinstance(body, Entry) else (*(None,) * 5, False)
     )
-    connection.execute(ENTRY_ADD, (number, register, share, body.stage, body.path, body.publisher, *content, counts))
-    connection.executemany("INSERT INTO supersedes (target, record) VALUES (?, ?) ON CONFLICT DO NOTHING", ((target, number) for target in body.supersedes))
-    return Change(number, share, key, body.stage, register, body.supersedes)
+    return new.number, register, new.share, body.stage, body.path, body.publisher, *content, new.counts, wins, wins
 
 
 def recounted(connection: sqlite3.Connection, number: int, record: Record, *, counts: bool, everything: bool) -> Change | None:
@@ -91,7 +119,7 @@ def recounted(connection: sqlite3.Connection, number: int, record: Record, *, co
     if not changed and not everything:
         return None
     share, key = record.header.share, paths.key(body.path)
-    return Change(number, share, key, body.stage, _register(connection, share, key, body.stage), body.supersedes)
+    return Change(number, share, key, body.stage, _register(connection, share, key, body.stage)[0], body.supersedes)
 
 
 def apply(connection: sqlite3.Connection, changes: Iterable[Change], changed: Changed, *, immutable: Callable[[str], bool]) -> None:
@@ -123,9 +151,12 @@ def apply(connection: sqlite3.Connection, changes: Iterable[Change], changed: Ch
     supply.want(connection, (number for is_live, number in lives if is_live))
 
 
-def _register(connection: sqlite3.Connection, share: str, key: str, stage: str) -> int:
-    row = connection.execute(REGISTER_MAKE, (share, key, stage)).fetchone() or connection.execute(REGISTER_FIND, (share, key, stage)).fetchone()
-    return int(row[0])
+def _register(connection: sqlite3.Connection, share: str, key: str, stage: str) -> tuple[int, bool]:
+    """Its number, and whether it was made just now."""
+    made = connection.execute(REGISTER_MAKE, (share, key, stage)).fetchone()
+    if made is not None:
+        return int(made[0]), True
+    return int(connection.execute(REGISTER_FIND, (share, key, stage)).fetchone()[0]), False
 
 
 State = tuple[int | None, int]

@@ -8,7 +8,6 @@ Kept in memory is one ``Run`` per unbroken piece of one incarnation (see ``runs`
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -97,7 +96,7 @@ class Chains:
         before = self._locate(header.prev, places) if header.prev else None
         previous = self._runs[before.run] if before else None
         if before and previous and _continues(header, before, previous):
-            run = replace(previous, last_seq=header.seq, last_id=record.id, last_hlc=header.hlc)
+            run = Run(*previous[:5], header.seq, record.id, header.hlc, previous.parent)
         else:
             parent = (before.run, before.seq) if before else None
             number = self._last_number + 1

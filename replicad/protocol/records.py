@@ -9,7 +9,9 @@ node of every version, for otherwise a chain would end in different places.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -29,6 +31,25 @@ _CANONICAL = msgspec.json.Encoder(order="sorted", enc_hook=to_text)
 _HEADER = msgspec.json.Decoder(Header, dec_hook=from_wire)
 _BODY: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(type_, dec_hook=from_wire) for name, type_ in BODIES.items()}
 _UNKNOWN = Unknown()
+_UNREADABLE = (msgspec.DecodeError, InputError, ValueError, RecursionError)
+
+
+class _Flat(NamedTuple):
+    """Header and body side by side, as in the payload: one pass each way. ``header`` and ``body`` take their fields out of it."""
+
+    decoder: msgspec.json.Decoder[Any]
+    header: Callable[[Any], tuple[Any, ...]]
+    body: Callable[[Any], tuple[Any, ...]]
+
+
+def _flat(name: str, body: type[msgspec.Struct]) -> _Flat:
+    fields = [*msgspec.structs.fields(Header), *msgspec.structs.fields(body)]
+    flat = msgspec.defstruct(name, [(field.name, field.type, field.default) for field in fields], kw_only=True, frozen=True)
+    header, rest = (attrgetter(*kind.__struct_fields__) for kind in (Header, body))
+    return _Flat(msgspec.json.Decoder(flat, dec_hook=from_wire), header, rest)
+
+
+_FLAT = {name: _flat(name, type_) for name, type_ in BODIES.items()}
 
 
 def encode(header: Header, body: Body) -> bytes:
@@ -61,12 +82,17 @@ def parse(envelope: Envelope, network: NodeId) -> Record:
 
 
 def _if_plain(envelope: Envelope, record_id: RecordId) -> Record | None:
-    """The record if its payload is, byte for byte, what this version would write for these values: nearly all are, and then it is canonical. Saves a fifth of ``parse``."""
-    try:
-        record = restore(envelope, record_id)
-    except RecordError:
+    """The record if its payload is, byte for byte, what this version would write for these values: nearly all are, and then it is canonical. Costs a quarter of the long way."""
+    flat = _FLAT.get(envelope.type)
+    if flat is None:
         return None
-    return record if _CANONICAL.encode(_fields(record.header) | _fields(record.body)) == envelope.payload else None
+    try:
+        fields = flat.decoder.decode(envelope.payload)
+    except _UNREADABLE:
+        return None
+    if _CANONICAL.encode(fields) != envelope.payload:
+        return None
+    return Record(envelope, record_id, Header(*flat.header(fields)), BODIES[envelope.type](*flat.body(fields)))
 
 
 def _if_canonical(envelope: Envelope, record_id: RecordId) -> Record:
@@ -82,7 +108,7 @@ def restore(envelope: Envelope, record_id: RecordId) -> Record:
     try:
         header = _HEADER.decode(envelope.payload)
         body = _BODY[envelope.type].decode(envelope.payload) if envelope.type in _BODY else _UNKNOWN
-    except (msgspec.DecodeError, InputError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise RecordError(f"{envelope.type} record: {error}", code="bad-record") from None
     return Record(envelope, record_id, header, body)
 

@@ -10,7 +10,6 @@ that position on the incarnation, and whatever descends from it, is *void*; what
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from replicad.model.ids import Stamp
@@ -51,8 +50,7 @@ class Fork(NamedTuple):
     last_hlc: Stamp
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Consecutive records of one incarnation. ``number`` is this node's own name for it; ``parent`` is (run number, seq) of the first one's predecessor, None at the start of a chain."""
 
     number: int

@@ -2,7 +2,8 @@
 
 A rename happens only after the file's bytes were synced, and is announced only after its directory was. While one group is on the disk the next one gathers, so 2,000 small files cost some dozens
 of directory syncs instead of 2,000, and a lone file waits for nobody. The bytes of a group are all written out before the first sync: then that one's journal commit covers the others, and their
-syncs find nothing to do (4,096 files of 64 KiB of 8 processes: 0.7 instead of 1.4 s).
+syncs find nothing to do (4,096 files of 64 KiB of 8 processes: 0.7 instead of 1.4 s). Whatever waits for the disk does so in several threads: the disk takes as long for some syncs at once as for one
+(1,024 files and their directories on ext4 without a journal: 0.2 instead of 1.6 to 2.6 s, for the same CPU).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from replicad.errors import ReplicadError
 from replicad.store.disk import Disk, storage_error
-from replicad.store.hops import Lane, settled
+from replicad.store.hops import Lane, settled, shared
 from replicad.store.space import Space
 
 
@@ -42,6 +43,7 @@ class Committer:
     """Runs one group at a time; callers that come meanwhile form the next. The number of files on the way is bounded by the callers: uploads, partials and small groups all are."""
 
     def __init__(self, *, executor: Executor, disk: Disk, space: Space) -> None:
+        self._executor = executor
         self._disk = disk
         self._space = space
         self._lane: Lane[_Group] = Lane(executor, work=self._run, done=self._settle)
@@ -66,16 +68,18 @@ class Committer:
             self._disk.start_writeback(fd, 0, 0)
         for fd in descriptors if len(descriptors) > 1 else ():
             self._disk.end_writeback(fd)
-        for file in files:
-            self._finish(file)
+        shared(self._executor, self._finish, files)
         directories: dict[str, list[Commit]] = {}
         for file in files:
             if file.error is None:
                 directories.setdefault(file.target.rpartition("/")[0], []).append(file)
-        for directory, inside in directories.items():
-            failed = _attempt("making names durable", lambda: self._disk.sync_directory(directory))  # noqa: B023 - called at once
-            for file in inside:
-                file.error = failed
+        shared(self._executor, self._sync_names, list(directories.items()))
+
+    def _sync_names(self, names: tuple[str, list[Commit]]) -> None:
+        directory, inside = names
+        failed = _attempt("making names durable", lambda: self._disk.sync_directory(directory))
+        for file in inside:
+            file.error = failed
 
     def _finish(self, file: Commit) -> None:
         if file.fd is not None:

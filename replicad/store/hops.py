@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, wait
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
+
+HELPERS_MAX = 3
+"""With the one that asks for them as many as the store has threads."""
+HELP_ITEMS_MIN = 4
+"""A helper is called for so many items: below, waking it costs more than it gains (a guess)."""
 
 
 async def hop(executor: Executor, function: Callable[..., _T], *arguments: object) -> _T:
@@ -45,6 +50,28 @@ async def waited(event: asyncio.Event) -> None:
             cancelled = error
     if cancelled is not None:
         raise cancelled
+
+
+def shared(executor: Executor, work: Callable[[_T], None], items: Sequence[_T]) -> None:
+    """In a thread: ``work`` on each item once, by this thread and up to ``HELPERS_MAX`` of ``executor`` that are free before it is done. For work that waits for the disk. An exception of ``work`` is raised
+    when all threads have ended, and some items may not have been worked on then.
+    """
+    left = iter(items)
+
+    def some() -> None:
+        for item in left:
+            work(item)
+
+    helpers = [executor.submit(some) for _ in range(min(HELPERS_MAX, len(items) // HELP_ITEMS_MIN))]
+    try:
+        some()
+    finally:
+        for helper in helpers:
+            if not helper.cancel():
+                wait([helper])
+    for helper in helpers:
+        if not helper.cancelled():
+            helper.result()
 
 
 class Lane(Generic[_T]):

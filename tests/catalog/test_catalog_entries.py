@@ -232,6 +232,38 @@ async def test_writing_conflicts_have_one_winner_and_keep_the_loser(world: World
         await audit(bob)
 
 
+async def test_the_first_two_of_a_name_that_come_together_conflict(world: World) -> None:
+    async with (
+        world.founded() as ann,
+        world.joined("bob", ann, Grant(key("bob").id, "bob", Role.PUBLISHER)) as bob,
+        world.joined("cid", ann) as cid,
+    ):
+        said = [await put(ann, "a", "left"), await put(bob, "A", "right"), await put(bob, "b", "alone")]
+        await cid.receive([record.envelope for record in said], source=ann.node)
+        winner, loser = sorted(said[:2], key=lambda record: record.order, reverse=True)
+        assert [listed.record for listed in await cid.register(SHARE, "a", "prod")] == [winner.id, loser.id]
+        assert [(listed.record, listed.siblings) for listed in await cid.entries()] == [(winner.id, 1), (said[2].id, 0)]
+        assert {one.content for one in await cid.wanted()} == {content_of(name).content for name in ("left", "right", "alone")}
+        await audit(cid)
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_what_was_promoted_before_it_came_does_not_show_at_its_source(world: World, together: bool) -> None:
+    async with (
+        world.founded() as ann,
+        world.joined("bob", ann, Grant(key("bob").id, "bob", Role.PUBLISHER)) as bob,
+        world.joined("cid", ann) as cid,
+    ):
+        source = await put(ann, "a", "v", stage="dev")
+        await copy(ann, bob)
+        (promoted,) = await bob.author(SHARE, [entry("a", "v", stage="prod", supersedes=[source.id], source="dev")])
+        said = [promoted.envelope, source.envelope]
+        for batch in [said] if together else [[envelope] for envelope in said]:
+            await cid.receive(batch, source=ann.node)
+        assert [(listed.stage, listed.record) for listed in await cid.entries(all_stages=True)] == [("prod", promoted.id)]
+        await audit(cid)
+
+
 async def test_an_update_beats_a_concurrent_delete(world: World) -> None:
     async with world.founded() as ann, world.joined("bob", ann, Grant(key("bob").id, "bob", Role.PUBLISHER)) as bob:
         await put(ann, "a", "1")

@@ -94,11 +94,11 @@ class Backlog:
         self._changed = True
 
     def _priority(self, wanted: Wanted) -> Priority:
-        key = small_of(wanted) if wanted.size <= CHUNK_SIZE_MIN else Target(wanted.content, wanted.manifest)
+        key = (small_of(wanted) if wanted.size <= CHUNK_SIZE_MIN else Target(wanted.content, wanted.manifest)) if self._awaits else None
         return Priority.AWAITED if key in self._awaits else self._wants.priority(wanted)
 
     def _in_pack(self, key: Small) -> bool:
-        return bool(self.pack.missing & self.pack.units_of([key]))
+        return key in self.pack.places and bool(self.pack.missing >> self.pack.places[key] & 1)
 
     def _drop_unwanted(self, large: dict[Target, Wanted], small: dict[Small, Wanted]) -> None:
         for job in [job for target, job in self.jobs.items() if target not in large and job.state is not State.FINISHING]:

@@ -7,23 +7,24 @@ speaks: whoever seeks without fetching, or says that it has what it has not, del
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from itertools import islice
 
 from replicad.model.ids import NodeId
+from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import LIKELY_S, OWNER_S, PACK_MAX
 from replicad.protocol.wire import Small
 
 SOUGHT_MAX = 2 * PACK_MAX
 """Contents of one peer that are remembered, as at the other side."""
+_MASK = (1 << 64) - 1
 
 
 class Claims:
     """For the places of one pack. ``own`` is this node."""
 
     def __init__(self, own: NodeId) -> None:
-        self._own = own
+        self._factor = _factor(own)
         self._sought: dict[NodeId, dict[Small, None]] = {}
         self._ahead: dict[NodeId, int] = {}
         self._likely: dict[NodeId, int] = {}
@@ -38,10 +39,14 @@ class Claims:
         """A peer looks for these contents, which stand in these places here, or in none."""
         sought = self._sought.setdefault(node, {})
         self._spoke[node] = now
+        factor = _factor(node)
+        owned = []
         for small, place in contents:
             sought[small] = None
-            if place is not None and _weight(small, node) < _weight(small, self._own):
-                self._owns(node, place, now)
+            if place is not None and self._yields(small, factor):
+                owned.append(place)
+        if owned:
+            self._owns(node, sets.of(owned), now)
         for small in list(islice(sought, max(0, len(sought) - SOUGHT_MAX))):
             del sought[small]
 
@@ -57,20 +62,25 @@ class Claims:
 
     def add(self, small: Small, place: int, now: float) -> None:
         """A content got a place. Whoever has just looked for others is likely to look for it, too: records do not reach all at the same time."""
-        own = _weight(small, self._own)
         for node, sought in self._sought.items():
-            if _weight(small, node) >= own:
+            is_sought = small in sought
+            if not (is_sought or now - self._spoke[node] < OWNER_S) or not self._yields(small, _factor(node)):
                 continue
-            if small in sought:
-                self._owns(node, place, now)
-            elif now - self._spoke[node] < OWNER_S:
+            if is_sought:
+                self._owns(node, 1 << place, now)
+            else:
                 self._likely[node] = self._likely.get(node, 0) | 1 << place
                 self._expected[node] = now + LIKELY_S
 
-    def _owns(self, node: NodeId, place: int, now: float) -> None:
+    def _yields(self, small: Small, factor: int) -> bool:
+        """Whether the node of that factor comes before this one for a content."""
+        number = int.from_bytes(small.content[:8])
+        return number * factor & _MASK < number * self._factor & _MASK
+
+    def _owns(self, node: NodeId, units: int, now: float) -> None:
         if not self._ahead.get(node):
             self._heard[node] = now
-        self._ahead[node] = self._ahead.get(node, 0) | 1 << place
+        self._ahead[node] = self._ahead.get(node, 0) | units
 
     def drop(self, units: int) -> None:
         """These places are free."""
@@ -103,5 +113,5 @@ class Claims:
         return min(times, default=None)
 
 
-def _weight(small: Small, node: NodeId) -> bytes:
-    return hashlib.sha256(small.content + node).digest()
+def _factor(node: NodeId) -> int:
+    return int.from_bytes(node[:8]) | 1

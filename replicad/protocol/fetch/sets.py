@@ -135,7 +135,7 @@ class Tally:
 
     def total(self, among: int) -> int:
         """The sum of these counters."""
-        return sum((plane & among).bit_count() << place for place, plane in enumerate(self._planes))
+        return sum((plane & among).bit_count() << place for place, plane in enumerate(self._planes) if plane)
 
     def of(self, unit: int) -> int:
         """The counter of one unit."""

@@ -257,9 +257,17 @@ class Provider:
         return size, self._pieces(contents, here, first)
 
     def _begin(self, contents: Sequence[Small], held: Sequence[Small]) -> tuple[set[Small], bytearray]:
-        """Which of them are on the disk, and the first piece of the answer."""
-        here = {small for small in held if self._store.size_of(small.content) == small.size or self._is_fresh(small)}
-        return here, self._read(contents[: _piece(contents, 0)], here)
+        """Which of them are on the disk, and the first piece of the answer: reading it shows that its contents are there, so only the others are looked for, and all of them if one is not."""
+        stop = _piece(contents, 0)
+        try:
+            here = set(held) - {small for small in contents[stop:] if not self._is_here(small)}
+            return here, self._read(contents[:stop], here)
+        except (NotFoundError, StorageError):
+            here = {small for small in held if self._is_here(small)}
+            return here, self._read(contents[:stop], here)
+
+    def _is_here(self, small: Small) -> bool:
+        return self._store.size_of(small.content) == small.size or self._is_fresh(small)
 
     async def _pieces(self, contents: Sequence[Small], here: set[Small], first: bytearray) -> AsyncIterator[bytearray]:
         yield first

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 log = get(__name__)
 
 MIB = 1 << 20
-GROUP_BYTES = 16 * MIB
-GROUP_FILES = 256
-UNSAFE_BYTES_MAX = 32 * MIB
+GROUP_BYTES = 32 * MIB
+GROUP_FILES = 512
+UNSAFE_BYTES_MAX = 64 * MIB
 UNSAFE_FILES_MAX = 1024
 """An open file each."""
-GROUP_S = 0.5
-"""So long a content that is here waits for others before it becomes durable, if there is always one more on its way: 2,000 files of 64 KiB on eight nodes of one disk then cost 10 groups a node instead
-of 125 (docs/adr/0010-small-files-in-groups.md)."""
+GROUP_S = 1.0
+"""So long a content that is here waits for others before it becomes durable, if there is always one more on its way. The longer, the fewer syncs: a group syncs each directory once
+(docs/adr/0010-small-files-in-groups.md)."""
 
 
 class Changed(Protocol):
