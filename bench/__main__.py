@@ -7,11 +7,13 @@ the machine is shared and absolute numbers are worth little.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import os
 import platform
 import sys
 from pathlib import Path
+from typing import TextIO, cast
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests"))  # for the harness of real daemons, support.network
@@ -27,11 +29,31 @@ def measurements() -> dict[str, str]:
     return found
 
 
+class _Both:
+    """What is printed goes to the screen, and is kept."""
+
+    def __init__(self, screen: TextIO) -> None:
+        self._screen = screen
+        self.kept: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.kept.append(text)
+        return self._screen.write(text)
+
+    def flush(self) -> None:
+        self._screen.flush()
+
+
 def run(name: str, arguments: list[str]) -> None:
-    """One measurement, with a line about the machine before it."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    print(f"\n== {name}: {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}", flush=True)
-    importlib.import_module(f"bench.{name}").main(arguments)
+    """One measurement, with a line about the machine before it. What it prints also goes to ``results/NAME.txt``, unless it writes a page of its own there."""
+    module = importlib.import_module(f"bench.{name}")
+    both = _Both(sys.stdout)
+    with contextlib.redirect_stdout(cast("TextIO", both)):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+        print(f"== {name}: {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}", flush=True)
+        module.main(arguments)
+    if not hasattr(module, "RESULTS"):
+        (HERE / "results" / f"{name}.txt").write_text("".join(both.kept))
 
 
 def main() -> int:

@@ -239,10 +239,10 @@ class Replicad(System):
         return self.source.done(self.publish)
 
     def copy(self, host: Host) -> Path:
-        for path in (path for path in self.work.rglob("*") if path.is_file()):
-            target = host.folder / "copy" / path.relative_to(self.work)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            command(*host.inside("curl", "-sS", "--fail", "-o", target, f"http://{host.address}:8480/w/{path.relative_to(self.work)}"))
+        names = sorted(path.relative_to(self.work) for path in self.work.rglob("*") if path.is_file())
+        wanted = host.folder / "wanted"
+        wanted.write_text("".join(f'url = "http://{host.address}:8480/w/{name}"\noutput = "{name}"\n' for name in names))
+        command(*host.inside("curl", "-sS", "--fail", "--create-dirs", "--parallel", "--output-dir", host.folder / "copy", "-K", wanted))
         return host.folder / "copy"
 
 
