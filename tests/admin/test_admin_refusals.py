@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -34,6 +35,17 @@ async def nothing_changed(door: Door) -> AsyncIterator[None]:
     before = await state()
     yield
     assert await state() == before
+
+
+async def test_whoever_waits_for_leave_to_send_a_body_gets_it_and_other_expectations_are_ignored(door: Door) -> None:
+    reply = await door.ask("PUT", "/blobs", b"content", headers={"Expect": "a miracle"})
+    assert reply.status == 200
+    reader, writer = await asyncio.open_unix_connection(str(door.socket))
+    writer.write(b"PUT /api/v1/blobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 7\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"content")
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+    writer.close()
 
 
 def target(name: str, share: str = "munki") -> str:

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any, TypedDict
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from replicad.errors import UnauthorizedError
 from replicad.model.callers import AccessRole, Caller
@@ -176,10 +176,17 @@ def make(services: Services, *, token: str | None) -> web.Application:
     application[waiting.WAITS] = asyncio.Semaphore(waiting.WAITS_MAX)
     answers, edits = repeating.Answers(services.monotonic_ms), asyncio.Lock()
     for route in ROUTES:
-        application.router.add_route(route.method, PREFIX + route.path, _handler(route, services, answers=answers, edits=edits))
+        application.router.add_route(route.method, PREFIX + route.path, _handler(route, services, answers=answers, edits=edits), expect_handler=_go_on)
     application.router.add_route(METRICS.method, METRICS.path, _handler(METRICS, services, answers=answers, edits=edits))
     application.router.add_routes([*ui.routes(), *oidc.routes(services)])
     return application
+
+
+async def _go_on(request: web.Request) -> None:
+    """Ask for the body of whoever waits for that; anything else that is expected may be ignored (RFC 9110, section 10.1.1)."""
+    if request.version >= HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # that was no part of the answer
 
 
 def document() -> msgspec.Raw:
