@@ -45,14 +45,14 @@ class _Both:
 
 
 def run(name: str, arguments: list[str]) -> None:
-    """One measurement, with a line about the machine before it. What it prints also goes to ``results/NAME.txt``, unless it writes a page of its own there."""
+    """One measurement, with a line about the machine before it. What it prints with its defaults also goes to ``results/NAME.txt``, unless it writes a page of its own there."""
     module = importlib.import_module(f"bench.{name}")
     both = _Both(sys.stdout)
     with contextlib.redirect_stdout(cast("TextIO", both)):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
         print(f"== {name}: {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}", flush=True)
         module.main(arguments)
-    if not hasattr(module, "RESULTS"):
+    if not arguments and not hasattr(module, "RESULTS"):
         (HERE / "results" / f"{name}.txt").write_text("".join(both.kept))
 
 

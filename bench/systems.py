@@ -61,6 +61,12 @@ def until(what: str, ready: Callable[[], object]) -> None:
         time.sleep(0.2)
 
 
+def curl_list(base: str, work: Path) -> str:
+    """For curl -K: every file of ``work`` below ``base``, each to its own name."""
+    names = sorted(path.relative_to(work) for path in work.rglob("*") if path.is_file())
+    return "".join(f'url = "{base}/{name}"\noutput = "{name}"\n' for name in names)
+
+
 class Plain(System):
     """nginx at the source, curl everywhere else."""
 
@@ -73,8 +79,7 @@ class Plain(System):
             f"user root; daemon off; pid {folder}/pid; error_log {folder}/errors; events {{ worker_connections 1024; }}\n"
             f"http {{ access_log off; sendfile on; keepalive_requests 1000000; {scratch} server {{ listen {self.source.address}:80; root {self.work}; }} }}\n"
         )
-        names = sorted(path.relative_to(self.work) for path in self.work.rglob("*") if path.is_file())
-        (folder / "list").write_text("".join(f'url = "http://{self.source.address}/{name}"\noutput = "{name}"\n' for name in names))
+        (folder / "list").write_text(curl_list(f"http://{self.source.address}", self.work))
         self.source.start("nginx", "-c", folder / "nginx.conf")
         until("nginx", (folder / "pid").exists)
 
@@ -239,9 +244,8 @@ class Replicad(System):
         return self.source.done(self.publish)
 
     def copy(self, host: Host) -> Path:
-        names = sorted(path.relative_to(self.work) for path in self.work.rglob("*") if path.is_file())
         wanted = host.folder / "wanted"
-        wanted.write_text("".join(f'url = "http://{host.address}:8480/w/{name}"\noutput = "{name}"\n' for name in names))
+        wanted.write_text(curl_list(f"http://{host.address}:8480/w", self.work))
         command(*host.inside("curl", "-sS", "--fail", "--create-dirs", "--parallel", "--output-dir", host.folder / "copy", "-K", wanted))
         return host.folder / "copy"
 

@@ -204,11 +204,9 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
         elif self._head is not None:
             self._received += nbytes
-            left = len(self._body) - self._received
-            if left < 2 * self._bulk_bytes:
+            if len(self._body) - self._received < 2 * self._bulk_bytes:
                 self._wake_for(1)
-                if not left:
-                    self._finish_if_whole(surplus=False)
+                self._finish_if_whole(surplus=False)
             if self._allowed is not None or (self._pace is not None and self._pace.limited):
                 self._ask()
         else:
