@@ -1,6 +1,6 @@
 """From an open file to a client's connection without copying: what every door that serves bytes uses.
 
-Plain TCP: small pieces leave in one ``writev`` together with the head; larger ones by ``sendfile`` from the event loop, the head held back by MSG_MORE. Only when the socket is full is it
+Plain TCP: small pieces leave in one ``writev`` together with the head; larger ones by ``sendfile`` from the event loop, the head held back by MSG_MORE or TCP_CORK. Only when the socket is full is it
 duplicated, to wait until it is writable (a loop lets nobody wait for a descriptor that a transport has). Neither uvloop (which has no ``loop.sendfile``) nor asyncio ever sees those bytes, so a slow client costs kernel pages of the file and no memory here.
 TLS: 256 KiB reads and writes (design measurements: performance.md section 2).
 
@@ -133,8 +133,9 @@ class _ZeroCopy:
         self._sent = 0
 
     async def send(self, head: bytes, *, offset: int, count: int) -> None:
+        self._cork(on=True)
         with self._watch:
-            await self._send_head(head, flags=socket.MSG_MORE if count else 0)
+            await self._send_head(head)
             while count:
                 asked = await _allowed(self._pace, min(count, BURST_BYTES))
                 await _warm(self._fd, offset, asked)
@@ -148,11 +149,16 @@ class _ZeroCopy:
                         await self._writable()
                 if count:
                     await asyncio.sleep(0)
+        self._cork(on=False)
 
-    async def _send_head(self, head: bytes, *, flags: int) -> None:
+    def _cork(self, *, on: bool) -> None:
+        """Whole segments only, until the end: a burst's last piece leaves with the next burst, and a fast client's window updates meet a socket that is not busy with half a segment (tcp(7), TCP_CORK; ADR 0015)."""
+        self._out.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+
+    async def _send_head(self, head: bytes) -> None:
         while head:
             try:
-                sent = self._out.send(head, flags)
+                sent = self._out.send(head)
             except BlockingIOError:
                 await self._writable()
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -34,6 +35,9 @@ SHUTDOWN_S = 3.0
 TLS_HANDSHAKE_S = 10.0
 CONNECTIONS_MAX = 1024
 """Of the doors for nodes and for people, each, counted from the end of the TLS handshake: a node of a full mesh of 32 with four requests under way with each has 160."""
+UNSENT_BYTES = 256 << 10
+"""What the kernel takes from us for a connection beyond what is on its way to the client (tcp(7), TCP_NOTSENT_LOWAT). Without it a client that reads 1 KB/s holds up to 4 MiB, and a thousand of them bring the whole
+machine to TCP's memory bound, where every connection's window shrinks."""
 SOCKET_PATH_BYTES_MAX = 107
 """Linux: sun_path has 108 bytes, the last one zero."""
 
@@ -71,6 +75,8 @@ async def _listen(stack: AsyncExitStack, accept: Callable[[], asyncio.Protocol],
             accept, host or None, port, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=TLS_HANDSHAKE_S if tls else None
         )
     stack.callback(listener.close)
+    for bound in listener.sockets:
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it
     log.info("listening", door=key.partition(".")[0], address=address)
 
 

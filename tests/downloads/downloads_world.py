@@ -151,10 +151,9 @@ class World:
         except FileNotFoundError:
             raise NotFoundError("not here") from None
 
-    @asynccontextmanager
-    async def serve(self, *, tls: bool = False, config: DownloadsConfig | None = None) -> AsyncIterator[Client]:
-        """The door on a loopback port, and somebody to talk to it."""
-        server = application.make(
+    def server(self, config: DownloadsConfig | None = None) -> DownloadServer:
+        """What answers, for whoever listens."""
+        return application.make(
             self,
             self,
             view=application.View(self.visible, self),
@@ -163,6 +162,11 @@ class World:
             config=config,
             note=self.noted.append,
         )
+
+    @asynccontextmanager
+    async def serve(self, *, tls: bool = False, config: DownloadsConfig | None = None) -> AsyncIterator[Client]:
+        """The door on a loopback port, and somebody to talk to it."""
+        server = self.server(config)
         async with listening(server, tls=self.server_context() if tls else None) as port, Client(port, tls=tls, server=server) as client:
             yield client
 

@@ -12,6 +12,7 @@ import socket
 import struct
 import termios
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from downloads_world import Client, World, listening, read_reply, request_of
 
 from replicad.server.downloads import application, connections
 from replicad.server.downloads.config import DownloadsConfig
+from replicad.server.listening import UNSENT_BYTES, open_downloads
+from support.network import free_port
 from support.waiting import until
 
 pytestmark = pytest.mark.sockets
@@ -163,6 +166,15 @@ async def test_a_client_that_takes_nothing_is_cut_off(world: World, tls: bool) -
         assert (await client.get("/jamf/small")).status == 200
 
 
+def queued_bytes(transport: asyncio.Transport | None) -> int:
+    """What the kernel keeps for the other end."""
+    if transport is None:
+        return 0
+    queued = bytearray(4)
+    fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+    return int.from_bytes(queued, "little")
+
+
 async def test_a_slow_client_costs_no_memory_here(world: World, tls: bool) -> None:
     """Nothing is read ahead for it: plain, the kernel has it all; with TLS at most what one read and one low-water mark make."""
     async with world.serve(tls=tls) as client:
@@ -171,15 +183,7 @@ async def test_a_slow_client_costs_no_memory_here(world: World, tls: bool) -> No
         writer.write(request_of("/jamf/huge"))
 
         def stalled() -> bool:
-            return any(
-                handler.transport is not None and handler.transport.get_write_buffer_size() >= 0 and is_full(handler.transport)
-                for handler in client.server.connections
-            )
-
-        def is_full(transport: asyncio.Transport) -> bool:
-            queued = bytearray(4)
-            fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
-            return int.from_bytes(queued, "little") > 0
+            return any(queued_bytes(handler.transport) > 0 for handler in client.server.connections)
 
         await until(stalled, what="a full socket")
         for handler in client.server.connections:
@@ -187,6 +191,19 @@ async def test_a_slow_client_costs_no_memory_here(world: World, tls: bool) -> No
             assert handler.transport.get_write_buffer_size() <= ((256 + 64 + 64) << 10 if tls else 0)
         writer.transport.abort()
         del reader
+
+
+async def test_the_kernel_keeps_little_for_a_slow_client(world: World) -> None:
+    """Of a file of many MiB; a segment of the loopback more than the bound, and what is on its way into a window of a few KiB."""
+    server, port = world.server(), free_port()
+    async with AsyncExitStack() as stack:
+        await open_downloads(stack, server, host="127.0.0.1", port=port)
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(("127.0.0.1", port))
+            slow.sendall(request_of("/jamf/huge"))
+            await until(lambda: any(queued_bytes(handler.transport) for handler in server.connections), what="the beginning of the answer")
+            assert max(queued_bytes(handler.transport) for handler in server.connections) <= UNSENT_BYTES + (128 << 10)
 
 
 async def test_a_client_that_leaves_in_the_middle(world: World, tls: bool, caplog: pytest.LogCaptureFixture) -> None:

@@ -178,6 +178,24 @@ async def test_a_slow_receiver_gets_everything(connected: Callable, file: Path) 
         assert receiver.received == (b"head" + BODY) * 4
 
 
+async def test_a_large_file_leaves_in_whole_segments_and_its_last_bytes_at_once(connected: Callable, file: Path, tls: bool) -> None:
+    async with connected() as (sender, receiver), opened(file) as fd:
+        connection = sender.transport.get_extra_info("socket")
+
+        def corked() -> bool:
+            return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+
+        receiver.transport.pause_reading()
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(send_file(sender.transport, fd, offset=0, count=len(BODY), drain=sender.drain))
+            await until(lambda: sendfile._unacknowledged(connection) > 0, what="the first bytes")
+            assert corked() is not tls
+            receiver.transport.resume_reading()
+        await sending
+        assert not corked()
+        await until(lambda: len(receiver.received) == len(BODY), what="the whole file, the connection being open")
+
+
 async def test_pages_that_are_not_cached_are_read_by_a_thread(connected: Callable, tmp_path: Path, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file for each, because pages that the first one's read-ahead is still filling stay."""
     hops = []
