@@ -40,6 +40,11 @@ class Extent:
         """One past the last chunk."""
         return self.first + self.count
 
+    @property
+    def chunks(self) -> range:
+        """Their indices."""
+        return range(self.first, self.end)
+
     def byte_range(self, size_bytes: int, chunk_size: int) -> tuple[int, int]:
         """(start, stop) in bytes, stop exclusive and within the content."""
         return self.first * chunk_size, min(self.end * chunk_size, size_bytes)

@@ -323,6 +323,7 @@ class Swarm:
         source, sink, _, _ = self._serving[number]
         if not source.alive or "frozen" in {source.lie, sink.lie} or source.lie == "hang":
             return
+        source.turns.peers = source.supply.watching
         turn = Turn.BUSY if source.lie == "busy" else source.turns.ask(number, sink.id, self.now)
         if turn is Turn.BUSY:
             self._answer(number, fault=ev.Fault.BUSY)
@@ -342,6 +343,9 @@ class Swarm:
             self._answer(number, fault=ev.Fault.ABSENT)
             return
         if isinstance(request, ev.GetExtent):
+            if source.supply.spreads(sink.id, request.target, request.extent, self.now):
+                self._answer(number, fault=ev.Fault.BUSY)
+                return
             self._say_all(source, source.supply.handle(supply.Asked(sink.id, request.target, request.extent), self.now))
         flow = self._flows[number] = Flow(source, sink, size * (0.5 if source.lie == "short" else 1) + 300, lambda: self._flowed(number), since=self.now)
         source.outs[flow] = sink.ins[flow] = None

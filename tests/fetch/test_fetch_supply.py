@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from replicad.crypto.hashing import sha256
+from replicad.model.chunks import Extent
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import HAVE_S
+from replicad.protocol.fetch.config import HAVE_S, SPREAD_S
 from replicad.protocol.fetch.events import Say, Target
-from replicad.protocol.fetch.supply import Due, Has, Servable, Supply, SupplyEvent, Watch
-from replicad.protocol.wire import Have, HaveMore
+from replicad.protocol.fetch.supply import Asked, Due, Has, Left, Servable, Sought, Supply, SupplyEvent, Unwatch, Watch
+from replicad.protocol.wire import Have, HaveMore, Small
 
 COUNT = 8
 TARGET = Target(sha256(b"content"), sha256(b"manifest"))
@@ -42,3 +45,58 @@ def test_news_is_told_at_once_and_what_follows_it_soon_is_gathered() -> None:
     assert supply.next_deadline() == 1.0 + HAVE_S
     assert supply.handle(Due(), 1.0 + HAVE_S) == [Say(PEER, HaveMore(*TARGET, chunks=(2, 4), suggest=()))]
     assert supply.next_deadline() is None
+
+
+OTHER, FAR = (NodeId(bytes(31) + bytes([number])) for number in (2, 3))
+EXTENT = Extent(2, 2)
+
+
+def complete() -> Supply:
+    """It has everything; two peers at the same site fetch it, and one at another."""
+    supply = Supply(random.Random(1).randrange)
+    for node in (PEER, OTHER, FAR):
+        supply.handle(Watch(node, TARGET, COUNT, sets.full(COUNT), near=node != FAR), 0.0)
+    supply.handle(Asked(PEER, TARGET, Extent(2, 1)), 1.0)
+    supply.handle(Asked(PEER, TARGET, Extent(3, 1)), 1.5)
+    return supply
+
+
+def test_what_another_got_just_now_is_left_to_be_got_from_there() -> None:
+    supply = complete()
+    assert supply.spreads(OTHER, TARGET, EXTENT, 1.6)
+    assert not supply.spreads(PEER, TARGET, EXTENT, 1.6), "it asks again for what it was sent"
+    assert not supply.spreads(OTHER, TARGET, Extent(2, 3), 1.6), "nobody has the last of these"
+    assert not supply.spreads(FAR, TARGET, EXTENT, 1.6), "those of other sites divide it among themselves"
+    assert not supply.spreads(OTHER, TARGET, EXTENT, 1.0 + SPREAD_S), "the first of them is overdue"
+    assert not supply.spreads(OTHER, Target(TARGET.content, sha256(b"another")), EXTENT, 1.6)
+
+
+def test_nobody_can_keep_a_chunk_from_others_by_asking_again() -> None:
+    supply = complete()
+    supply.handle(Asked(PEER, TARGET, EXTENT), 1.0 + SPREAD_S - 0.1)
+    assert not supply.spreads(OTHER, TARGET, EXTENT, 1.5 + SPREAD_S)
+
+
+@pytest.mark.parametrize("end", [Unwatch(PEER, TARGET), Left(PEER)])
+def test_what_went_to_somebody_who_is_gone_is_given_again(end: Unwatch | Left) -> None:
+    supply = complete()
+    supply.handle(end, 1.6)
+    assert not supply.spreads(OTHER, TARGET, EXTENT, 1.6)
+
+
+def test_who_fetches_itself_gives_to_everybody() -> None:
+    supply = complete()
+    supply.handle(Servable(TARGET, COUNT, sets.full(COUNT) & ~1), 1.6)
+    assert not supply.spreads(OTHER, TARGET, EXTENT, 1.6)
+
+
+def test_who_watches_or_seeks_is_counted_once() -> None:
+    supply = complete()
+    assert supply.watching == 3
+    supply.handle(Sought(OTHER, (Small(sha256(b"small"), 5),), ()), 1.6)
+    assert supply.watching == 3
+    supply.handle(Unwatch(FAR, TARGET), 1.6)
+    supply.handle(Unwatch(OTHER, TARGET), 1.6)
+    assert supply.watching == 2
+    supply.handle(Left(OTHER), 1.6)
+    assert supply.watching == 1

@@ -91,6 +91,29 @@ async def test_one_request_waits_visibly_the_next_hears_busy(tmp_path: Path) -> 
             assert (await client.chunks(to_source, manifest, Extent(1, 1), buffers[1])) == (MIB, None)
 
 
+async def test_a_second_node_that_asks_for_what_another_just_got_hears_busy(tmp_path: Path) -> None:
+    async with data_network(tmp_path) as network:
+        source, sink, other = [await network.node(name) for name in ("source", "sink", "other")]
+        await network.share("files")
+        links = [(await network.link(node, source))[0] for node in (sink, other)]
+        manifest = await source.add(random_bytes(2 * MIB))
+        await network.publish(source, "files", big=manifest)
+        for node in (sink, other):
+            await node.wait_for(manifest)
+        supply, buffer = source.fetch.provider.supply, memoryview(bytearray(MIB))
+        await until(lambda: not supply.watching, what="the end of the fetches")
+        for link in links:
+            link.send(Interest(manifest.content, manifest.id))
+        await until(lambda: supply.watching == 2, what="both interests")
+        async with PeerClient() as client:
+            assert await client.chunks(links[0], manifest, Extent(0, 1), buffer) == (MIB, None)
+            received, error = await client.chunks(links[1], manifest, Extent(0, 1), buffer)
+            assert received == 0
+            assert isinstance(error, BusyError)
+            assert await client.chunks(links[1], manifest, Extent(1, 1), buffer) == (MIB, None)
+            assert await client.chunks(links[0], manifest, Extent(0, 1), buffer) == (MIB, None)
+
+
 async def test_a_waiting_request_that_gives_up_leaves_nothing_behind(tmp_path: Path) -> None:
     async with data_network(tmp_path) as network:
         source = await network.node("source", config=FetchConfig(uploads_max=1, upload_patience_s=60))

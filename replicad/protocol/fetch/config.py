@@ -22,7 +22,7 @@ class FetchConfig:
     requests_per_peer: int = 4
     bytes_in_flight_max: int = 32 * MIB
     extent_bytes_max: int = 8 * MIB
-    uploads_max: int = 8
+    uploads_max: int = 16
     uploads_per_peer: int = 4
     upload_patience_s: float = 1.0
 
@@ -59,7 +59,7 @@ SUSPICION_S = 2.0
 """How long a body that ended early stays without blame: a peer that was killed ends all its answers early, but its link goes down at the same time; over a network that breaks connections others come whole."""
 BACKOFF_S = 0.5
 BACKOFF_S_MAX = 60.0
-BUSY_S = 0.2
+BUSY_S = 0.1
 SLOW_FRACTION = 0.25
 SLOW_S = 10.0
 """Below a quarter of the median rate for ten seconds: demoted to one request at a time (protocol.md section 7)."""
@@ -84,6 +84,9 @@ RENEW_S = 30.0
 """Interest in contents without a known holder is repeated that often: rights may have changed at the other side."""
 HAVE_S = 0.15
 """News is told at once, what follows it is gathered for so long. Simulated, 8 nodes, 256 chunks: 1.085 x the bound, 1.10 x at 200 ms; 1.083 x at 100 ms with a fifth more messages."""
+SPREAD_S = OVERDUE_S_MIN
+"""A source that has everything gives nobody a chunk that another got first so short a time ago, as one that is asked for a second time only when the first request is overdue. Simulated, 8 nodes, 256 chunks: 1.002
+copies from the source instead of 1.07, and 1.070 x the bound instead of 1.081 x."""
 SUGGESTED_MAX = 16
 SUGGESTED_MIN = 2
 SUGGESTED_SHARE = 6

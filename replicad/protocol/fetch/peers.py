@@ -50,6 +50,11 @@ class Rate:
         """Bytes per second; None before anything arrived."""
         return self._bytes / max(self._busy_s, 1e-6) if self._bytes else None
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it says more than how fast a first answer came through empty queues."""
+        return self._busy_s >= EXTENT_S
+
 
 @dataclass(slots=True)
 class Peer:
@@ -88,7 +93,7 @@ class Peer:
     def grain(self, config: FetchConfig) -> int:
         """How many bytes the next request should ask for."""
         rate = self.rate.value()
-        size_bytes = FIRST_REQUEST_BYTES if rate is None or self._failures else int(self._under_ceiling(rate) * EXTENT_S)
+        size_bytes = FIRST_REQUEST_BYTES if rate is None or not self.rate.is_settled or self._failures else int(self._under_ceiling(rate) * EXTENT_S)
         return max(1, min(size_bytes, config.extent_bytes_max, config.bytes_in_flight_max))
 
     def expected_s(self, size_bytes: int) -> float:

@@ -10,7 +10,7 @@ told in lists (``Seek``, ``Hold``). The supply refuses to know rights: the servi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from replicad.model.chunks import Extent
@@ -20,14 +20,10 @@ from replicad.protocol.fetch.config import (
     HAVE_S,
     PACK_MAX,
     SEEKING_MAX,
-    SUGGESTED_MAX,
-    SUGGESTED_MIN,
-    SUGGESTED_RUN,
-    SUGGESTED_SHARE,
-    SUGGESTED_WINDOW,
 )
 from replicad.protocol.fetch.events import Say, Target
-from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, Have, HaveMore, Hold, Small
+from replicad.protocol.fetch.watched import Watched, Watcher
+from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, HaveMore, Hold, Small
 
 WATCHES_PER_PEER_MAX = 2 * SEEKING_MAX
 SEEKS_PER_PEER_MAX = 2 * PACK_MAX
@@ -116,36 +112,19 @@ class Due:
 SupplyEvent = Watch | Unwatch | Sought | Servable | SmallHeld | Asked | Has | Left | Due
 
 
-@dataclass(slots=True)
-class _Watcher:
-    near: bool = True
-    told: int = 0
-    owns: int = 0
-    suggested: int = 0
-
-
-@dataclass(slots=True)
-class _Watched:
-    """One content somebody watches. ``given`` counts per chunk the copies that were sent or promised by a suggestion."""
-
-    count: int
-    servable: int
-    watchers: dict[NodeId, _Watcher] = field(default_factory=dict)
-    given: sets.Tally = field(default_factory=sets.Tally)
-
-
 class Supply:
     """What this node tells its peers about what it has."""
 
     def __init__(self, randrange: sets.RandRange) -> None:
         self._randrange = randrange
-        self._watched: dict[Target, _Watched] = {}
+        self._watched: dict[Target, Watched] = {}
         self._watches: dict[NodeId, dict[Target, None]] = {}
         self._seeks: dict[NodeId, dict[Small, bool]] = {}
         self._news: dict[NodeId, list[Small]] = {}
         self._stale: dict[Target, None] = {}
         self._due: float | None = None
         self._flushed = -HAVE_S
+        self._now = 0.0
         self._handlers: dict[type, Callable[[Any], list[Say]]] = {
             Watch: self._on_watch,
             Unwatch: lambda event: self._unwatch(event.node, event.target),
@@ -160,6 +139,7 @@ class Supply:
 
     def handle(self, event: SupplyEvent, now: float) -> list[Say]:
         """Take one event in; returns the messages to send."""
+        self._now = now
         effects = self._handlers[type(event)](event)
         if (self._stale or self._news) and self._due is None:
             self._due = max(now, self._flushed + HAVE_S)
@@ -185,6 +165,16 @@ class Supply:
         watched = self._watched.get(target)
         return list(watched.watchers) if watched is not None else []
 
+    @property
+    def watching(self) -> int:
+        """How many peers fetch something that they may look for here."""
+        return len({node for sought in (self._watches, self._seeks) for node, some in sought.items() if some})
+
+    def spreads(self, node: NodeId, target: Target, extent: Extent, now: float) -> bool:
+        """Whether this peer will soon have these chunks from another that just got them: then it is not given them as well (``Watched.spreads``)."""
+        watched = self._watched.get(target)
+        return watched is not None and watched.spreads(node, extent, now)
+
     # -- large contents
 
     def _on_watch(self, event: Watch) -> list[Say]:
@@ -193,12 +183,12 @@ class Supply:
         if event.target not in watches and len(watches) >= WATCHES_PER_PEER_MAX:
             effects += self._unwatch(event.node, next(iter(watches)))
         watches[event.target] = None
-        watched = self._watched.setdefault(event.target, _Watched(event.count, event.servable))
+        watched = self._watched.setdefault(event.target, Watched(event.count, event.servable))
         watched.count, watched.servable = event.count, event.servable
-        watcher = watched.watchers.setdefault(event.node, _Watcher())
+        watcher = watched.watchers.setdefault(event.node, Watcher())
         watcher.told, watcher.near = watched.servable, event.near
         self._stale[event.target] = None
-        return [*effects, Say(event.node, _have(event.target, watched))]
+        return [*effects, Say(event.node, watched.have(event.target))]
 
     def _unwatch(self, node: NodeId, target: Target) -> list[Say]:
         self._watches.get(node, {}).pop(target, None)
@@ -221,7 +211,7 @@ class Supply:
             return []
         for watcher in watched.watchers.values():
             watcher.told = watched.servable
-        return [Say(node, _have(event.target, watched)) for node in watched.watchers]
+        return [Say(node, watched.have(event.target)) for node in watched.watchers]
 
     def _on_asked(self, event: Asked) -> list[Say]:
         watched = self._watched.get(event.target)
@@ -232,6 +222,7 @@ class Supply:
             if watcher is not None:
                 watcher.suggested &= ~chunks
                 watcher.owns |= chunks
+                watched.gave(event.node, event.extent, self._now)
                 self._stale[event.target] = None
         return []
 
@@ -293,12 +284,12 @@ class Supply:
         self._news.clear()
         return effects
 
-    def _news_for(self, node: NodeId, watcher: _Watcher, *, target: Target, watched: _Watched) -> list[Say]:
+    def _news_for(self, node: NodeId, watcher: Watcher, *, target: Target, watched: Watched) -> list[Say]:
         news = watched.servable & ~watcher.told
-        suggest = self._suggest(watcher, watched) if watcher.near and len(watched.watchers) > 1 else 0
+        suggest = watched.suggest(watcher, self._randrange) if watcher.near and len(watched.watchers) > 1 else 0
         watcher.told = watched.servable
         if news and watched.servable == sets.full(watched.count):
-            effects: list[Say] = [Say(node, _have(target, watched))]
+            effects: list[Say] = [Say(node, watched.have(target))]
             news = 0
         else:
             effects = []
@@ -306,28 +297,6 @@ class Supply:
         if news or suggest:
             effects.append(Say(node, HaveMore(*target, chunks=tuple(sets.members(news)), suggest=tuple(sets.members(suggest)))))
         return effects
-
-    def _suggest(self, watcher: _Watcher, watched: _Watched) -> int:
-        """New suggestions, once half of the old ones are used up: runs of chunks that were given least."""
-        most = max(SUGGESTED_MIN, min(SUGGESTED_MAX, watched.count // (SUGGESTED_SHARE * len(watched.watchers))))
-        room = most - watcher.suggested.bit_count()
-        if room * 2 < most:
-            return 0
-        chosen = 0
-        while room > 0 and (left := watched.servable & ~watcher.owns & ~watcher.suggested & ~chosen):
-            pool = watched.given.least(left)
-            first = sets.some(pool & sets.run(sets.lowest(pool), SUGGESTED_WINDOW), self._randrange)
-            run = sets.run(first - first % SUGGESTED_RUN, SUGGESTED_RUN) & pool
-            chosen |= run
-            room -= run.bit_count()
-            watched.given.add(run)
-        watcher.suggested |= chosen
-        return chosen
-
-
-def _have(target: Target, watched: _Watched) -> Have:
-    complete = watched.count > 0 and watched.servable == sets.full(watched.count)
-    return Have(*target, bitmap=b"" if complete else sets.to_bitmap(watched.servable, watched.count), complete=complete)
 
 
 def _parts(contents: Iterable[Small]) -> list[tuple[Small, ...]]:

@@ -33,6 +33,8 @@ class Turns:
     def __init__(self, config: FetchConfig) -> None:
         self._config = config
         self.limit: int | None = None
+        self.peers = 1
+        """How many may ask: each has its share of the places, at least one, so that who comes first does not take them all."""
         self._running: dict[int, tuple[NodeId, float]] = {}
         self._waiting: dict[NodeId, int] = {}
         self._served: dict[NodeId, int] = {}
@@ -91,9 +93,13 @@ class Turns:
     def _patience_s(self) -> float:
         return self._config.upload_patience_s if not self.limit else max(self._config.upload_patience_s, 2 * CHUNK_SIZE_MIN * self._most / self.limit)
 
+    @property
+    def _share(self) -> int:
+        return max(1, min(self._config.uploads_per_peer, self._config.uploads_max // (2 * max(1, self.peers))))
+
     def _may_run(self, node: NodeId, now: float) -> bool:
         patience_s = self._patience_s
         own = [now - started for peer, started in self._running.values() if peer == node]
-        if len(own) >= self._config.uploads_per_peer or any(age_s >= patience_s for age_s in own):
+        if len(own) >= self._share or any(age_s >= patience_s for age_s in own):
             return False
         return sum(now - started < patience_s for _, started in self._running.values()) < self._most

@@ -158,6 +158,7 @@ class Provider:
     async def turn(self, node: NodeId) -> AsyncIterator[None]:
         """The right to send one answer; waits for it at most ``QUEUE_S``. BusyError."""
         number = next(self._numbers)
+        self._turns.peers = self.supply.watching
         self._turns.limit = self._paces.up.throttle.rate([TOTAL])
         turn = self._turns.ask(number, node, _now())
         if turn is Turn.BUSY:
@@ -204,7 +205,7 @@ class Provider:
             yield pace
 
     async def open_chunks(self, node: NodeId, target: Target, *, start: int, stop: int) -> tuple[int, int]:
-        """(file descriptor that the caller closes, size of the content) for bytes ``start`` to ``stop``, all of them verified. NotAllowedError; NotFoundError if some are not here."""
+        """(file descriptor that the caller closes, size of the content) for bytes ``start`` to ``stop``, all of them verified. NotAllowedError; NotFoundError if some are not here; BusyError if the node has them sooner from another that just got them."""
         await self._check(node, target.content)
         manifest, verified = await self._known(target)
         if not 0 <= start < stop <= manifest.size:
@@ -212,6 +213,8 @@ class Provider:
         extent = Extent(start // manifest.chunk_size, -(-stop // manifest.chunk_size) - start // manifest.chunk_size)
         if sets.run(extent.first, extent.count) & ~verified:
             raise NotFoundError("not all of those bytes are here")
+        if self.supply.spreads(node, target, extent, _now()):
+            raise BusyError("another node just got these chunks")
         fd = await self.open(target)
         self.tell(supply.Asked(node, target, extent))
         self.sent_bytes += stop - start
