@@ -15,7 +15,7 @@ from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.records import Cut, Envelope, Grant, Record, Role
 from replicad.protocol.gossip import heads
-from replicad.protocol.gossip.announce import CHANGE_MS_MIN
+from replicad.protocol.gossip.announce import CHANGE_MS_MIN, PROGRESS_MS
 from replicad.protocol.gossip.events import Accuse
 from replicad.protocol.gossip.heads import ENDS_MAX, Head, HeadEnd, Missing
 from replicad.protocol.gossip.standing import LINKED_INTERVALS, Kept, Standing
@@ -122,7 +122,7 @@ def test_in_a_large_network_not_everybody_tells_of_a_change_at_once(dice: random
 
 
 def test_progress_is_told_without_being_asked_to(dice: random.Random) -> None:
-    """While something is missing the node looks again every second."""
+    """While something is missing the node looks again every three seconds."""
     net, (one, two) = linked(dice, "one", "two")
     content = sha256(b"a big file")
     (record,) = one.author("munki", entry("big"))
@@ -131,6 +131,14 @@ def test_progress_is_told_without_being_asked_to(dice: random.Random) -> None:
     one.missing[content] = 55
     net.run(2.5)
     assert two.standing.percent(one.id, listed(record, content)) == 55
+    said: list[int] = []
+    net.spy = lambda sender, _to, message: said.append(net.now.monotonic_ms) or True if sender is one and isinstance(message, Heads) else True
+    for percent in range(56, 92):
+        one.missing[content] = percent
+        net.run(0.25)
+    assert len(said) == 3
+    assert all(later - earlier >= PROGRESS_MS for earlier, later in itertools.pairwise(said))
+    assert two.standing.percent(one.id, listed(record, content)) >= 91 - 3 * 4
 
 
 def test_a_quiet_node_says_its_head_every_interval_only(dice: random.Random) -> None:

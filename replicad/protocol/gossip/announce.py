@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from replicad.protocol.replica import Replica
 
 CHANGE_MS_MIN = 1_000
+PROGRESS_MS = 3_000
+"""So often a head says how far contents have come that are still missing, if nothing else changes: what people watch. Every second it took a sixth of the event loop's time of 17 nodes that fetched (bench/swarm.py)."""
 LOOK_MS_MIN = 200
 """Between two looks at what is held: so many heads a second would be made at most by a node that gets everything it wants again and again."""
 CHANGES_PER_S = 50
@@ -144,7 +146,7 @@ class Announce:
         holdings = event.holdings
         own.looked_ms = now.monotonic_ms
         if holdings.count:
-            own.change_ms = now.monotonic_ms + max(CHANGE_MS_MIN, int(self._spread_ms() * self._dice()))
+            own.change_ms = now.monotonic_ms + max(PROGRESS_MS, int(self._spread_ms() * self._dice()))
         head = msgspec.structs.replace(
             begun,
             missing=holdings.newest,
