@@ -16,21 +16,25 @@ from support.waiting import wait_for
 
 pytestmark = [pytest.mark.daemons, pytest.mark.timeout(240), pytest.mark.needs("root", "mount")]
 MIB = 1 << 20
-DISK_BYTES = 40 * MIB
-BALLAST_BYTES = 22 * MIB
-BIG_BYTES = 16 * MIB
+DISK_BYTES, LARGER_BYTES = 300 * MIB, 700 * MIB
+BIG_FILES, BIG_BYTES = 5, 100 * MIB
+
+
+def mount(path: Path, *options: str) -> None:
+    """Only root can do that."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "replicad-test", str(path)], check=True)
 
 
 @pytest.fixture
 def on_small_disk() -> Iterator[Callable[[Path], None]]:
-    """Moves a directory onto a file system of its own, which is gone afterwards; only root can do that."""
+    """Moves a directory onto a file system of its own, which is gone afterwards."""
     mounted: list[Path] = []
 
     def move(path: Path) -> None:
         content = path.with_name(f"{path.name}.before")
         path.rename(content)
         path.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "replicad-test", str(path)], check=True)
+        mount(path, f"size={DISK_BYTES}")
         mounted.append(path)
         shutil.copytree(content, path, dirs_exist_ok=True)
 
@@ -58,10 +62,11 @@ def test_a_full_disk_is_said_and_goes_on_by_itself_and_rot_is_healed(
         (tmp_path / "small" / path).write_bytes(content)
     ams.cli("publish", str(tmp_path / "small"), "--wait", "all", "--timeout", "60s")
 
-    (ber.data / "ballast").write_bytes(bytes(BALLAST_BYTES))
-    big = dice.randbytes(BIG_BYTES)
-    (tmp_path / "big").write_bytes(big)
-    ams.cli("publish", str(tmp_path / "big"))
+    big = {f"big{number}": dice.randbytes(BIG_BYTES) for number in range(BIG_FILES)}
+    (tmp_path / "big").mkdir()
+    for path, content in big.items():
+        (tmp_path / "big" / path).write_bytes(content)
+    ams.cli("publish", str(tmp_path / "big"), deadline_s=60)
     wait_for(lambda: "disk-full" in problems(ber), what="ber1 to say that its disk is full", deadline_s=60)
     assert "fetching pauses until there are" in problems(ber)["disk-full"]
     wait_for(lambda: "goes on when there is room" in ber.log, what="the log to say it", deadline_s=60)
@@ -69,22 +74,24 @@ def test_a_full_disk_is_said_and_goes_on_by_itself_and_rot_is_healed(
     said = ber.run("check")
     assert (said.code, said.out.startswith("REPLICAD CRITICAL - "), "free on the disk" in said.out) == (2, True, True)
     assert {path: ber.download(f"munki/{path}").body for path in files} == files
-    (ber.data / "ballast").unlink()
-    ber.wait_for_file("munki/big")
-    assert ber.download("munki/big").body == big
+    assert any(ber.download(f"munki/{path}", method="HEAD").status == 404 for path in big)
+    mount(ber.data, "remount", f"size={LARGER_BYTES}")
+    for path, content in big.items():
+        ber.wait_for_file(f"munki/{path}", deadline_s=60)
+        assert ber.download(f"munki/{path}").body == content
     wait_for(lambda: not problems(ber), what="ber1 to be well again")
 
     ams.stop()
     blobs = [path for path in (ber.data / "blobs").rglob("*") if path.is_file()]
-    assert len(blobs) == len(files) + 1
-    for path in blobs[1:]:
+    assert len(blobs) == len(files) + len(big)
+    for path in (path for path in blobs if path.stat().st_size < MIB):
         flip(path, at=dice.randrange(path.stat().st_size))
     assert len(ber.ask("store", "scrub", "now")["damaged"]) == 50
     assert "damaged" in problems(ber)
-    assert sum(ber.download(f"munki/{path}", method="HEAD").status == 200 for path in [*files, "big"]) == 1
+    assert sum(ber.download(f"munki/{path}", method="HEAD").status == 200 for path in [*files, *big]) == len(big)
     assert len(list((ber.data / "aside").iterdir())) == 50
     ams.start()
-    for path, content in {**files, "big": big}.items():
+    for path, content in {**files, **big}.items():
         ber.wait_for_file(f"munki/{path}", deadline_s=120)
         assert ber.download(f"munki/{path}").body == content
     ber.cli("store", "verify")
