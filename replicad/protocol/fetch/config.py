@@ -14,7 +14,7 @@ class FetchConfig:
     ``contents_max`` large contents are fetched at once. ``requests_per_peer`` run at once with one peer. ``bytes_in_flight_max`` bounds the buffers of all requests together (a single chunk
     is always allowed). ``extent_bytes_max``: ranges of 4 to 8 MiB beat 1 MiB by 15 %, more gains nothing (measured on loopback).
 
-    ``uploads_max`` answers are given at once and ``uploads_per_peer`` to one peer; one more of each peer waits visibly, the rest hear "busy". Few at once, because a swarm spreads a chunk only
+    ``uploads_max`` answers are given at once and ``uploads_per_peer`` to one peer, or its share where many ask; one more of each peer waits visibly, the rest hear "busy". Few at once, because a swarm spreads a chunk only
     when it has arrived whole. An answer older than ``upload_patience_s`` no longer keeps others waiting, so that slow receivers cannot block fast ones.
     """
 

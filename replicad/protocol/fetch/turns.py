@@ -1,8 +1,8 @@
 """In which order a node answers: few at once, everybody in turn, nobody held up by a slow receiver.
 
 A swarm spreads a chunk only when it has arrived whole: eight answers at an eighth of the uplink each are useful eight times as fast as sixty-four at a sixty-fourth. So at most ``uploads_max``
-answers run at once and ``uploads_per_peer`` with one peer; one more of each peer waits visibly, and a peer that asks beyond that hears "busy". Whoever was served longest ago is next. An
-answer older than ``upload_patience_s`` does not count any more: its receiver is slow and the uplink is free for others; that receiver gets nothing else meanwhile.
+answers run at once and ``uploads_per_peer`` with one peer, or fewer where many may ask: together they share half of the places, so that whoever comes next finds one. One more of each peer waits visibly, and
+a peer that asks beyond that hears "busy". Whoever was served longest ago is next. An answer older than ``upload_patience_s`` does not count any more: its receiver is slow and the uplink is free for others; that receiver gets nothing else meanwhile.
 
 Under a limit of our own (``limit``, bytes per second of all answers) fewer run at once, so that none is so slow that its receiver gives it up, and patience lasts as long as that takes.
 """
@@ -34,7 +34,7 @@ class Turns:
         self._config = config
         self.limit: int | None = None
         self.peers = 1
-        """How many may ask: each has its share of the places, at least one, so that who comes first does not take them all."""
+        """How many may ask."""
         self._running: dict[int, tuple[NodeId, float]] = {}
         self._waiting: dict[NodeId, int] = {}
         self._served: dict[NodeId, int] = {}
