@@ -91,7 +91,7 @@ def test_what_comes_from_another_site_is_asked_for_twice_only_when_it_is_overdue
     while now < MISS_S:
         requests = [effect for effect in asked if isinstance(effect, ev.GetExtent)]
         for request in requests:
-            for chunk in range(request.extent.first, request.extent.first + request.extent.count):
+            for chunk in request.extent.chunks:
                 at.setdefault(chunk, []).append(now)
         answers = [ev.Ended(request.number, good=tuple(range(request.extent.count))) for request in requests if request.node != silent]
         due = plan.next_deadline() or MISS_S

@@ -288,7 +288,7 @@ class Supply:
         news = watched.servable & ~watcher.told
         suggest = watched.suggest(watcher, self._randrange) if watcher.near and len(watched.watchers) > 1 else 0
         watcher.told = watched.servable
-        if news and watched.servable == sets.full(watched.count):
+        if news and watched.complete:
             effects: list[Say] = [Say(node, watched.have(target))]
             news = 0
         else:
