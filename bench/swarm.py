@@ -23,11 +23,13 @@ from pathlib import Path
 
 from bench.disk import scatter
 from bench.namespaces import network
-from bench.pages import narrowed, warm
+from bench.pages import kept
 from bench.systems import SYSTEMS, Plain, System
 
 RESULTS = Path(__file__).parent / "results"
 POLL_S = 0.05
+PROCESSES_BYTES = 1 << 30
+"""Memory for the processes themselves."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def main(arguments: list[str]) -> None:
         title = f"{options.files} x {options.kib} KiB to {options.nodes} nodes at {options.mbit:g} Mbit/s"
         print(title, flush=True)
         seen: dict[str, list[Seen]] = {}
-        stack.enter_context(narrowed(2 * (options.nodes + 1) * options.files * options.kib << 10))
+        stack.enter_context(kept((2 * (options.nodes + 1) * options.files * options.kib << 10) + PROCESSES_BYTES))
         for _ in range(options.rounds):
             turns = [("T1", Plain, 1)] if all(map(shutil.which, Plain.needs)) else []
             for name, kind, nodes in [*turns, *((kind.name, kind, options.nodes) for kind in chosen)]:
@@ -90,7 +92,6 @@ def run(kind: type[System], folder: Path, work: Path, *, nodes: int, mbit: float
     with tempfile.TemporaryDirectory(dir=folder) as run_folder, network(Path(run_folder), hosts=nodes + 1, mbit=mbit) as hosts:
         system = kind(hosts, work)
         system.start()
-        warm()
         sent, cpu_s, begun = hosts[0].sent_bytes(), sum(host.cpu_s() for host in hosts), time.monotonic()
         system.give()
         waiting = hosts[1:]

@@ -18,10 +18,12 @@ from replicad.net.pace import Pace
 from replicad.net.tls import abort
 
 HEAD_BYTES_MAX = 16 << 10
-BULK_BYTES_MIN, BULK_BYTES_MAX = 32 << 10, 256 << 10
-"""The kernel wakes us for so many bytes of a body at once, at least two TLS records: fewer, larger reads."""
-BULK_S = 0.005
-"""As many as come in this time at the connection's last rate: longer would be felt by those who wait for the chunk."""
+BULK_BYTES = 256 << 10
+"""The kernel wakes us for so many bytes of a body at once, and for what is left near its end: fewer, larger reads, and nobody waits for it, since a chunk counts only when it is whole."""
+RECORD_BYTES_MAX = 17 << 10
+"""More than a TLS record has. As many may have left the socket and not be in the body yet, so what is waited for is always less than what is left."""
+QUIET_S = 0.005
+"""A peer that has fallen silent is looked at again so soon after we asked to be woken for whatever there is: that comes at once."""
 FIELDS_MAX = 64
 _STATUS = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [\x20-\x7e\x80-\xff]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t\x80-\xff]*?)[ \t]*")
@@ -99,8 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline_s = 0.0
         self._done: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle
-        self._heard_s = self._begun_s = 0.0
-        self._rate = 0.0
+        self._heard_s = 0.0
         self._bulk_bytes = 1
         self._writable = asyncio.Event()
         self._writable.set()
@@ -146,14 +147,13 @@ class Connection(asyncio.BufferedProtocol):
                 self.close()
         self.used += 1
         self.idle_since_s = self._loop.time()
-        self._rate = self._received / max(self.idle_since_s - self._begun_s, 1e-3)
         return Answer(self._head, self._received, error)
 
     def _begin(self, accept: Callable[[Head], memoryview], pace: Pace | None) -> asyncio.Future[None]:
         self._accept, self._head, self._head_bytes, self._received = accept, None, 0, 0
         self._body = memoryview(b"")
         self._pace, self._allowed, self._held_since_s = pace, None, None
-        self._heard_s = self._begun_s = self._loop.time()
+        self._heard_s = self._loop.time()
         return self._loop.create_future()
 
     async def _send(self, send: Callable[[], Awaitable[None]]) -> None:
@@ -173,8 +173,8 @@ class Connection(asyncio.BufferedProtocol):
         elif now < (ends_s := min(self._heard_s + stall_s, self._deadline_s)):
             self._timer = self._loop.call_at(ends_s, self._watch, stall_s)
         elif self._bulk_bytes > 1:
-            self._wake_for(1)  # what is there already comes at once
-            self._timer = self._loop.call_later(BULK_S, self._watch, stall_s)
+            self._wake_for(1)
+            self._timer = self._loop.call_later(QUIET_S, self._watch, stall_s)
         else:
             self._fail(UnreachableError("the peer is too slow" if now >= self._deadline_s else f"nothing received for {stall_s:.0f} s", code="stalled"))
 
@@ -204,8 +204,10 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
         elif self._head is not None:
             self._received += nbytes
-            if len(self._body) - self._received < 2 * self._bulk_bytes:
-                self._wake_for(1)
+            left = len(self._body) - self._received
+            if left < self._bulk_bytes + RECORD_BYTES_MAX and self._bulk_bytes > 1:
+                self._wake_for(max(1, left - RECORD_BYTES_MAX))
+            if not left:
                 self._finish_if_whole(surplus=False)
             if self._allowed is not None or (self._pace is not None and self._pace.limited):
                 self._ask()
@@ -254,8 +256,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._pace is not None and self._pace.limited:
             self._allowed = 0
             self._ask()
-        elif len(body) - taken >= 2 * (bulk_bytes := min(BULK_BYTES_MAX, int(self._rate * BULK_S))) >= 2 * BULK_BYTES_MIN:
-            self._wake_for(bulk_bytes)
+        elif len(body) - taken > RECORD_BYTES_MAX:
+            self._wake_for(min(BULK_BYTES, len(body) - taken - RECORD_BYTES_MAX))
 
     def _wake_for(self, count: int) -> None:
         """Hear of bytes when there are so many; of the connection's end at once."""
