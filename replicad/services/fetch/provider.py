@@ -65,7 +65,7 @@ class Provider:
         self._rights = rights
         self._paces = paces
         self._say = say
-        self.supply = supply.Supply(random.SystemRandom().randrange)
+        self.supply = supply.Supply(random.Random().randrange)  # noqa: S311 - no secret
         self._turns = Turns(config)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._numbers = itertools.count(1)
