@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import os
 import select
+import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,8 @@ BATCH_BYTES_MAX = 4 * 1024 * 1024
 SLICE_BYTES = 32 * 1024 * 1024
 """Sent between two looks at the clock and at the other connections."""
 LAST_BLOCK_BYTES = 64 * 1024
+SEND_BUFFER_BYTES = 2 * 1024 * 1024
+"""On its way to the daemon, if the system allows that (socket(7), wmem_max): with 208 KiB both sides wait for each other at every step, and publishing 256 MiB took 0.54 s instead of 0.46."""
 UPLOAD_TIMEOUT_S = 600.0
 """Without any progress: the disk below the daemon may stall for long when it syncs."""
 
@@ -104,6 +107,7 @@ class _Uploads:
             connection.putheader("Content-Type", "application/octet-stream")
             connection.putheader("Content-Length", str(source.size))
             connection.endheaders()
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             with _early_answer(connection):
                 self._send_content(connection, source, file)
             self.blobs[source.path] = decode(connection.getresponse(), Blob)
