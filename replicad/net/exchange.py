@@ -207,8 +207,7 @@ class Connection(asyncio.BufferedProtocol):
             left = len(self._body) - self._received
             if left < self._bulk_bytes + RECORD_BYTES_MAX and self._bulk_bytes > 1:
                 self._wake_for(max(1, left - RECORD_BYTES_MAX))
-            if not left:
-                self._finish_if_whole(surplus=False)
+            self._finish_if_whole(surplus=False)
             if self._allowed is not None or (self._pace is not None and self._pace.limited):
                 self._ask()
         else:

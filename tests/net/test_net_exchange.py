@@ -19,27 +19,36 @@ CRUMB = 512
 
 
 @asynccontextmanager
-async def exchange(*, stall_s: float) -> AsyncIterator[tuple[socket.socket, Connection, asyncio.Task[Answer]]]:
-    """An exchange over a connection: the peer's socket, from which the head and the first bytes have come, this side's connection, which is woken for ``BULK_BYTES`` at once, and what will come of it."""
+async def begun(*, stall_s: float, length: int, kind: type[Connection] = Connection) -> AsyncIterator[tuple[socket.socket, Connection, asyncio.Task[Answer]]]:
+    """An exchange over a connection: the peer's socket, from which the head has come, this side's connection, which is woken for many bytes at once, and what will come of it."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener, closing(socket.create_connection(listener.getsockname())) as own:
         peer, _ = listener.accept()
         with closing(peer):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LENGTH)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             own.setblocking(False)
-            _, connection = await asyncio.get_running_loop().create_connection(Connection, sock=own)
+            _, connection = await asyncio.get_running_loop().create_connection(kind, sock=own)
 
             async def send() -> None:
-                peer.sendall(b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\n\r\n" % LENGTH)
+                peer.sendall(b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\n\r\n" % length)
 
             async with asyncio.TaskGroup() as group, asyncio.timeout(30):
-                body = memoryview(bytearray(LENGTH))
+                body = memoryview(bytearray(length))
                 answer = group.create_task(connection.exchange(send, lambda _head: body, stall_s=stall_s, limit_s=60))
-                await until(lambda: connection._bulk_bytes == BULK_BYTES, what="the head")
-                peer.sendall(bytes(BULK_BYTES))
-                await until(lambda: connection._received == BULK_BYTES, what="the first bytes")
+                await until(lambda: connection._bulk_bytes > 1, what="the head")
                 yield peer, connection, answer
                 await answer
             connection.close()
+
+
+@asynccontextmanager
+async def exchange(*, stall_s: float) -> AsyncIterator[tuple[socket.socket, Connection, asyncio.Task[Answer]]]:
+    """The same when the first bytes of ``LENGTH`` have come, too, and this side is woken for ``BULK_BYTES`` at once."""
+    async with begun(stall_s=stall_s, length=LENGTH) as (peer, connection, answer):
+        assert connection._bulk_bytes == BULK_BYTES
+        peer.sendall(bytes(BULK_BYTES))
+        await until(lambda: connection._received == BULK_BYTES, what="the first bytes")
+        yield peer, connection, answer
 
 
 async def test_what_a_peer_sent_before_it_fell_silent_counts() -> None:
@@ -90,26 +99,13 @@ async def test_a_body_that_comes_in_crumbs_is_read_in_few_pieces(length: int) ->
             reads.append(nbytes)
             super().buffer_updated(nbytes)
 
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener, closing(socket.create_connection(listener.getsockname())) as own:
-        peer, _ = listener.accept()
-        with closing(peer):
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            own.setblocking(False)
-            _, connection = await asyncio.get_running_loop().create_connection(Counting, sock=own)
+    async with begun(stall_s=60, length=length, kind=Counting) as (peer, _, answering):
 
-            def crumbs() -> None:
-                for _ in range(length // CRUMB):
-                    peer.sendall(bytes(CRUMB))
+        def crumbs() -> None:
+            for _ in range(length // CRUMB):
+                peer.sendall(bytes(CRUMB))
 
-            async def send() -> None:
-                peer.sendall(b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\n\r\n" % length)
-
-            body = memoryview(bytearray(length))
-            async with asyncio.TaskGroup() as group, asyncio.timeout(30):
-                answering = group.create_task(connection.exchange(send, lambda _head: body, stall_s=60, limit_s=60))
-                await until(lambda: connection._bulk_bytes > 1, what="the head")
-                await asyncio.to_thread(crumbs)
-                answer = await answering
-            connection.close()
+        await asyncio.to_thread(crumbs)
+        answer = await answering
     assert answer == Answer(answer.head, length, None)
     assert len(reads) <= 1 + length // BULK_BYTES + 1 + RECORD_BYTES_MAX // CRUMB
