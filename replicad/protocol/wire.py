@@ -7,6 +7,7 @@ docs/protocol.md, "Messages"; tests/protocol/wire_version_1.json has one encoded
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, TypeVar, get_args
 
 import msgspec
@@ -189,7 +190,7 @@ class HaveMore(Struct, frozen=True, array_like=True, tag="more"):
     suggest: Annotated[tuple[_Index, ...], Meta(max_length=64)] = ()
 
 
-class Small(Struct, frozen=True, array_like=True):
+class Small(Struct, frozen=True, array_like=True, gc=False):
     """A content of at most one chunk. Its manifest follows from digest and size, so a size that lies names something nobody has."""
 
     content: Digest
@@ -208,6 +209,12 @@ class Hold(Struct, frozen=True, array_like=True, tag="hold"):
 
     contents: Annotated[tuple[Small, ...], Meta(max_length=SEEK_PER_MESSAGE_MAX)]
     held: bool = True
+
+
+def parts(contents: Sequence[Small]) -> Iterator[tuple[Small, ...]]:
+    """The contents in as many lists as ``Seek`` or ``Hold`` need messages."""
+    for start in range(0, len(contents), SEEK_PER_MESSAGE_MAX):
+        yield tuple(contents[start : start + SEEK_PER_MESSAGE_MAX])
 
 
 class Send(Struct, frozen=True, array_like=True, tag="send"):

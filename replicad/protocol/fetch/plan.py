@@ -190,7 +190,7 @@ class Plan:
         if event.node not in self._roster.peers:
             return
         if event.message.active:
-            pack.claims.seek(event.node, ((small, pack.places.get(small)) for small in contents), self._now)
+            pack.claims.seek(event.node, contents, pack.places, self._now)
         else:
             pack.claims.found(event.node, contents, pack.units_of(contents), self._now)
 

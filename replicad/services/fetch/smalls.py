@@ -16,7 +16,7 @@ from replicad.protocol.wire import Small
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from replicad.catalog import Catalog
     from replicad.model.ids import Digest
@@ -74,6 +74,11 @@ class Smalls:
         """What was written and is not durable yet."""
         found = self._fresh.get(content)
         return None if found is None else found[1]
+
+    def sizes(self, contents: Iterable[Digest]) -> dict[Digest, int]:
+        """The sizes in bytes of those of the contents that it has."""
+        fresh = self._fresh
+        return {content: fresh[content][1].size for content in contents if content in fresh}
 
     def contents(self) -> frozenset[Digest]:
         """All of it."""
