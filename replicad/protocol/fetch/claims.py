@@ -86,6 +86,7 @@ class Claims:
 
     def drop(self, units: int) -> None:
         """These places are free."""
+        self.foreign &= ~units
         for table in (self._ahead, self._likely):
             for node in table:
                 table[node] &= ~units
