@@ -183,10 +183,10 @@ def to_binary(value: Any) -> bytes | int:
 def from_wire(kind: type, value: Any) -> Any:
     """msgspec ``dec_hook`` for both: text (JSON) or binary (msgpack) to an identifier, text or integer to a stamp. Errors become msgspec.ValidationError."""
     if issubclass(kind, _Id):
-        if isinstance(value, bytes):
-            return bytes.__new__(kind, value) if len(value) == SIZE_BYTES else kind(value)  # most of what messages hold: without a call of Python
         if isinstance(value, str):
             return kind.parse(value)
+        if isinstance(value, bytes):
+            return kind(value)
     if issubclass(kind, Stamp):
         return Stamp.parse(value) if isinstance(value, str) else Stamp.checked(value)
     raise NotImplementedError(kind)

@@ -46,7 +46,7 @@ class Manifest:
         """(start, stop) of the extent in bytes."""
         return extent.byte_range(self.size, self.chunk_size)
 
-    @property
+    @cached_property
     def encoded(self) -> bytes:
         """The canonical bytes."""
         return HEADER.pack(MAGIC, SHA256, self.chunk_size, self.size, self.content) + self.chunks

@@ -36,6 +36,8 @@ class Claims:
         self.patience_s = OWNER_S
         self.foreign = 0
         """The places that somebody else owns now."""
+        self.due: float | None = None
+        """When patience with somebody ends."""
 
     def seek(self, node: NodeId, contents: Iterable[Small], places: Mapping[Small, int], now: float) -> None:
         """A peer looks for these contents, of which some have ``places`` here."""
@@ -98,22 +100,20 @@ class Claims:
 
     def review(self, now: float) -> int:
         """Bring ``foreign`` up to date; returns the places that became free for everybody."""
-        before, self.foreign = self.foreign, 0
+        before, self.foreign, times = self.foreign, 0, []
         for node, ahead in self._ahead.items():
-            if now - self._heard[node] < self.patience_s:
+            until = self._heard[node] + self.patience_s
+            if ahead and now < until:
                 self.foreign |= ahead
+                times.append(until)
         for node, until in self._expected.items():
-            if now < until:
-                self.foreign |= self._likely[node]
-            else:
+            if now >= until:
                 self._likely[node] = 0
+            elif likely := self._likely[node]:
+                self.foreign |= likely
+                times.append(until)
+        self.due = min(times, default=None)
         return before & ~self.foreign
-
-    def next_deadline(self) -> float | None:
-        """When patience with somebody ends."""
-        times = [self._heard[node] + self.patience_s for node, ahead in self._ahead.items() if ahead & self.foreign]
-        times += [self._expected[node] for node, likely in self._likely.items() if likely]
-        return min(times, default=None)
 
 
 def _ahead(ranked: Iterable[_Ranked], node: NodeId) -> list[tuple[Small, int]]:

@@ -126,7 +126,7 @@ class Plan:
             self._flights.next_deadline(),
             self._roster.next_deadline(self._now),
             backlog.next_deadline(),
-            backlog.pack.claims.next_deadline(),
+            backlog.pack.claims.due,
             self._dispatch.due,
             self._halted_until,
         )

@@ -67,9 +67,6 @@ class Smalls:
         self._begun = asyncio.Event()
         self._due = asyncio.Event()
 
-    def __contains__(self, content: Digest) -> bool:
-        return content in self._fresh
-
     def find(self, content: Digest) -> Fresh | None:
         """What was written and is not durable yet."""
         found = self._fresh.get(content)
