@@ -60,7 +60,7 @@ class Backlog:
         self._wants = event
         wanted = (*event.wanted, *(awaits.wanted for awaits in self._awaits.values() if event.cut))
         large = {Target(one.content, one.manifest): one for one in wanted if one.size > CHUNK_SIZE_MIN}
-        small = {small_of(one): one for one in wanted if one.size <= CHUNK_SIZE_MIN}
+        small = {Small(one.content, one.size): one for one in wanted if one.size <= CHUNK_SIZE_MIN}
         if not event.cut:
             self._drop_unwanted(large, small)
         self._benched = {key: until for key, until in self._benched.items() if until > now}
