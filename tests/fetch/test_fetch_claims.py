@@ -8,7 +8,7 @@ from replicad.protocol.fetch.claims import SOUGHT_MAX, Claims
 from replicad.protocol.fetch.config import OWNER_S
 from replicad.protocol.wire import Small
 
-OWN, PEER = NodeId(bytes(31) + b"\1"), NodeId(sha256(b"peer"))
+OWN, PEER, OTHER = NodeId(bytes(31) + b"\1"), NodeId(sha256(b"peer")), NodeId(sha256(b"other"))
 CONTENTS = [Small(sha256(number.to_bytes(4)), 1) for number in range(64)]
 PLACES = {small: 1 << at for at, small in enumerate(CONTENTS)}
 
@@ -38,6 +38,18 @@ def test_only_places_that_are_still_taken_become_free_for_everybody() -> None:
     assert claims.due == OWNER_S
     assert claims.review(OWNER_S) == owned & ~gone
     assert claims.due is None
+
+
+def test_after_patience_with_one_owner_ends_the_next_one_is_not_waited_for_without_end() -> None:
+    claims = Claims(OWN)
+    claims.seek(PEER, CONTENTS, PLACES, 0.0)
+    claims.seek(OTHER, CONTENTS, PLACES, 1.0)
+    assert claims.review(1.0) == 0
+    assert claims.due == OWNER_S
+    assert 0 < claims.review(OWNER_S).bit_count() < len(CONTENTS)
+    assert claims.due == OWNER_S + 1.0
+    assert claims.review(OWNER_S + 1.0)
+    assert not claims.foreign
 
 
 def test_of_who_seeks_without_end_the_oldest_is_forgotten() -> None:
