@@ -291,7 +291,7 @@ class Supply:
     def _news_for(self, node: NodeId, watcher: Watcher, *, target: Target, watched: Watched, common: int) -> list[Say]:
         news = watched.servable & ~watcher.told
         due = watcher.told_s + COMMON_S
-        if watcher.near and watcher.meshed and self._now < due and (untold := news & ~watcher.owns) and not untold & ~common:
+        if watcher.meshed and self._now < due and (untold := news & ~watcher.owns) and not untold & ~common:
             self._waiting[target] = min(due, self._waiting.get(target, due))
             return []
         suggest = watched.suggest(watcher, self._randrange) if watcher.near and len(watched.watchers) > 1 else 0
