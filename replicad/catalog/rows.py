@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from replicad.errors import ConfigurationError
@@ -17,6 +18,9 @@ from replicad.protocol.runs import Place, Run, Segment
 PLACES = "SELECT id, run, seq, hlc FROM record WHERE id IN (?)"
 LISTED_MAX = 256
 """Values of a list in one statement."""
+ADDED_MAX = 32
+"""Rows in one statement: a fifth to a third cheaper than one by one, and no better with more."""
+RECORD_ADD = "INSERT INTO record (record, id, run, seq, hlc, type, payload, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 CUT_ENDS_NAMED = 384
 """With the longest share names for each, a cut of so many ends is 52 KiB: it fits into a record. An honest node has one end in each share, and one more for each restored backup."""
 RECORD = "SELECT record.id, record.type, record.payload, run.origin, record.signature FROM record JOIN run ON run.run = record.run WHERE record.id = ?"
@@ -43,13 +47,24 @@ FORGOTTEN = ("record", "run", "register", "entry", "supersedes", "recount", "car
 """Tables about one network. What is left (held, manifest, partial) is about content, which is the same everywhere."""
 
 
-def for_all(connection: sqlite3.Connection, sql: str, values: Sequence[object]) -> list[Any]:
-    """What a statement finds, or removes, whose ``(?)`` stands for a list of values: many at once, because each execution costs the interpreter lock twice, which other threads want."""
+def for_all(connection: sqlite3.Connection, sql: str, values: Sequence[object], *, given: Sequence[object] = ()) -> list[Any]:
+    """What a statement finds, or changes, whose ``(?)`` stands for a list of values: many at once, because each execution costs the interpreter lock twice, which other threads want.
+
+    ``given``: the values of what stands before the list.
+    """
     found: list[Any] = []
     for start in range(0, len(values), LISTED_MAX):
         part = values[start : start + LISTED_MAX]
-        found += connection.execute(sql.replace("(?)", f"({','.join('?' * len(part))})"), part)
+        found += connection.execute(sql.replace("(?)", f"({','.join('?' * len(part))})"), (*given, *part))
     return found
+
+
+def add_all(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[object]]) -> None:
+    """Insert rows by a statement that ends in the place-holders of one: many at once, for the same reason."""
+    row = sql[sql.rindex("(") :]
+    for start in range(0, len(rows), ADDED_MAX):
+        part = rows[start : start + ADDED_MAX]
+        connection.execute(sql + f", {row}" * (len(part) - 1), tuple(chain.from_iterable(part)))
 
 
 def find_places(connection: sqlite3.Connection, ids: Iterable[RecordId]) -> dict[RecordId, Place]:
@@ -101,13 +116,11 @@ def add_records(connection: sqlite3.Connection, records: Sequence[tuple[Record, 
     """Store records that are not stored yet; their record numbers, in the same order."""
     (last,) = connection.execute("SELECT coalesce(max(record), 0) FROM record").fetchone()
     numbers = range(last + 1, last + 1 + len(records))
-    connection.executemany(
-        "INSERT INTO record (record, id, run, seq, hlc, type, payload, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            (number, record.id, place.run, place.seq, place.hlc, record.envelope.type, record.envelope.payload, record.envelope.signature)
-            for number, (record, place) in zip(numbers, records, strict=True)
-        ),
-    )
+    rows = [
+        (number, record.id, place.run, place.seq, place.hlc, record.envelope.type, record.envelope.payload, record.envelope.signature)
+        for number, (record, place) in zip(numbers, records, strict=True)
+    ]
+    add_all(connection, RECORD_ADD, rows)
     return numbers
 
 
