@@ -166,8 +166,7 @@ def _manifest(connection: sqlite3.Connection, *, content: Digest, manifest_id: D
     ):
         row = connection.execute(f"{source} LIMIT 1", (content, manifest_id)).fetchone()
         if row is not None:
-            implied = Manifest.implied(content, row[0])
-            return implied if implied and implied.id == manifest_id else None
+            return Manifest.implied(content, row[0]) if Manifest.implied_id(content, row[0]) == manifest_id else None
     return None
 
 
