@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from replicad.errors import ConfigurationError
-from replicad.model.ids import NodeId, RecordId, Stamp
+from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.records import Cut, Envelope, Record
 from replicad.protocol import records as formats
 from replicad.protocol.chains import Chains
@@ -50,12 +50,13 @@ FORGOTTEN = ("record", "run", "register", "entry", "supersedes", "recount", "car
 def for_all(connection: sqlite3.Connection, sql: str, values: Sequence[object], *, given: Sequence[object] = ()) -> list[Any]:
     """What a statement finds, or changes, whose ``(?)`` stands for a list of values: many at once, because each execution costs the interpreter lock twice, which other threads want.
 
-    ``given``: the values of what stands before the list.
+    After ``VALUES`` it stands for as many rows. ``given``: the values of what stands before the list.
     """
+    between = "),(" if "VALUES (?)" in sql else ","
     found: list[Any] = []
     for start in range(0, len(values), LISTED_MAX):
         part = values[start : start + LISTED_MAX]
-        found += connection.execute(sql.replace("(?)", f"({','.join('?' * len(part))})"), (*given, *part))
+        found += connection.execute(sql.replace("(?)", f"({between.join('?' * len(part))})"), (*given, *part))
     return found
 
 
@@ -65,6 +66,12 @@ def add_all(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[ob
     for start in range(0, len(rows), ADDED_MAX):
         part = rows[start : start + ADDED_MAX]
         connection.execute(sql + f", {row}" * (len(part) - 1), tuple(chain.from_iterable(part)))
+
+
+def remove(connection: sqlite3.Connection, table: str, contents: Sequence[Digest]) -> None:
+    """What a table says of these contents, gone. It is mostly empty, and then that is asked in a hundredth of the time of a list."""
+    if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608 - constants only
+        for_all(connection, f"DELETE FROM {table} WHERE content IN (?)", contents)  # noqa: S608 - constants only
 
 
 def find_places(connection: sqlite3.Connection, ids: Iterable[RecordId]) -> dict[RecordId, Place]:
