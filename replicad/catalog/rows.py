@@ -18,8 +18,8 @@ from replicad.protocol.runs import Place, Run, Segment
 PLACES = "SELECT id, run, seq, hlc FROM record WHERE id IN (?)"
 LISTED_MAX = 256
 """Values of a list in one statement."""
-ADDED_MAX = 32
-"""Rows in one statement: a fifth to a third cheaper than one by one, and no better with more."""
+ADDED_TOGETHER = 32
+"""Rows in one statement: a quarter cheaper than one by one, and hardly better with more."""
 RECORD_ADD = "INSERT INTO record (record, id, run, seq, hlc, type, payload, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 CUT_ENDS_NAMED = 384
 """With the longest share names for each, a cut of so many ends is 52 KiB: it fits into a record. An honest node has one end in each share, and one more for each restored backup."""
@@ -61,11 +61,12 @@ def for_all(connection: sqlite3.Connection, sql: str, values: Sequence[object], 
 
 
 def add_all(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[object]]) -> None:
-    """Insert rows by a statement that ends in the place-holders of one: many at once, for the same reason."""
-    row = sql[sql.rindex("(") :]
-    for start in range(0, len(rows), ADDED_MAX):
-        part = rows[start : start + ADDED_MAX]
-        connection.execute(sql + f", {row}" * (len(part) - 1), tuple(chain.from_iterable(part)))
+    """Insert rows by a statement that ends in the place-holders of one: many at once, for the same reason. The last few one by one: a statement for just as many would have to be prepared."""
+    together = len(rows) - len(rows) % ADDED_TOGETHER
+    many = sql + f", {sql[sql.rindex('(') :]}" * (ADDED_TOGETHER - 1)
+    for start in range(0, together, ADDED_TOGETHER):
+        connection.execute(many, tuple(chain.from_iterable(rows[start : start + ADDED_TOGETHER])))
+    connection.executemany(sql, rows[together:])
 
 
 def remove(connection: sqlite3.Connection, table: str, contents: Sequence[Digest]) -> None:
