@@ -78,9 +78,10 @@ def _share(call: Call[queries.BlobsQuery]) -> str | None:
     return None if call.asked.share is None else views.find_share(call.services, call.asked.share).name
 
 
-def split(body: bytes) -> list[bytes]:
-    """The contents of a batch; InputError for anything but whole frames within the bounds."""
-    found: list[bytes] = []
+def split(body: bytes) -> list[memoryview]:
+    """The contents of a batch, where they are; InputError for anything but whole frames within the bounds."""
+    found: list[memoryview] = []
+    whole = memoryview(body)
     offset = 0
     while offset < len(body):
         if len(body) - offset < FRAME_HEAD.size:
@@ -89,7 +90,7 @@ def split(body: bytes) -> list[bytes]:
         offset += FRAME_HEAD.size
         if length > CHUNK_SIZE_MIN or len(body) - offset < length:
             raise InputError(f"batch: a frame of {length} bytes; at most {CHUNK_SIZE_MIN}, and {len(body) - offset} are left")
-        found.append(body[offset : offset + length])
+        found.append(whole[offset : offset + length])
         offset += length
         if len(found) > BLOB_BATCH_ITEMS_MAX:
             raise InputError(f"batch: more than {BLOB_BATCH_ITEMS_MAX} contents")
