@@ -13,16 +13,16 @@ LINE_EVERY_S = 10.0
 
 
 class Progress:
-    """A context manager. ``advance`` and ``show`` may be called from any thread."""
+    """A context manager. ``advance`` and ``show`` may be called from any thread. ``begun_s``: by the monotonic clock, if that was before now."""
 
-    def __init__(self, out: Output, label: str, *, total_bytes: int) -> None:
+    def __init__(self, out: Output, label: str, *, total_bytes: int, begun_s: float | None = None) -> None:
         self._out = out
         self._label = label
         self._total = total_bytes
         self._done = 0
         self._note = ""
         self._lock = threading.Lock()
-        self._line_due_s = time.monotonic() + LINE_EVERY_S
+        self._line_due_s = (time.monotonic() if begun_s is None else begun_s) + LINE_EVERY_S
         self._bar: Any = None
         self._task: Any = None
 

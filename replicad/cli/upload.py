@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import os
 import select
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
 
 from replicad.cli.client import Client, decode, path_of
 from replicad.cli.scan import Source, identity, unreadable
@@ -23,19 +23,21 @@ from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.server.admin.bodies import BLOB_BATCH_ITEMS_MAX
 from replicad.server.admin.nouns import Blob, Blobs
 
+FRAME_HEAD = struct.Struct(">I")
 CONNECTIONS_MAX = 4
 """A guess: the daemon hashes and writes with four threads; measure by publishing 2,000 files of 64 KiB with more."""
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 """What one batch may hold; four of them are in flight at once, in both processes."""
+BATCH_ROOM_BYTES = BATCH_BYTES_MAX + BLOB_BATCH_ITEMS_MAX * FRAME_HEAD.size + 1
+"""A whole batch with the heads of its frames is read to one place and sent from there."""
 SLICE_BYTES = 32 * 1024 * 1024
 """Sent between two looks at the clock and at the other connections."""
 LAST_BLOCK_BYTES = 64 * 1024
 SEND_BUFFER_BYTES = 2 * 1024 * 1024
-"""On its way to the daemon, if the system allows that (socket(7), wmem_max): with 208 KiB both sides wait for each other at every step, and publishing 256 MiB took 0.54 s instead of 0.46."""
+"""On its way to the daemon, if the system allows that (socket(7), wmem_max): with 208 KiB both sides wait for each other at every step, and publishing 256 MiB took 0.54 s instead of 0.46.
+Not for batches: what is sent in small steps is still in the processor's cache when the daemon reads it (30 ms less for 2,000 files of 64 KiB)."""
 UPLOAD_TIMEOUT_S = 600.0
 """Without any progress: the disk below the daemon may stall for long when it syncs."""
-
-FRAME_HEAD = struct.Struct(">I")
 
 Job = list[Source]
 
@@ -85,12 +87,13 @@ class _Uploads:
 
     def _work(self) -> None:
         try:
+            room = bytearray(BATCH_ROOM_BYTES)
             with self._client.wrapped(), contextlib.closing(self._client.connect(UPLOAD_TIMEOUT_S)) as connection:
                 while (job := self._next()) is not None:
                     if len(job) == 1 and job[0].size > CHUNK_SIZE_MIN:
                         self._send_large(connection, job[0])
                     else:
-                        self._send_batch(connection, job)
+                        self._send_batch(connection, job, memoryview(room))
         except _StoppedError:
             return
         except BaseException as failure:  # noqa: BLE001 - carried to the caller's thread
@@ -112,7 +115,7 @@ class _Uploads:
                 self._send_content(connection, source, file)
             self.blobs[source.path] = decode(connection.getresponse(), Blob)
 
-    def _send_content(self, connection: http.client.HTTPConnection, source: Source, file: BinaryIO) -> None:
+    def _send_content(self, connection: http.client.HTTPConnection, source: Source, file: io.FileIO) -> None:
         ahead = source.size - LAST_BLOCK_BYTES
         offset = 0
         while offset < ahead:
@@ -130,13 +133,15 @@ class _Uploads:
         connection.sock.sendall(last)
         self._on_bytes(len(last))
 
-    def _send_batch(self, connection: http.client.HTTPConnection, job: Job) -> None:
-        frames: list[bytes] = []
+    def _send_batch(self, connection: http.client.HTTPConnection, job: Job, room: memoryview) -> None:
+        filled = 0
         for source in job:
-            content = _read_small(source)
-            frames += [FRAME_HEAD.pack(len(content)), content]
+            FRAME_HEAD.pack_into(room, filled, source.size)
+            filled += FRAME_HEAD.size
+            _read_small(source, room[filled : filled + source.size + 1])
+            filled += source.size
         headers = {**self._client.headers(), "Content-Type": "application/octet-stream"}
-        connection.request("POST", self._target, body=b"".join(frames), headers=headers)
+        connection.request("POST", self._target, body=room[:filled], headers=headers)
         answer = decode(connection.getresponse(), Blobs)
         for source, blob in zip(job, answer.blobs, strict=True):
             self.blobs[source.path] = blob
@@ -169,7 +174,7 @@ def batches(sources: Sequence[Source]) -> Iterator[Job]:
         yield job
 
 
-def opened(source: Source) -> BinaryIO:
+def opened(source: Source) -> io.FileIO:
     """The file of a source, to be closed. FileChangedError if it went away since the scan."""
     with told_of(source):
         return open(source.file, "rb", buffering=0)  # noqa: PTH123 - the name may hold undecodable bytes
@@ -186,18 +191,18 @@ def told_of(source: Source) -> Iterator[None]:
         raise unreadable(source.file, error) from error
 
 
-def _read_small(source: Source) -> bytes:
+def _read_small(source: Source, room: memoryview) -> None:
+    """The whole file into ``room``, which has one byte more to see whether the file has."""
     with opened(source) as file, told_of(source):
-        content = file.read(source.size + 1)
-        while len(content) < source.size and (more := file.read(source.size + 1 - len(content))):
-            content += more
+        count = file.readinto(room)
+        while count < source.size and (more := file.readinto(room[count:])):
+            count += more
         _check_unchanged(source, file)
-    if len(content) != source.size:
+    if count != source.size:
         raise changed(source)
-    return content
 
 
-def _check_unchanged(source: Source, file: BinaryIO) -> None:
+def _check_unchanged(source: Source, file: io.FileIO) -> None:
     if identity(os.fstat(file.fileno())) != source.identity:
         raise changed(source)
 

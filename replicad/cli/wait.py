@@ -32,12 +32,14 @@ def wait_for(client: Client, out: Output, *, share: str, entries: Sequence[bodie
             progress: Progress | None = None
             while True:
                 left_s = poll_s if deadline is None else max(0.0, min(poll_s, deadline - time.monotonic()))
-                body = bodies.Wait(share=share, entries=list(entries), nodes=nodes, timeout_s=left_s if progress else 0.0)
+                if out.live and progress is None:
+                    left_s = 0.0  # a bar is there at once; otherwise one request less, for each makes the daemon look up every name
+                body = bodies.Wait(share=share, entries=list(entries), nodes=nodes, timeout_s=left_s)
                 answer = client.ask("POST", path_of("wait"), answer=nouns.Waited, body=body, timeout_s=left_s + ANSWER_MARGIN_S)
                 if answer.state != "pending" or (deadline is not None and time.monotonic() >= deadline):
                     break
                 if progress is None:
-                    progress = stack.enter_context(Progress(out, "replicating", total_bytes=sum(node.bytes_wanted for node in answer.nodes)))
+                    progress = stack.enter_context(Progress(out, "replicating", total_bytes=sum(node.bytes_wanted for node in answer.nodes), begun_s=started))
                 progress.show(sum(node.bytes for node in answer.nodes), f"{answer.holders} of {len(answer.nodes)} nodes")
     except KeyboardInterrupt:
         out.talk("stopped waiting; replication goes on")

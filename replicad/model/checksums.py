@@ -36,7 +36,7 @@ def begin(asked: Iterable[str]) -> dict[str, HASH]:
     return {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in asked if algorithm in ALGORITHMS}
 
 
-def of(content: bytes, asked: Iterable[str]) -> dict[str, bytes]:
+def of(content: bytes | memoryview, asked: Iterable[str]) -> dict[str, bytes]:
     """What ``begin`` would come to after the content."""
     hashes = begin(asked)
     for one in hashes.values():

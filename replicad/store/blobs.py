@@ -95,7 +95,7 @@ class BlobStore:
 
     def has(self, content: Digest) -> bool:
         """Whether the blob is there. One stat."""
-        return self.path_of(content).exists()
+        return self.size_of(content) is not None
 
     def open_blob(self, content: Digest) -> int:
         """A file descriptor for reading the blob; the caller closes it. NotFoundError if it is not there. One open, no hop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import hashlib
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from replicad.cli.client import UnixConnection
 from replicad.errors import InputError
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.ids import Digest
@@ -133,11 +135,40 @@ async def test_a_batch_that_is_not_one(door: Door, body: bytes, reason: str) -> 
     assert (await door.services.catalog.usage()).contents == 0
 
 
+WIDE = frames(*[b"x" * 65536] * 20)
+"""More than one chunk, so that it is read past the HTTP library."""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/blobs", WIDE, 200),
+        ("POST", "/blobs", WIDE[:-1], 400),
+        ("PUT", "/shares/jamf/files/there.pkg", WIDE, 409),
+    ],
+)
+async def test_a_connection_whose_body_went_past_the_library_ends_with_its_answer(door: Door, method: str, path: str, body: bytes, status: int) -> None:
+    """Otherwise the next request on it would be taken for the body that the library still waits for."""
+    await door.publish("jamf", "there.pkg", b"something else")
+
+    def ask_twice() -> list[tuple[int, str | None]]:
+        answers = []
+        with contextlib.closing(UnixConnection(str(door.socket), timeout_s=10)) as connection:
+            for _ in range(2):
+                connection.request(method, f"/api/v1{path}", body=body)
+                reply = connection.getresponse()
+                reply.read()
+                answers.append((reply.status, reply.headers["Connection"]))
+        return answers
+
+    assert await asyncio.to_thread(ask_twice) == [(status, "close")] * 2
+
+
 def test_a_batch_is_split_at_its_frames() -> None:
-    assert split(b"") == []
-    assert split(frames(b"a", b"", b"bc")) == [b"a", b"", b"bc"]
+    assert split(memoryview(b"")) == []
+    assert split(memoryview(frames(b"a", b"", b"bc"))) == [b"a", b"", b"bc"]
     with pytest.raises(InputError, match="a frame of 4294967295 bytes"):
-        split(b"\xff\xff\xff\xff")
+        split(memoryview(b"\xff\xff\xff\xff"))
 
 
 def repr_digest(content: bytes, *algorithms: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from replicad.errors import InputError
+from replicad.model.entries import Listed
 from replicad.model.events import HeadsChanged
 from replicad.model.ids import NodeId
 from replicad.protocol.gossip.heads import Missing, Presence
@@ -93,6 +95,28 @@ async def test_the_answer_comes_with_the_head_not_with_the_timeout(door: Door) -
     async with asyncio.timeout(5):
         door.services.hub.publish(HeadsChanged(ber.key.id))
         assert (await waiting)["state"] == "done"
+
+
+async def test_other_names_of_the_share_are_not_looked_at(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    ber = await door.admit("ber1")
+    await door.publish("munki", "a.pkg", b"a")
+    link(door, ber)
+    looked: list[Sequence[tuple[str, str]]] = []
+    registers = door.services.catalog.registers
+
+    async def counted(share: str, pairs: Sequence[tuple[str, str]]) -> list[Listed | None]:
+        looked.append(pairs)
+        return await registers(share, pairs)
+
+    monkeypatch.setattr(door.services.catalog, "registers", counted)
+    waiting = asyncio.create_task(wait(door, "a.pkg", timeout_s=10))
+    await until(lambda: looked, what="the waiting to begin")
+    await door.publish("munki", "b.pkg", b"b")
+    alive(ber)
+    door.services.hub.publish(HeadsChanged(ber.key.id))
+    async with asyncio.timeout(5):
+        assert (await waiting)["state"] == "done"
+    assert looked == [[("a.pkg", "prod")]]
 
 
 async def test_when_all_linked_nodes_have_it_the_others_are_not_waited_for(door: Door) -> None:

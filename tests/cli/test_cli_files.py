@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from cli_terminal import Terminal
 
@@ -19,8 +21,10 @@ from replicad.cli.client import Client
 from replicad.cli.output import Output
 from replicad.cli.progress import Progress
 from replicad.cli.scan import scan
+from replicad.cli.wait import wait_for
 from replicad.errors import NoSpaceError
 from replicad.model.ids import Digest
+from replicad.server.admin import bodies, nouns
 from support.admin_door import TOKEN, Door
 from support.waiting import until
 
@@ -140,6 +144,13 @@ def test_a_dry_run_notices_a_file_that_changed_since_the_scan(repository: Path, 
         publish.hash_locally(sources, Progress(Output(quiet=True), "checking", total_bytes=0))
 
 
+async def test_a_file_that_holds_more_than_it_says(door: Door) -> None:
+    """Its size is 0 before and after."""
+    sources = scan([Path("/proc/version")], "")
+    with pytest.raises(uploads.FileChangedError, match="changed while"):
+        await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, "munki", lambda _count: None)
+
+
 async def test_a_large_file_that_changes_while_it_is_read(door: Door, repository: Path) -> None:
     """The change comes after everything but the last block has left."""
     file = repository / "pkgs" / "big.dmg"
@@ -176,6 +187,22 @@ async def test_uploads_are_batched(repository: Path) -> None:
     assert [len(job) for job in uploads.batches(many)] == [256, 256, 88]
     wide = scan([repository / "pkgs" / "b.pkg"], "") * 100
     assert [len(job) for job in uploads.batches(wide)] == [59, 41]
+
+
+async def test_who_shows_no_bar_waits_with_its_first_request(door: Door, terminal: Terminal, repository: Path) -> None:
+    """Each request makes the daemon look at every name."""
+    await terminal.json("publish", str(repository), "--share", "munki")
+    client, asked = Client(socket_path=str(door.socket)), list[float]()
+
+    class Noted:
+        def ask(self, method: str, path: str, *, body: bodies.Wait, **more: Any) -> nouns.Waited:
+            asked.append(body.timeout_s)
+            answer = client.ask(method, path, body=msgspec.structs.replace(body, timeout_s=0.0), **more)
+            return msgspec.structs.replace(answer, state="pending") if len(asked) == 1 else answer
+
+    entries = [bodies.WaitEntry(path="a.pkg")]
+    _, code = await asyncio.to_thread(wait_for, Noted(), Output(), share="munki", entries=entries, nodes="all", timeout_s=None)
+    assert (code, asked) == (0, [bodies.LONG_POLL_S_MAX] * 2)
 
 
 async def test_get_verifies_and_leaves_no_wrong_file(door: Door, terminal: Terminal, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,6 +246,6 @@ async def _answer(route: Route[Any], call: Call[Any], edits: asyncio.Lock) -> we
     response = (
         answer if isinstance(answer, web.StreamResponse) else web.Response(body=msgspec.json.encode(answer), content_type="application/json", headers=headers)
     )
-    if (call.request.content_length or 0) > call.request.content.total_bytes:
-        response.force_close()  # the body went past the library's parser (see content), which still waits for it
+    if problems.went_past(call.request):
+        response.force_close()
     return response

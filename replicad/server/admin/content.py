@@ -24,10 +24,11 @@ from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.server.admin import entries, nouns, queries, views
 from replicad.server.admin.bodies import BLOB_BATCH_BYTES_MAX, BLOB_BATCH_ITEMS_MAX
-from replicad.server.admin.routes import Call, read_bounded
+from replicad.server.admin.routes import Call, too_long
 from replicad.server.admin.tus import from_base64
 from replicad.services.curation import taken_down
 from replicad.services.ingest import Item
+from replicad.store.uploads import check_length
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 log = get(__name__)
 
 FRAME_HEAD = struct.Struct(">I")
+BATCH_BYTES_MAX = BLOB_BATCH_BYTES_MAX + FRAME_HEAD.size * BLOB_BATCH_ITEMS_MAX
 READ_BYTES = 1 << 20
 _REPR_DIGEST = re.compile(r"(?:^|,)[ \t]*(sha-256|sha-512)(?=[=;,]|$)=?([^,;]*)")
 _BYTE_SEQUENCE = re.compile(r":([A-Za-z0-9+/=]*):[ \t]*")
@@ -66,10 +68,13 @@ async def put(call: Call[queries.BlobsQuery]) -> nouns.Blob:
 
 async def put_many(call: Call[queries.BlobsQuery]) -> nouns.Blobs:
     """POST /blobs: up to BLOB_BATCH_ITEMS_MAX contents of at most one chunk each, as frames: length (4 bytes, big-endian), bytes."""
-    _length(call.request)
-    share = _share(call)
-    frames = split(await read_bounded(call.request, BLOB_BATCH_BYTES_MAX + FRAME_HEAD.size * BLOB_BATCH_ITEMS_MAX))
-    manifests = await call.services.ingest.receive_small(frames, share=share)
+    size, share = _length(call.request), _share(call)
+    if size > BATCH_BYTES_MAX:
+        raise too_long(BATCH_BYTES_MAX)
+    whole = memoryview(bytearray(size))
+    async with body(call.request, call.services.store, size) as incoming:
+        check_length(await call.services.store.source(incoming).fill(whole), size)
+        manifests = await call.services.ingest.receive_small(split(whole), share=share)
     return nouns.Blobs([nouns.Blob(str(manifest.content), manifest.size) for manifest in manifests])
 
 
@@ -78,18 +83,18 @@ def _share(call: Call[queries.BlobsQuery]) -> str | None:
     return None if call.asked.share is None else views.find_share(call.services, call.asked.share).name
 
 
-def split(body: bytes) -> list[bytes]:
-    """The contents of a batch; InputError for anything but whole frames within the bounds."""
-    found: list[bytes] = []
+def split(whole: memoryview) -> list[memoryview]:
+    """The contents of a batch, where they are; InputError for anything but whole frames within the bounds."""
+    found: list[memoryview] = []
     offset = 0
-    while offset < len(body):
-        if len(body) - offset < FRAME_HEAD.size:
+    while offset < len(whole):
+        if len(whole) - offset < FRAME_HEAD.size:
             raise InputError("batch: it ends in the middle of a frame")
-        (length,) = FRAME_HEAD.unpack_from(body, offset)
+        (length,) = FRAME_HEAD.unpack_from(whole, offset)
         offset += FRAME_HEAD.size
-        if length > CHUNK_SIZE_MIN or len(body) - offset < length:
-            raise InputError(f"batch: a frame of {length} bytes; at most {CHUNK_SIZE_MIN}, and {len(body) - offset} are left")
-        found.append(body[offset : offset + length])
+        if length > CHUNK_SIZE_MIN or len(whole) - offset < length:
+            raise InputError(f"batch: a frame of {length} bytes; at most {CHUNK_SIZE_MIN}, and {len(whole) - offset} are left")
+        found.append(whole[offset : offset + length])
         offset += length
         if len(found) > BLOB_BATCH_ITEMS_MAX:
             raise InputError(f"batch: more than {BLOB_BATCH_ITEMS_MAX} contents")

@@ -67,9 +67,14 @@ def response(request: web.Request, document: Problem) -> web.Response:
     answer = web.Response(body=msgspec.json.encode(document), status=document.status, reason=document.title, content_type=CONTENT_TYPE)
     if document.status == UnauthorizedError.http_status:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="replicad"'
-    if not request.content.is_eof():
+    if not request.content.is_eof() or went_past(request):
         answer.force_close()
     return answer
+
+
+def went_past(request: web.Request) -> bool:
+    """Whether the body went past the library's parser (see ``content``), which still waits for it: the connection must end with the answer."""
+    return (request.content_length or 0) > request.content.total_bytes
 
 
 def _gone(request: web.Request) -> web.Response:

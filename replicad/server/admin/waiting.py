@@ -16,7 +16,7 @@ from aiohttp import web
 from replicad.errors import BusyError, InputError, NotFoundError
 from replicad.model import paths
 from replicad.model.entries import Listed
-from replicad.model.events import ContentHeld, EntriesChanged, HeadsChanged, LinkDown, LinkUp, TrustChanged
+from replicad.model.events import ContentHeld, EntriesChanged, Event, HeadsChanged, LinkDown, LinkUp, TrustChanged
 from replicad.model.ids import NodeId, check_share_name
 from replicad.server.admin import bodies, nouns, views
 from replicad.server.admin.routes import Call
@@ -58,6 +58,7 @@ async def wait(call: Call[bodies.Wait]) -> nouns.Waited:
 async def _wait(services: Services, asked: bodies.Wait) -> nouns.Waited:
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + asked.timeout_s
+    keys = frozenset(paths.key(one.path) for one in asked.entries)
     with services.hub.subscribe(ContentHeld, EntriesChanged, HeadsChanged, LinkDown, LinkUp, TrustChanged) as events:
         watched = await _watch(services, asked)
         await _advance(services, watched, watched)
@@ -67,13 +68,20 @@ async def _wait(services: Services, asked: bodies.Wait) -> nouns.Waited:
             if answer.state != "pending" or left_s <= 0:
                 return answer
             heard = await events.wait(min(left_s, LOOK_AGAIN_S))
-            if events.missed or any(isinstance(event, TrustChanged) or (isinstance(event, EntriesChanged) and event.share == asked.share) for event in heard):
+            if events.missed or any(_concerns(event, asked.share, keys) for event in heard):
                 events.missed = 0
                 watched = await _watch(services, asked)
                 await _advance(services, watched, watched)
             else:
                 changed = {services.node if isinstance(event, ContentHeld) else event.node for event in heard if isinstance(event, ContentHeld | HeadsChanged)}
                 await _advance(services, watched, changed)
+
+
+def _concerns(event: Event, share: str, keys: frozenset[str]) -> bool:
+    """Whether after this one of the names may stand for something else, or be wanted by others."""
+    if isinstance(event, EntriesChanged):
+        return event.share == share and (not event.keys or not keys.isdisjoint(event.keys))
+    return isinstance(event, TrustChanged)
 
 
 async def _watch(services: Services, asked: bodies.Wait) -> dict[NodeId, _Progress]:

@@ -94,7 +94,7 @@ class Ingest:
         await self.hold([manifest], {manifest.content: checksums.digests(more)})
         return manifest
 
-    async def receive_small(self, bodies: Sequence[bytes], *, share: str | None = None) -> list[Manifest]:
+    async def receive_small(self, bodies: Sequence[bytes | memoryview], *, share: str | None = None) -> list[Manifest]:
         """Many contents of at most 1 MiB each, in the same order, sharing hops, syncs and the transaction."""
         manifests = await self._store.put_bodies(bodies)
         algorithms = self.algorithms(share)
@@ -233,7 +233,7 @@ class _Plan:
         return listed.record if listed is not None and self.state == "unchanged" else None
 
 
-def _checksums(contents: Sequence[Digest], bodies: Sequence[bytes], algorithms: Sequence[str]) -> dict[Digest, dict[str, bytes]]:
+def _checksums(contents: Sequence[Digest], bodies: Sequence[bytes | memoryview], algorithms: Sequence[str]) -> dict[Digest, dict[str, bytes]]:
     return {content: checksums.of(body, algorithms) for content, body in zip(contents, bodies, strict=True)}
 
 
