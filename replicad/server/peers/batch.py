@@ -9,21 +9,16 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from replicad.errors import PeerError, StorageError
+from replicad.errors import PeerError
 from replicad.net.client import BATCH_PATH
-from replicad.net.pace import paced
-from replicad.net.tls import abort
 from replicad.protocol.fetch import batch
 from replicad.server.peers.blobs import take
-from replicad.server.peers.requests import Answer, authenticated, next_piece, transfer_of
-from replicad.telemetry.log import get
+from replicad.server.peers.requests import Answer, PiecesAnswer, authenticated, next_piece, transfer_of
 
 if TYPE_CHECKING:
     from replicad.net.link import Link
     from replicad.net.links import LinkTable
     from replicad.services.fetch import Fetch
-
-log = get(__name__)
 
 
 class Batches:
@@ -44,21 +39,9 @@ class Batches:
         contents = batch.asked(question)
         async with self._fetch.provider.turn(link.node), self._fetch.provider.pacing(link.node, [small.content for small in contents]) as pace:
             size, pieces = await self._fetch.provider.open_batch(link.node, contents)
-            response = web.StreamResponse()
-            response.content_length = size
-            try:
-                await response.prepare(request)
-                async for content in pieces:
-                    async for part in paced(content, pace):
-                        await response.write(part)
-                await response.write_eof()
-            except (StorageError, OSError) as error:
-                response.force_close()
-                if request.transport is not None:
-                    abort(request.transport)
-                if not isinstance(error, ConnectionError):
-                    log.error("a blob failed while it was sent to a peer", reason=str(error))
-        return response
+            answer = PiecesAnswer(pieces, count=size, pace=pace)
+            await answer.prepare(request)
+        return answer
 
     async def put(self, request: web.Request, link: Link) -> Answer:
         """Take in what was asked for over the link."""
