@@ -122,17 +122,24 @@ class Uploads:
         await hop(self._executor, self._close, [one.upload for one in fresh])
 
     def _write_all(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]], uploads: Sequence[_Upload]) -> list[Digest | None]:
-        digests = [Digest(hashlib.sha256(content).digest()) for content, _ in contents]
-        right = [expect is None or expect == digest for (_, expect), digest in zip(contents, digests, strict=True)]
-        self._space.claim(sum(len(content) for (content, _), fits in zip(contents, right, strict=True) if fits))
-        for (content, _), upload, fits in zip(contents, uploads, right, strict=True):
+        digests: list[Digest | None] = []
+        for (content, expect), upload in zip(contents, uploads, strict=True):
+            found = Digest(hashlib.sha256(content).digest())
+            fits = expect is None or expect == found
+            digests.append(found if fits else None)
             upload.allocated = len(content) if fits else 0
+        try:
+            self._space.claim(sum(upload.allocated for upload in uploads))
+        except BaseException:
+            for upload in uploads:
+                upload.allocated = 0
+            raise
         with storage_errors("writing an upload"):
-            for (content, _), upload, fits in zip(contents, uploads, right, strict=True):
-                if fits:
+            for (content, _), upload, digest in zip(contents, uploads, digests, strict=True):
+                if digest is not None:
                     upload.fd = _created(upload.path)
                     self._disk.write(upload.fd, memoryview(content), 0)
-        return [digest if fits else None for digest, fits in zip(digests, right, strict=True)]
+        return digests
 
     async def _receive_small(self, upload: _Upload, source: Source, *, size: int, promise: _Promise) -> Manifest:
         buffer = await self.pool.take()
