@@ -68,7 +68,7 @@ class Uploads:
     def __init__(
         self, directory: Path, *, target: Callable[[Digest], str], config: StoreConfig, space: Space, committer: Committer, disk: Disk, executor: Executor
     ) -> None:
-        self._directory = directory
+        self._begins = f"{directory}/{UPLOAD_PREFIX}"
         self._target = target
         self._space = space
         self._committer = committer
@@ -97,7 +97,7 @@ class Uploads:
         return manifest
 
     def _new(self) -> _Upload:
-        return _Upload(f"{self._directory}/{UPLOAD_PREFIX}{next(self._numbers)}")
+        return _Upload(f"{self._begins}{next(self._numbers)}")
 
     async def write(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]]) -> list[Fresh | None]:
         """Hash and write small contents, in one hop, with what they are expected to be; None for those that are something else and were not written."""
