@@ -21,7 +21,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.disk import scatter
+from bench.disk import fresh
 from bench.namespaces import network
 from bench.pages import kept
 from bench.systems import SYSTEMS, Plain, System
@@ -30,6 +30,8 @@ RESULTS = Path(__file__).parent / "results"
 POLL_S = 0.05
 PROCESSES_BYTES = 1 << 30
 """Memory for the processes themselves."""
+DISK_BYTES = 4 << 30
+"""Room for databases, journals and what a file system needs for itself."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,8 @@ def main(arguments: list[str]) -> None:
         if not (missing := [one for one in SYSTEMS[name].needs if not shutil.which(one)]) or print(f"{name}: without {missing}")
     ]
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
-        scatter(Path(folder))
-        work = Path(folder) / "work"
+        folder = stack.enter_context(fresh((2 * (options.nodes + 2) * options.files * options.kib << 10) + DISK_BYTES))
+        work = folder / "work"
         for number in range(options.files):
             path = work / f"{number % 50:02}" / f"{number}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> None:
             turns = [("T1", Plain, 1)] if all(map(shutil.which, Plain.needs)) else []
             for name, kind, nodes in [*turns, *((kind.name, kind, options.nodes) for kind in chosen)]:
                 try:
-                    found = run(kind, Path(folder), work, nodes=nodes, mbit=options.mbit, limit_s=options.limit_s)
+                    found = run(kind, folder, work, nodes=nodes, mbit=options.mbit, limit_s=options.limit_s)
                 except RuntimeError as error:
                     print(f"  {name}: {error}", flush=True)
                     continue

@@ -140,6 +140,23 @@ def test_declined_origins_are_bounded(dice: random.Random) -> None:
     assert sum(len(effect.message.origins) for effect in out) <= ORIGINS_MAX
 
 
+def test_who_tells_one_thing_twice_need_not_tell_what_is_heard_directly(dice: random.Random) -> None:
+    routes = Routes()
+    teller, *linked = [NodeId(dice.randbytes(32)) for _ in range(5)]
+    for node in (teller, *linked):
+        routes.open(node)
+    out: list = []
+    routes.arrived(teller, fresh=[], repeated=[teller], out=out)
+    assert not out
+    routes.arrived(teller, fresh=[], repeated=linked[:1], out=out)
+    assert [(effect.node, effect.message) for effect in out] == [(teller, Eager(tuple(sorted(linked)), wanted=False))]
+    out.clear()
+    routes.arrived(teller, fresh=[], repeated=linked, out=out)
+    assert not out
+    routes.close(linked[0], out)
+    assert [(effect.node, effect.message) for effect in out] == [(teller, Eager((), wanted=True))]
+
+
 def test_the_last_one_who_tells_is_never_declined(dice: random.Random) -> None:
     routes = Routes()
     nodes = [NodeId(dice.randbytes(32)) for _ in range(3)]

@@ -1,8 +1,8 @@
 """Routes: through whom the news of each origin comes and goes.
 
 News is relayed to every linked peer that has not declined it (``Eager``). Whoever hears everything of an origin twice declines all but one of the peers that tell it: its *parent* for that
-origin, which is the origin itself where there is a link. So in a full mesh only authors speak, in a sparse one a tree grows per origin (the idea of Plumtree, Leitao et al. 2007), and when a
-parent's link ends everybody is asked to tell again. Lost messages are anti-entropy's business, so nothing here needs to be exact.
+origin, which is the origin itself where there is a link; and with the first it declines all others that it hears themselves. So in a full mesh only authors speak, in a sparse one a tree grows per origin
+(the idea of Plumtree, Leitao et al. 2007), and when a parent's link ends everybody is asked to tell again. Lost messages are anti-entropy's business, so nothing here needs to be exact.
 """
 
 from __future__ import annotations
@@ -74,11 +74,17 @@ class Routes:
         declined = self._declined_to.get(node)
         if declined is None:
             return
-        spare = [origin for origin in sorted(set(repeated)) if origin not in declined and self._parent(origin, node) != node]
-        spare = spare[: min(_PER_MESSAGE, ORIGINS_MAX - len(declined))]
+        spare = self._spare(node, repeated)
         if spare:
-            declined.update(spare)
-            out.append(Tell(node, Eager(tuple(spare), wanted=False)))
+            spare |= self._spare(node, self._linked)
+        told = tuple(sorted(spare)[: min(_PER_MESSAGE, ORIGINS_MAX - len(declined))])
+        if told:
+            declined.update(told)
+            out.append(Tell(node, Eager(told, wanted=False)))
+
+    def _spare(self, node: NodeId, origins: Iterable[NodeId]) -> set[NodeId]:
+        """Of these, not declined yet, those whose news comes through another."""
+        return {origin for origin in set(origins) - self._declined_to[node] if self._parent(origin, node) != node}
 
     def _parent(self, origin: NodeId, teller: NodeId) -> NodeId:
         """Through whom news of the origin comes; the teller if nobody else does."""
