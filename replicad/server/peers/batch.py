@@ -38,7 +38,8 @@ class Batches:
             raise PeerError("the question is not the one that was authenticated", code="bad-request")
         contents = batch.asked(question)
         async with self._fetch.provider.turn(link.node), self._fetch.provider.pacing(link.node, [small.content for small in contents]) as pace:
-            size, pieces = await self._fetch.provider.open_batch(link.node, contents)
+            # not for TLS, whose copies and the answer in the same heap make the allocator give memory back after each: 370 page faults instead of 15
+            size, pieces = await self._fetch.provider.open_batch(link.node, contents, at_once=not request.secure)
             answer = PiecesAnswer(pieces, count=size, pace=pace)
             await answer.prepare(request)
         return answer

@@ -247,13 +247,13 @@ class Provider:
         await self._check(node, target.content)
         return (await self._known(target))[0]
 
-    async def open_batch(self, node: NodeId, contents: tuple[Small, ...]) -> tuple[int, AsyncIterator[bytearray]]:
-        """(length, pieces) of a batch answer. NotAllowedError if nothing of it is granted. The pieces raise StorageError when a blob vanishes meanwhile."""
+    async def open_batch(self, node: NodeId, contents: tuple[Small, ...], *, at_once: bool = False) -> tuple[int, AsyncIterator[bytearray]]:
+        """(length, pieces) of a batch answer; ``at_once``: what is in memory is read without a thread. NotAllowedError if nothing of it is granted. The pieces raise StorageError when a blob vanishes meanwhile."""
         granted = await self._rights.granted(node, (small.content for small in contents))
         if not granted:
             raise NotAllowedError("none of these contents is granted")
         held = self.held_small([small for small in contents if small.content in granted])
-        begun = self._at_once(contents, held)
+        begun = self._at_once(contents, held) if at_once else None
         here, first = await asyncio.to_thread(self._begin, contents, held) if begun is None else begun
         for small in set(held) - here:
             await self._catalog.lose(small.content)
