@@ -21,7 +21,8 @@ URGENT = "SELECT DISTINCT entry.content FROM entry INDEXED BY entry_urgent JOIN 
 IS_URGENT = "SELECT 1 FROM entry INDEXED BY entry_urgent WHERE content = ? AND urgent = 1 AND live = 1"
 IS_WANTED = "SELECT 1 FROM entry JOIN wanted ON wanted.record = entry.record WHERE entry.content = ? AND entry.counts = 1 LIMIT 1"
 NAMED = "SELECT share, path FROM entry WHERE content = ? AND counts = 1 AND wins >= ? LIMIT 1"
-NO_PARTIAL = "DELETE FROM partial WHERE content IN (?)"
+HELD_OF = "SELECT content FROM held WHERE content IN (?)"
+HELD_ADD = "INSERT INTO held (content, size_bytes, manifest) VALUES (?, ?, ?)"
 NO_OTHER_MANIFEST = "DELETE FROM manifest WHERE content IN (?) AND manifest <> (SELECT held.manifest FROM held WHERE held.content = manifest.content)"
 HELD_AFTER = "SELECT content, size_bytes FROM held WHERE content > ? AND content <= ? ORDER BY content LIMIT ?"
 
@@ -118,19 +119,19 @@ class Contents(State):
 
 def hold(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> Sequence[Manifest]:
     """In a transaction: these contents are held. Returns those that were not before."""
-    new = [
-        manifest
-        for manifest in manifests
-        if connection.execute(
-            "INSERT INTO held (content, size_bytes, manifest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (manifest.content, manifest.size, manifest.id)
-        ).rowcount
-    ]
-    supply.found(connection, [manifest.content for manifest in new])
-    keeping.is_held(connection, [manifest.content for manifest in manifests])
-    rows.for_all(connection, NO_PARTIAL, [manifest.content for manifest in new])
-    rows.for_all(connection, NO_OTHER_MANIFEST, [manifest.content for manifest in new])
-    _keep_manifests(connection, manifests=new)
-    return new
+    contents = [manifest.content for manifest in manifests]
+    held = {content for (content,) in rows.for_all(connection, HELD_OF, contents)}
+    new: dict[Digest, Manifest] = {}
+    for manifest in manifests:
+        if manifest.content not in held:
+            new.setdefault(manifest.content, manifest)
+    rows.add_all(connection, HELD_ADD, [(manifest.content, manifest.size, manifest.id) for manifest in new.values()])
+    supply.found(connection, new)
+    keeping.is_held(connection, contents)
+    rows.remove(connection, "partial", list(new))
+    rows.for_all(connection, NO_OTHER_MANIFEST, list(new))
+    _keep_manifests(connection, manifests=list(new.values()))
+    return list(new.values())
 
 
 def _keep_manifests(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> None:
@@ -166,8 +167,7 @@ def _manifest(connection: sqlite3.Connection, *, content: Digest, manifest_id: D
     ):
         row = connection.execute(f"{source} LIMIT 1", (content, manifest_id)).fetchone()
         if row is not None:
-            implied = Manifest.implied(content, row[0])
-            return implied if implied and implied.id == manifest_id else None
+            return Manifest.implied(content, row[0]) if Manifest.implied_id(content, row[0]) == manifest_id else None
     return None
 
 

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from replicad.catalog.answers import Standing
+from replicad.catalog.rows import for_all
 from replicad.catalog.state import State
 from replicad.errors import InputError
 from replicad.model import paths
@@ -49,7 +50,16 @@ SELECT entry.path FROM register JOIN entry ON entry.record = register.winner
 WHERE register.winner IS NOT NULL AND register.share = ?1 AND register.key > ?2 || '/' AND register.key < ?2 || '0' LIMIT 1
 """
 NAMED_AT = "SELECT 1 FROM entry WHERE content = ? AND counts = 1 AND share = ? AND stage = ? AND wins = 1 LIMIT 1"
-NAMED_NEXT = "SELECT share FROM entry WHERE content = ? AND counts = 1 AND share > ? ORDER BY share LIMIT 1"
+# Jumps from share to share in the index: as many steps as answers, not as entries.
+NAMING = """
+WITH RECURSIVE naming (content, share) AS (
+    SELECT column1, (SELECT min(share) FROM entry WHERE content = column1 AND counts = 1) FROM (VALUES (?))
+    UNION ALL
+    SELECT content, (SELECT min(entry.share) FROM entry WHERE entry.content = naming.content AND entry.counts = 1 AND entry.share > naming.share)
+    FROM naming WHERE share IS NOT NULL
+)
+SELECT content, share FROM naming WHERE share IS NOT NULL
+"""
 
 
 class Entries(State):
@@ -120,8 +130,10 @@ class Entries(State):
 
     async def named_by_many(self, contents: Iterable[Digest]) -> dict[Digest, set[str]]:
         """For each content the shares in which an entry that counts names it, live or not: what rights to content rest on."""
-        wanted = tuple(contents)
-        return await self._database.scan(lambda connection: {content: set(_naming(connection, content)) for content in wanted})
+        found: dict[Digest, set[str]] = {content: set() for content in contents}
+        for content, share in await self._database.scan(lambda connection: for_all(connection, NAMING, list(found))):
+            found[content].add(share)
+        return found
 
     async def collides(self, share: str, key: str) -> str | None:
         """The path of a live file, at any stage, that is a directory of the key or lies below it: ``a`` and ``a/b`` cannot both be files."""
@@ -208,14 +220,6 @@ def _live_ids(connection: sqlite3.Connection, *, name: tuple[str, str, str]) -> 
 
 def _is_named(connection: sqlite3.Connection, *, content: Digest, places: Sequence[tuple[str, str]]) -> bool:
     return any(connection.execute(NAMED_AT, (content, *place)).fetchone() for place in places)
-
-
-def _naming(connection: sqlite3.Connection, content: Digest) -> Iterator[str]:
-    """Jumps from share to share in the index: as many steps as answers, not as entries."""
-    share = ""
-    while row := connection.execute(NAMED_NEXT, (content, share)).fetchone():
-        share = row[0]
-        yield share
 
 
 def _collides(connection: sqlite3.Connection, *, share: str, key: str) -> str | None:

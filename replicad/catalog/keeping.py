@@ -12,7 +12,7 @@ from functools import partial
 
 from replicad.catalog import supply
 from replicad.catalog.answers import Damage
-from replicad.catalog.rows import for_all
+from replicad.catalog.rows import remove
 from replicad.catalog.state import State
 from replicad.model.events import ContentLost
 from replicad.model.ids import Digest
@@ -48,12 +48,9 @@ WHERE register.winner IS NOT NULL AND register.share = ? AND register.stage = ?
 """
 SINCE = "SELECT since_ms FROM unneeded WHERE content = ?"
 NOTE = "INSERT INTO unneeded (content, since_ms) VALUES (?, ?) ON CONFLICT DO NOTHING"
-NOT_UNNEEDED = "DELETE FROM unneeded WHERE content IN (?)"
-NOT_DAMAGED = "DELETE FROM damaged WHERE content IN (?)"
 SIZE = "SELECT size_bytes FROM held WHERE content = ?"
 LOSE = "DELETE FROM held WHERE content = ?"
 DAMAGE = "INSERT INTO damaged (content, size_bytes, found_ms, detail) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-FORGET_MANIFESTS = "DELETE FROM manifest WHERE content = ?"
 
 
 class Keeping(State):
@@ -108,8 +105,8 @@ class Keeping(State):
 
 def is_held(connection: sqlite3.Connection, contents: Sequence[Digest]) -> None:
     """In a transaction: these contents are held now, so they are not damaged, and whether they are needed is to be asked afresh."""
-    for_all(connection, NOT_DAMAGED, contents)
-    for_all(connection, NOT_UNNEEDED, contents)
+    remove(connection, "damaged", contents)
+    remove(connection, "unneeded", contents)
 
 
 def _lose(connection: sqlite3.Connection, *, content: Digest) -> bool:
@@ -160,7 +157,7 @@ def _unneeded(connection: sqlite3.Connection, *, contents: Sequence[Digest], ver
 
 def _note(connection: sqlite3.Connection, *, new: Sequence[tuple[Digest, int]], gone: Sequence[Digest]) -> None:
     connection.executemany(NOTE, new)
-    for_all(connection, NOT_UNNEEDED, gone)
+    remove(connection, "unneeded", gone)
 
 
 def _forget(connection: sqlite3.Connection, *, contents: Sequence[Digest], versions: int, until_ms: int) -> list[Digest]:
@@ -169,7 +166,7 @@ def _forget(connection: sqlite3.Connection, *, contents: Sequence[Digest], versi
         row = connection.execute(SINCE, (content,)).fetchone()
         if row is not None and row[0] <= until_ms and not _is_needed(connection, content, versions):
             _lose(connection, content=content)
-            for sql in (FORGET_MANIFESTS, NOT_DAMAGED, NOT_UNNEEDED):
-                connection.execute(sql, (content,))
+            for table in ("manifest", "damaged", "unneeded"):
+                remove(connection, table, [content])
             found.append(content)
     return found

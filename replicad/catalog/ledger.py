@@ -7,7 +7,7 @@ next use; its next own record then opens a new incarnation, so a chain never con
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from replicad.catalog import recount, registers, rows, supply
@@ -33,11 +33,12 @@ PASSES_MAX = 4
 
 @dataclass(slots=True)
 class Outcome:
-    """What one transaction did to records and names, for memory and for everybody else. ``places``: of what the records mention, as it was before them."""
+    """What one transaction did to records and names, for memory and for everybody else. ``runs``: the new and the longer ones, by number. ``places``: of the records and of what they mention."""
 
     source: NodeId | None = None
     now_ms: int = 0
     records: list[Record] = field(default_factory=list)
+    runs: dict[int, Run] = field(default_factory=dict)
     places: dict[RecordId, Place] = field(default_factory=dict)
     duplicates: int = 0
     refused: list[Refusal] = field(default_factory=list)
@@ -45,10 +46,15 @@ class Outcome:
     rights_changed: bool = False
     changed: Changed = field(default_factory=Changed)
 
+    def add(self, record: Record, replica: Replica) -> None:
+        """Take an acceptable record into the working replica."""
+        run = replica.add(record, self.places)
+        self.runs[run.number] = run
+        self.records.append(record)
+
     def follow(self, replica: Replica) -> None:
         """Bring another replica to the same state."""
-        for record in self.records:
-            replica.add(record, self.places)
+        replica.follow(self.records, self.runs.values(), self.places)
 
 
 class Ledger:
@@ -95,16 +101,11 @@ class Ledger:
         for body in bodies:
             _check_right(replica, key.id, share, body, at=at)
         outcome.places = rows.find_places(connection, (end for body in bodies for end in _ends(body)))
-        known = dict(outcome.places)
-        runs: dict[int, Run] = {}
         self._ahead = True
         for body in bodies:
             header = replica.next_header(share, now_ms=outcome.now_ms, random16=self._random16(), origin=key.id)
-            record = _signed(key, replica.network, header, body)
-            run = replica.add(record, known)
-            runs[run.number] = run
-            outcome.records.append(record)
-        self._store(connection, replica, outcome, known, runs)
+            outcome.add(_signed(key, replica.network, header, body), replica)
+        self._store(connection, replica, outcome)
         return outcome
 
     def cut(self, connection: sqlite3.Connection, *, subject: NodeId, reason: Reason, before: Stamp, then: Sequence[Body], key: SigningKey) -> Outcome:
@@ -148,18 +149,14 @@ class Ledger:
 
     def _admit(self, connection: sqlite3.Connection, replica: Replica, records: Sequence[Record], outcome: Outcome) -> None:
         outcome.places = rows.find_places(connection, {mentioned for record in records for mentioned in mentions(record)})
-        known = dict(outcome.places)
-        runs: dict[int, Run] = {}
         waiting = sorted(records, key=lambda record: (record.header.share != NETWORK_SHARE, record.order))
         for _ in range(PASSES_MAX):
             left = []
             for record in waiting:
-                match admission := replica.judge(record, outcome.now_ms, known):
+                match admission := replica.judge(record, outcome.now_ms, outcome.places):
                     case Admission.NEW:
                         self._ahead = True
-                        run = replica.add(record, known)
-                        runs[run.number] = run
-                        outcome.records.append(record)
+                        outcome.add(record, replica)
                     case Admission.GAP | Admission.STRANGER:
                         left.append((record, admission))
                     case Admission.DUPLICATE:
@@ -171,21 +168,21 @@ class Ledger:
             waiting = [record for record, _ in left]
         outcome.gaps += sum(admission is Admission.GAP for _, admission in left)
         outcome.refused += [_refusal(record, admission) for record, admission in left if admission is not Admission.GAP]
-        self._store(connection, replica, outcome, known, runs)
+        self._store(connection, replica, outcome)
 
-    def _store(self, connection: sqlite3.Connection, replica: Replica, outcome: Outcome, known: Mapping[RecordId, Place], runs: Mapping[int, Run]) -> None:
+    def _store(self, connection: sqlite3.Connection, replica: Replica, outcome: Outcome) -> None:
         """The accepted records into the tables, a part at a time (what merging needs of a whole publication would be tens of MB), then whatever follows."""
         immutable = _immutable(replica)
         for start in range(0, len(outcome.records), STORE_PART):
             part = outcome.records[start : start + STORE_PART]
-            numbers = rows.add_records(connection, [(record, known[record.id]) for record in part])
+            numbers = rows.add_records(connection, [(record, outcome.places[record.id]) for record in part])
             named = [
-                New(number, record.id, record.header.share, record.body, replica.trust.counts(record, known[record.id]))
+                New(number, record.id, record.header.share, record.body, replica.trust.counts(record, outcome.places[record.id]))
                 for number, record in zip(numbers, part, strict=True)
                 if isinstance(record.body, Entry | Tombstone)
             ]
             registers.add(connection, named, outcome.changed, immutable=immutable.__contains__)
-        rows.put_runs(connection, runs.values())
+        rows.put_runs(connection, outcome.runs.values())
         disturbed = replica.trust.take_changed()
         if disturbed or any(record.header.share == NETWORK_SHARE for record in outcome.records):
             self._follow_rights(connection, replica, disturbed, outcome)

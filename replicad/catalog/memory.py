@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from replicad.catalog.rows import for_all
+from replicad.catalog.rows import add_all, for_all
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest
 
@@ -39,7 +39,7 @@ class HeldSet:
 
     def add(self, contents: Iterable[tuple[Digest, int]]) -> None:
         """They are held now, each with its size."""
-        self._connection.executemany("INSERT INTO held VALUES (?, ?) ON CONFLICT DO NOTHING", contents)
+        add_all(self._connection, "INSERT OR IGNORE INTO held VALUES (?, ?)", list(contents))
 
     def discard(self, content: Digest) -> None:
         """It is not held now."""

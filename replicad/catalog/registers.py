@@ -7,27 +7,28 @@ changed, of an immutable one everything (its history is short by nature). Functi
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from replicad.catalog import supply
-from replicad.catalog.rows import for_all
+from replicad.catalog.rows import add_all, for_all
 from replicad.model import paths
 from replicad.model.ids import Digest, RecordId, Stamp
 from replicad.model.records import Entry, Record, Tombstone
 from replicad.protocol.merge import RegisterRow, resolve
 
-REGISTER_MAKE = "INSERT INTO register (share, key, stage) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING register"
-REGISTER_FIND = "SELECT register FROM register WHERE share = ? AND key = ? AND stage = ?"
+REGISTERS_FIND = "SELECT key, register FROM register WHERE share = ? AND stage = ? AND key IN (?)"
+REGISTER_ADD = "INSERT INTO register (register, share, key, stage, winner) VALUES (?, ?, ?, ?, ?)"
+STAGE_COUNT = "INSERT INTO tally (kind, amount, bytes) VALUES ('stage/' || ?, ?, 0) ON CONFLICT DO UPDATE SET amount = amount + excluded.amount"
+"""Living files whose register was made with its winner: the trigger that counts sees changes only."""
 ENTRY_ADD = """
 INSERT INTO entry (record, register, share, stage, path, publisher, content, size_bytes, manifest, modified_s, source, urgent, counts, live, wins)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 SUPERSEDES_ADD = "INSERT INTO supersedes (target, record) VALUES (?, ?) ON CONFLICT DO NOTHING"
 SUPERSEDED = "SELECT DISTINCT target FROM supersedes WHERE target IN (?)"
-FIRST_WINNER = "UPDATE register SET winner = ? WHERE register = ?"
 TARGET = """
 SELECT entry.record, entry.register, register.stage FROM record JOIN entry ON entry.record = record.record JOIN register ON register.register = entry.register
 WHERE record.id = ? AND register.share = ? AND register.key = ?
@@ -85,20 +86,30 @@ def add(connection: sqlite3.Connection, records: Sequence[New], changed: Changed
     """Store the parsed form of entries and tombstones, and make every register right that they touch, as ``apply`` does. Most name something for the first time: there is nothing to resolve."""
     connection.executemany(SUPERSEDES_ADD, ((target, new.number) for new in records for target in new.body.supersedes))
     superseded = {target for (target,) in for_all(connection, SUPERSEDED, [new.id for new in records])}
-    firsts: list[Change] = []
-    others: list[Change] = []
+    names = [(new.share, new.body.stage, paths.key(new.body.path)) for new in records]
+    registers = _find(connection, names)
+    last: int = connection.execute("SELECT coalesce(max(register), 0) FROM register").fetchone()[0]
+    made: list[tuple[object, ...]] = []
     entries: list[tuple[object, ...]] = []
-    for new in records:
-        key, body = paths.key(new.body.path), new.body
-        register, is_made = _register(connection, new.share, key, body.stage)
+    firsts: dict[int, str] = {}
+    others: list[Change] = []
+    for new, name in zip(records, names, strict=True):
+        share, stage, key = name
+        body, is_made = new.body, name not in registers
         is_first = is_made and new.counts and isinstance(body, Entry) and not body.supersedes and new.id not in superseded
-        entries.append(_row_of(new, register, wins=is_first))
-        (firsts if is_first else others).append(Change(new.number, new.share, key, body.stage, register, body.supersedes))
-    connection.executemany(ENTRY_ADD, entries)
-    connection.executemany(FIRST_WINNER, ((change.number, change.register) for change in firsts))
-    for change in firsts:
-        changed.names[change.share].add(change.key)
-    supply.want(connection, (change.number for change in firsts))
+        if is_made:
+            registers[name] = last = last + 1
+            made.append((last, share, key, stage, new.number if is_first else None))
+        entries.append(_row_of(new, registers[name], wins=is_first))
+        if is_first:
+            firsts[new.number] = stage
+            changed.names[share].add(key)
+        else:
+            others.append(Change(new.number, share, key, stage, registers[name], body.supersedes))
+    add_all(connection, REGISTER_ADD, made)
+    connection.executemany(STAGE_COUNT, Counter(firsts.values()).items())
+    add_all(connection, ENTRY_ADD, entries)
+    supply.want(connection, list(firsts))
     apply(connection, others, changed, immutable=immutable)
 
 
@@ -119,7 +130,8 @@ def recounted(connection: sqlite3.Connection, number: int, record: Record, *, co
     if not changed and not everything:
         return None
     share, key = record.header.share, paths.key(body.path)
-    return Change(number, share, key, body.stage, _register(connection, share, key, body.stage)[0], body.supersedes)
+    name = share, body.stage, key
+    return Change(number, share, key, body.stage, _find(connection, [name])[name], body.supersedes)
 
 
 def apply(connection: sqlite3.Connection, changes: Iterable[Change], changed: Changed, *, immutable: Callable[[str], bool]) -> None:
@@ -148,15 +160,15 @@ def apply(connection: sqlite3.Connection, changes: Iterable[Change], changed: Ch
     connection.executemany("UPDATE entry SET live = ? WHERE record = ?", lives)
     connection.executemany("UPDATE entry SET wins = ? WHERE record = ?", wins)
     supply.unwant(connection, (number for is_live, number in lives if not is_live))
-    supply.want(connection, (number for is_live, number in lives if is_live))
+    supply.want(connection, [number for is_live, number in lives if is_live])
 
 
-def _register(connection: sqlite3.Connection, share: str, key: str, stage: str) -> tuple[int, bool]:
-    """Its number, and whether it was made just now."""
-    made = connection.execute(REGISTER_MAKE, (share, key, stage)).fetchone()
-    if made is not None:
-        return int(made[0]), True
-    return int(connection.execute(REGISTER_FIND, (share, key, stage)).fetchone()[0]), False
+def _find(connection: sqlite3.Connection, names: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+    """The numbers of those registers (share, stage, key) that exist."""
+    places: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for share, stage, key in names:
+        places[share, stage].append(key)
+    return {(*place, key): number for place, keys in places.items() for key, number in for_all(connection, REGISTERS_FIND, keys, given=place)}
 
 
 State = tuple[int | None, int]

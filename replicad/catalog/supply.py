@@ -7,7 +7,7 @@ stands on it. Functions of the writer's connection, called inside its transactio
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from replicad.catalog.rows import for_all
 from replicad.model.ids import Digest, NodeId
@@ -17,13 +17,14 @@ _OTHERS = "SELECT wanted.record FROM entry AS other JOIN wanted ON wanted.record
 WANT = f"""
 INSERT INTO wanted (record, share, hlc, content, manifest, size_bytes, in_share, in_all)
 SELECT entry.record, entry.share, record.hlc, entry.content, entry.manifest, entry.size_bytes,
-    NOT EXISTS ({_OTHERS.format(content="entry.content")} AND other.share = entry.share),
-    NOT EXISTS ({_OTHERS.format(content="entry.content")})
+    lag(entry.share) OVER alike IS NOT entry.share AND NOT EXISTS ({_OTHERS.format(content="entry.content")} AND other.share = entry.share),
+    lag(entry.share) OVER alike IS NULL AND NOT EXISTS ({_OTHERS.format(content="entry.content")})
 FROM entry JOIN record ON record.record = entry.record
-WHERE entry.record = ? AND entry.content IS NOT NULL
+WHERE entry.record IN (?) AND entry.content IS NOT NULL
   AND EXISTS (SELECT 1 FROM carried WHERE carried.share = entry.share AND carried.stage = entry.stage)
   AND NOT EXISTS (SELECT 1 FROM held WHERE held.content = entry.content)
   AND NOT EXISTS (SELECT 1 FROM taken_down WHERE taken_down.content = entry.content)
+WINDOW alike AS (PARTITION BY entry.content ORDER BY entry.share)
 """  # noqa: S608 - constants only
 UNWANT = "DELETE FROM wanted WHERE record = ? RETURNING content, share, in_share, in_all"
 HEIR_IN_SHARE = f"UPDATE wanted SET in_share = 1 WHERE record = ({_OTHERS.format(content='?')} AND other.share = ? LIMIT 1)"  # noqa: S608 - constants only
@@ -50,9 +51,9 @@ def carried_places(replica: Replica, node: NodeId, now_ms: int) -> dict[str, tup
     }
 
 
-def want(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
-    """These record numbers have just become live, or interesting otherwise: their contents are wanted if carried and not held."""
-    connection.executemany(WANT, ((record,) for record in numbers))
+def want(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    """These record numbers have just become live, or interesting otherwise: their contents are wanted if carried and not held. One of those that name the same content is counted, the first."""
+    for_all(connection, WANT, numbers)
 
 
 def unwant(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:

@@ -11,8 +11,9 @@ bytes. The payload is never re-serialised: the bytes that were signed are the by
 
 from __future__ import annotations
 
+import hashlib
+
 from replicad.crypto import keys
-from replicad.crypto.hashing import sha256
 from replicad.errors import SignatureError
 from replicad.model.ids import NodeId, RecordId
 from replicad.model.records import PAYLOAD_BYTES_MAX, Envelope
@@ -29,7 +30,7 @@ def signed_bytes(network: NodeId, type_: str, payload: bytes) -> bytes:
 
 def record_id(network: NodeId, type_: str, payload: bytes) -> RecordId:
     """The id of the record with that payload. It does not depend on the signature."""
-    return RecordId(sha256(signed_bytes(network, type_, payload)))
+    return _id(signed_bytes(network, type_, payload))
 
 
 def seal(key: keys.SigningKey, network: NodeId, type_: str, payload: bytes) -> Envelope:
@@ -43,7 +44,11 @@ def verify(envelope: Envelope, network: NodeId) -> RecordId:
     _check_bounds(envelope.type, envelope.payload)
     message = signed_bytes(network, envelope.type, envelope.payload)
     keys.verify(envelope.key, message, envelope.signature)
-    return RecordId(sha256(message))
+    return _id(message)
+
+
+def _id(message: bytes) -> RecordId:
+    return RecordId(hashlib.sha256(message).digest())
 
 
 def _check_bounds(type_: str, payload: bytes) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Self
 
@@ -59,7 +60,7 @@ class _Id(bytes):
             value = b""
         if len(value) != SIZE_BYTES or value.hex() != text:
             raise InputError(f"{cls.__name__}: 64 lower-case hexadecimal digits expected, got {text[:80]!r}")
-        return cls(value)
+        return bytes.__new__(cls, value)
 
 
 class Digest(_Id):
@@ -142,7 +143,7 @@ class Stamp(int):
     def parse(cls, text: str) -> Self:
         """From the text form; raises InputError."""
         try:
-            value = int.from_bytes(bytes.fromhex(text))
+            value = int(text, 16)
         except ValueError:
             value = -1
         if f"{value:016x}" != text:
@@ -166,7 +167,7 @@ def check_stage_name(name: str) -> str:
 
 def to_text(value: Any) -> str:
     """msgspec ``enc_hook`` for JSON: identifiers and stamps as their text form."""
-    if isinstance(value, _Id | Stamp):
+    if isinstance(value, _TEXTUAL):
         return str(value)
     raise NotImplementedError(type(value))
 
@@ -181,12 +182,20 @@ def to_binary(value: Any) -> bytes | int:
 
 
 def from_wire(kind: type, value: Any) -> Any:
-    """msgspec ``dec_hook`` for both: text (JSON) or binary (msgpack) to an identifier, text or integer to a stamp. Errors become msgspec.ValidationError."""
-    if issubclass(kind, _Id):
-        if isinstance(value, str):
-            return kind.parse(value)
-        if isinstance(value, bytes):
-            return kind(value)
-    if issubclass(kind, Stamp):
-        return Stamp.parse(value) if isinstance(value, str) else Stamp.checked(value)
-    raise NotImplementedError(kind)
+    """msgspec ``dec_hook`` for both: text (JSON) or binary (msgpack) to an identifier, text or integer to a stamp; raises InputError. A record has six of them."""
+    readers = _READERS.get(kind)
+    if readers is None:
+        raise NotImplementedError(kind)
+    read = readers.get(type(value))
+    if read is None:
+        raise InputError(f"{kind.__name__}: {' or '.join(form.__name__ for form in readers)} expected, got {type(value).__name__}")
+    return read(value)
+
+
+_TEXTUAL = (_Id, Stamp)
+_READERS: dict[type, dict[type, Callable[[Any], Any]]] = {
+    Digest: {str: Digest.parse, bytes: Digest},
+    RecordId: {str: RecordId.parse, bytes: RecordId},
+    NodeId: {str: NodeId.parse, bytes: NodeId},
+    Stamp: {str: Stamp.parse, int: Stamp.checked},
+}

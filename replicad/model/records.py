@@ -33,17 +33,15 @@ DEFAULT_STAGES = ("dev", "test", "prod")
 class Role(StrEnum):
     """What a grant allows. Each includes what stands before it."""
 
+    rank: int
+    """0 mirror, 1 publisher, 2 admin."""
+
     MIRROR = "mirror"
     PUBLISHER = "publisher"
     ADMIN = "admin"
 
-    @property
-    def rank(self) -> int:
-        """0 mirror, 1 publisher, 2 admin."""
-        return _RANKS[self]
-
-
-_RANKS = {role: rank for rank, role in enumerate(Role)}
+    def __init__(self, _text: str) -> None:
+        self.rank = len(type(self).__members__)
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):

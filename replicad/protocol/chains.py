@@ -108,6 +108,15 @@ class Chains:
             self._disturbed.add(header.origin)
         return run
 
+    def follow(self, runs: Iterable[Run], places: Mapping[RecordId, Place]) -> None:
+        """Take over what other chains, equal to these, became by ``add``: runs that are new or longer, and the places of their new records."""
+        for run in sorted(runs, key=lambda run: run.number):
+            self._enter(run)
+        for record_id in self._anchors.keys() & places.keys():
+            if self._anchors[record_id] is None:
+                place = self._anchors[record_id] = places[record_id]
+                self._disturbed.add(self._runs[place.run].origin)
+
     def run(self, number: int) -> Run:
         """The run of that number."""
         return self._runs[number]
@@ -232,7 +241,9 @@ class Chains:
         return places.get(record_id)
 
     def _enter(self, run: Run) -> None:
-        tree = self._trees[run.share].setdefault(run.origin, Tree())
+        tree = self._tree(run.origin, run.share)
+        if tree is None:
+            tree = self._trees[run.share][run.origin] = Tree()
         if run.number in self._runs:
             del self._tips[self._runs[run.number].last_id]
             tree.extend(run)

@@ -208,8 +208,7 @@ def _check_grant(grant: Grant) -> None:
 
 def _check_content(entry: Entry) -> None:
     """Content of at most one chunk has exactly one manifest, and there is exactly one empty content."""
-    implied = Manifest.implied(entry.content, entry.size)
-    if implied and implied.id != entry.manifest:
+    if Manifest.implied_id(entry.content, entry.size) not in (None, entry.manifest):
         raise RecordError("the manifest is not the one that follows from content and size", code="bad-manifest")
     if (entry.size == 0) != (entry.content == EMPTY):
         raise RecordError("size 0 and the digest of nothing belong together", code="bad-content")

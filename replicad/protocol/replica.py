@@ -15,7 +15,7 @@ from replicad.protocol.clock import HybridClock, is_future
 from replicad.protocol.trust import Trust
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping
+    from collections.abc import Collection, Iterable, Mapping, MutableMapping
 
     from replicad.model.ids import RecordId
     from replicad.model.records import Record
@@ -56,6 +56,15 @@ class Replica:
         if record.header.share == NETWORK_SHARE:
             self.trust.add(record, places[record.id], places)
         return run
+
+    def follow(self, records: Iterable[Record], runs: Collection[Run], places: Mapping[RecordId, Place]) -> None:
+        """Take in what another replica, equal to this one, has added: the runs that it calls so now, and the places of the records and their ``mentions``. Costs per run, not per record."""
+        self.chains.follow(runs, places)
+        for run in runs:
+            self.clock.observe(run.last_hlc)
+        for record in records:
+            if record.header.share == NETWORK_SHARE:
+                self.trust.add(record, places[record.id], places)
 
     def next_header(self, share: str, *, now_ms: int, random16: int, origin: NodeId | None = None) -> Header:
         """The header of the next own record in a share (``origin``: of another key we hold, the network's).

@@ -21,7 +21,7 @@ async def wanted(catalog: Catalog) -> list[Digest]:
 async def test_held_is_known_at_once_and_told_once(world: World) -> None:
     async with world.founded() as ann:
         big, small = big_content("big"), content_of("small")
-        await ann.hold([big, small])
+        await ann.hold([big, small, big])
         await ann.hold([big])
         assert world.events["ann"][-2:] == [ContentHeld(big.content, big.size), ContentHeld(small.content, small.size)]
         assert (ann.is_held(big.content), ann.is_held(content_of("other").content)) == (True, False)
@@ -73,6 +73,26 @@ async def test_content_named_in_several_places_counts_once(world: World) -> None
         assert (await ann.usage()).wanted == 2
         await ann.hold([content_of("x")])
         assert await wanted(ann) == [content_of("other").content]
+        await audit(ann)
+
+
+async def test_more_at_once_than_one_statement_takes(world: World) -> None:
+    """New names, names a second time in the same transaction and before, contents under two names, and what is held of them."""
+    everything = [content_of(str(number)) for number in range(280)]
+    async with world.founded() as ann:
+        old = await ann.author(SHARE, [entry(f"file{number}", str(number)) for number in range(0, 280, 90)])
+        again = [entry("file0", "1", supersedes=[old[0].id]), entry("file1", "2"), entry("FILE7", "280"), tombstone("file90", supersedes=[old[1].id])]
+        await ann.author(
+            SHARE,
+            [
+                *(entry(f"file{number}", one) for number, one in enumerate(everything) if number % 90),
+                *again,
+                *(entry(f"{number}", one) for number, one in enumerate(everything[:40])),
+            ],
+        )
+        assert (await ann.usage()).wanted == len(await ann.wanted()) == 280
+        await ann.hold(everything[:270])
+        assert await ann.named_by_many(one.content for one in everything) == {one.content: {SHARE} for one in everything}
         await audit(ann)
 
 

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from protocol_world import Node, World, node_with
+from protocol_world import NOW_MS, Node, World, node_with
 
 from replicad.model.ids import NodeId, RecordId, Stamp
 from replicad.protocol.chains import ENDS_MAX, Admission, Chains, Place, Segment, mentions
 from replicad.protocol.gossip.pulls import STEP_BACK_MAX, _forked
+from replicad.protocol.replica import Replica
 from replicad.protocol.wire import End
 
 if TYPE_CHECKING:
@@ -456,6 +457,38 @@ def test_chains_agree_with_the_model_whatever_the_order(world: World, random: Ra
     tip = chains.tip(ann, SHARE)
     leaves = [model.records[leaf] for leaf in model.leaves() if leaf in sound]
     assert (tip and tip.last_id) == (max(leaves, key=lambda record: record.order).id if leaves else None)
+
+
+@settings(max_examples=150, deadline=None)
+@given(trees(), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_who_follows_another_by_runs_is_where_that_one_is(world: World, batch: int, random: Random) -> None:
+    """As the event loop's replica follows the ledger's, a transaction at a time; a cut keeps part of the chain, whose record may come before it or later."""
+    ann = world.id("ann")
+    world.cut("network", "ann", {SHARE: [random.choice([record for record in world.said if record.header.share == SHARE])]})
+    node, follower = Node(world), Replica(world.network, world.id("observer"))
+    waiting = list(world.said)
+    random.shuffle(waiting)
+    while waiting:
+        known = len(node.stored)
+        runs = {}
+        for record in waiting[:]:
+            if len(node.stored) - known < batch and node.replica.judge(record, NOW_MS, node.places) is Admission.NEW:
+                run = node.replica.add(record, node.places)
+                runs[run.number] = run
+                node.stored.append(record)
+                waiting.remove(record)
+        added = node.stored[known:]
+        mentioned = {record_id for record in added for record_id in mentions(record)}
+        follower.follow(added, runs.values(), {record_id: place for record_id, place in node.places.items() if record_id in mentioned})
+        leader = node.replica
+        assert follower.clock.last == leader.clock.last
+        for share in (SHARE, ""):
+            assert follower.chains.frontier_hash(share) == leader.chains.frontier_hash(share)
+        assert follower.chains.forks(ann) == leader.chains.forks(ann)
+        assert follower.chains.have(ann, SHARE) == leader.chains.have(ann, SHARE)
+        assert follower.chains.sound_ends(ann, SHARE) == leader.chains.sound_ends(ann, SHARE)
+        for record in node.stored:
+            assert follower.trust.why_not(record, node.places[record.id]) == node.why_not(record)
 
 
 def chains_closure(chains: Chains, node: Node, origin: NodeId, records: list[Record]) -> set[RecordId]:

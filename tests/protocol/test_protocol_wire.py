@@ -147,9 +147,10 @@ def test_messages_of_other_names_are_ignored(name: str, items: list[object]) -> 
         b"",
         b"\xc1",
         *map(msgspec.msgpack.encode, ([], {"ping": 1}, "ping", [1, "ping"], ["ping", -1], ["new", bytes(wire.FRAME_BYTES_MAX)])),
+        msgspec.msgpack.encode(["pull", 1, "munki", 5, {}]),
         b"\x92\xa4ping\x01\x00",
     ],
-    ids=["nothing", "no msgpack", "no name", "map", "text", "number first", "out of bounds", "too long", "something behind"],
+    ids=["nothing", "no msgpack", "no name", "map", "text", "number first", "out of bounds", "too long", "a number as id", "something behind"],
 )
 def test_what_is_no_message_is_an_offence(frame: bytes) -> None:
     with pytest.raises(PeerError) as caught:

@@ -341,8 +341,7 @@ class Backlog:
 
 def _is_implied(wanted: Wanted) -> bool:
     """Whether the entry names the only manifest that such a small content can have."""
-    manifest = Manifest.implied(wanted.content, wanted.size)
-    return manifest is not None and manifest.id == wanted.manifest
+    return Manifest.implied_id(wanted.content, wanted.size) == wanted.manifest
 
 
 def _parts(contents: list[Small]) -> Iterator[tuple[Small, ...]]:
