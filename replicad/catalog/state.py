@@ -86,9 +86,10 @@ class State:
             self.on_event(EntriesChanged(share, () if share in changed.shares or len(keys) > CHANGED_KEYS_MAX else tuple(sorted(keys))))
 
     def _now_held(self, manifests: Sequence[Manifest]) -> None:
-        self._held.add((manifest.content, manifest.size) for manifest in manifests)
-        for manifest in manifests:
-            self.on_event(ContentHeld(manifest.content, manifest.size))
+        held = tuple((manifest.content, manifest.size) for manifest in manifests)
+        self._held.add(held)
+        if held:
+            self.on_event(ContentHeld(held))
 
     # -- what this node carries --
 

@@ -31,10 +31,9 @@ class EntriesChanged:
 
 @dataclass(frozen=True, slots=True)
 class ContentHeld:
-    """This node now holds this content, verified and durable."""
+    """This node now holds these contents (digest, size), verified and durable."""
 
-    content: Digest
-    size: int
+    contents: tuple[tuple[Digest, int], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,15 @@ docs/protocol.md, "Messages"; tests/protocol/wire_version_1.json has one encoded
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar, get_args
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
 from replicad.errors import InputError, PeerError
 from replicad.model.chunks import CHUNK_SIZE_MIN
-from replicad.model.ids import Digest, NodeId, RecordId, Stamp, from_wire, to_binary
+from replicad.model.ids import SIZE_BYTES, Digest, NodeId, RecordId, Stamp, from_wire, to_binary
 from replicad.model.records import Envelope
 
 PROTOCOL_VERSION_MIN = 1
@@ -189,7 +190,7 @@ class HaveMore(Struct, frozen=True, array_like=True, tag="more"):
     suggest: Annotated[tuple[_Index, ...], Meta(max_length=64)] = ()
 
 
-class Small(Struct, frozen=True, array_like=True):
+class Small(Struct, frozen=True, array_like=True, gc=False):
     """A content of at most one chunk. Its manifest follows from digest and size, so a size that lies names something nobody has."""
 
     content: Digest
@@ -208,6 +209,12 @@ class Hold(Struct, frozen=True, array_like=True, tag="hold"):
 
     contents: Annotated[tuple[Small, ...], Meta(max_length=SEEK_PER_MESSAGE_MAX)]
     held: bool = True
+
+
+def parts(contents: Sequence[Small]) -> Iterator[tuple[Small, ...]]:
+    """The contents in as many lists as ``Seek`` or ``Hold`` need messages."""
+    for start in range(0, len(contents), SEEK_PER_MESSAGE_MAX):
+        yield tuple(contents[start : start + SEEK_PER_MESSAGE_MAX])
 
 
 class Send(Struct, frozen=True, array_like=True, tag="send"):
@@ -282,9 +289,15 @@ Message = (
     | Fault
 )
 
+
+def _from_wire(kind: type, value: Any) -> Any:
+    """Most of what messages hold are digests: those are made without a call of Python's (0.3 instead of 0.5 microseconds for a small content)."""
+    return bytes.__new__(Digest, value) if kind is Digest and type(value) is bytes and len(value) == SIZE_BYTES else from_wire(kind, value)
+
+
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=to_binary)
 _HANDSHAKE: msgspec.msgpack.Decoder[Handshake] = msgspec.msgpack.Decoder(Handshake, dec_hook=from_wire)
-_MESSAGE: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message, dec_hook=from_wire)
+_MESSAGE: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message, dec_hook=_from_wire)
 _ITEMS: msgspec.msgpack.Decoder[list[msgspec.Raw]] = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _NAMES = frozenset(kind.__struct_config__.tag for kind in get_args(Message))
 

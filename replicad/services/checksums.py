@@ -97,6 +97,6 @@ def _contents(events: Iterable[Event]) -> Iterable[Digest]:
     """What they are about."""
     for event in events:
         if isinstance(event, ContentHeld):
-            yield event.content
+            yield from (content for content, _ in event.contents)
         elif isinstance(event, RecordsCommitted):
             yield from (record.body.content for record in event.records if isinstance(record.body, Entry))

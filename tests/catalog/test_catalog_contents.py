@@ -23,7 +23,7 @@ async def test_held_is_known_at_once_and_told_once(world: World) -> None:
         big, small = big_content("big"), content_of("small")
         await ann.hold([big, small, big])
         await ann.hold([big])
-        assert world.events["ann"][-2:] == [ContentHeld(big.content, big.size), ContentHeld(small.content, small.size)]
+        assert world.events["ann"][-1:] == [ContentHeld(((big.content, big.size), (small.content, small.size)))]
         assert (ann.is_held(big.content), ann.is_held(content_of("other").content)) == (True, False)
         assert [await ann.held_manifest(one.content) for one in (big, small, content_of("other"))] == [big, small, None]
         assert await ann.held_facts([big.content, content_of("other").content]) == {big.content: (big.size, big.id)}

@@ -112,7 +112,7 @@ async def test_events_follow_the_commit_in_order(world: World) -> None:
         own.clear()
         manifest = content_of("z")
         (record,) = await ann.author(SHARE, [entry("z", "z")], held=[manifest])
-        assert own == [ContentHeld(manifest.content, 1), RecordsCommitted((record,), None), EntriesChanged(SHARE, ("z",))]
+        assert own == [ContentHeld(((manifest.content, 1),)), RecordsCommitted((record,), None), EntriesChanged(SHARE, ("z",))]
         own.clear()
         (policy,) = await ann.author("", [Policy("jamf", public=False)])
         assert own == [RecordsCommitted((policy,), None), TrustChanged(), EntriesChanged("jamf", ())]

@@ -12,8 +12,8 @@ from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import COMMON_S, HAVE_S, SPREAD_S
 from replicad.protocol.fetch.events import Say, Target
-from replicad.protocol.fetch.supply import Asked, Due, Has, Left, Servable, Sought, Supply, SupplyEvent, Unwatch, Watch
-from replicad.protocol.wire import Have, HaveMore, Small
+from replicad.protocol.fetch.supply import Asked, Due, Has, Left, Servable, SmallHeld, Sought, Supply, SupplyEvent, Unwatch, Watch
+from replicad.protocol.wire import Have, HaveMore, Hold, Small
 
 COUNT = 8
 TARGET = Target(sha256(b"content"), sha256(b"manifest"))
@@ -34,6 +34,26 @@ def test_a_peer_is_not_told_of_what_it_has_until_it_has_lost_it() -> None:
     assert news(supply, Servable(TARGET, COUNT, sets.of((1, 2, 3))), 2.0) == [HaveMore(*TARGET, chunks=(2,), suggest=())]
     assert news(supply, Has(PEER, TARGET, sets.of((1, 2)), whole=True), 3.0) == [HaveMore(*TARGET, chunks=(3,), suggest=())]
     assert news(supply, Servable(TARGET, COUNT, sets.full(COUNT)), 4.0) == [Have(*TARGET, bitmap=b"", complete=True)]
+
+
+def test_of_small_contents_a_peer_is_not_told_either_what_it_said_meanwhile_that_it_has() -> None:
+    supply = Supply(random.Random(1).randrange)
+    first, second, third = (Small(sha256(bytes([number])), 1) for number in range(3))
+    supply.handle(Sought(PEER, (first, second, third), ()), 0.0)
+    assert supply.handle(SmallHeld((first,)), 1.0) == [Say(PEER, Hold((first,)))]
+    assert supply.handle(SmallHeld((second, third)), 1.0 + HAVE_S / 2) == []
+    supply.handle(Sought(PEER, (second,), (), active=False), 1.0 + HAVE_S / 2)
+    assert supply.handle(Due(), 1.0 + HAVE_S) == [Say(PEER, Hold((third,)))]
+
+
+def test_what_was_lost_before_it_was_told_is_not_told() -> None:
+    supply = Supply(random.Random(1).randrange)
+    first, second = (Small(sha256(bytes([number])), 1) for number in range(2))
+    supply.handle(Sought(PEER, (first, second), ()), 0.0)
+    supply.handle(SmallHeld((first,)), 1.0)
+    supply.handle(SmallHeld((second,)), 1.0 + HAVE_S / 2)
+    assert supply.handle(SmallHeld((second,), held=False), 1.0 + HAVE_S / 2) == [Say(PEER, Hold((second,), held=False))]
+    assert supply.handle(Due(), 1.0 + HAVE_S) == []
 
 
 def test_news_is_told_at_once_and_what_follows_it_soon_is_gathered() -> None:

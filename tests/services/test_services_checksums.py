@@ -123,7 +123,7 @@ async def test_beyond_a_bound_everything_is_looked_at(tmp_path: Path, monkeypatc
             found.node.catalog.on_event = lambda _: None
             await found.node.publish("munki", {"b.pkg": b"second"})
             for number in range(3):
-                found.hub.publish(ContentHeld(manifest_of(bytes([number])).content, 1))
+                found.hub.publish(ContentHeld(((manifest_of(bytes([number])).content, 1),)))
             await found.wait_for(b"second")
 
 

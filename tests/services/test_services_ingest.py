@@ -31,7 +31,7 @@ async def test_a_directory_is_published_in_one_transaction(tmp_path: Path) -> No
     async with running_node(tmp_path) as node:
         await node.upload(*files.values())
         assert await node.listed("munki") == {}
-        assert {event.content for event in node.events if isinstance(event, ContentHeld)} == await blobs(node)
+        assert {content for event in node.events if isinstance(event, ContentHeld) for content, _ in event.contents} == await blobs(node)
         node.events.clear()
         published = await node.ingest.publish("munki", items(files), publisher="jane")
         assert [(one.path, one.stage, one.size, one.state) for one in published] == [(path, "prod", 1000, "new") for path in files]

@@ -67,7 +67,7 @@ async def test_a_wanted_blob_without_a_row_is_verified_and_adopted(tmp_path: Pat
         await node.catalog.save_partials([(MANIFEST.content, MANIFEST.id, b"\x07")])
         node.events.clear()
         assert await settled(node) == Reconciled((), (MANIFEST.content,), (), (), 0)
-        assert node.events == [ContentHeld(MANIFEST.content, MANIFEST.size)]
+        assert node.events == [ContentHeld(((MANIFEST.content, MANIFEST.size),))]
         assert await node.catalog.held_manifest(MANIFEST.content) == MANIFEST
         assert await node.catalog.partials() == []
         assert await node.catalog.wanted() == []

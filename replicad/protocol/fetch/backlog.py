@@ -6,8 +6,9 @@ fill the window of one pack. What comes later and is of a better class takes the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import TypeVar
 
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.entries import Wanted
@@ -15,9 +16,9 @@ from replicad.model.ids import Digest, NodeId
 from replicad.model.manifest import Manifest
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import AWAITED_MAX, PACK_MAX, RENEW_S, SEEKING_MAX, STALLED_S, FetchConfig
-from replicad.protocol.fetch.events import Awaits, Close, Effect, Open, Priority, Say, Target, Wants
-from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State, small_of
-from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, Have, HaveMore, Hold, Interest, Seek, Small
+from replicad.protocol.fetch.events import Awaits, Close, Effect, Open, Priority, Say, Target, Wants, small_of
+from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
+from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, Have, HaveMore, Hold, Interest, Seek, Small, parts
 
 SHUNNED_S = 3600.0
 """What cannot be true is not tried again for so long."""
@@ -25,6 +26,7 @@ RIVALRIES_MAX = 1024
 """Contents of which it is remembered who else fetches them."""
 
 
+_Key = TypeVar("_Key", Target, Small)
 DropRequests = Callable[[ContentJob], None]
 
 
@@ -56,21 +58,16 @@ class Backlog:
     def want(self, event: Wants, now: float) -> None:
         """Replace the list; if it is cut it only holds the first, so nothing is dropped for being absent."""
         self._wants = event
-        large: dict[Target, Wanted] = {}
-        small: dict[Small, Wanted] = {}
-        awaited = [awaits.wanted for awaits in self._awaits.values()] if event.cut else []
-        for one in sorted((*event.wanted, *awaited), key=self._priority):
-            if one.size > CHUNK_SIZE_MIN:
-                large[Target(one.content, one.manifest)] = one
-            else:
-                small[small_of(one)] = one
+        wanted = (*event.wanted, *(awaits.wanted for awaits in self._awaits.values() if event.cut))
+        large = {Target(one.content, one.manifest): one for one in wanted if one.size > CHUNK_SIZE_MIN}
+        small = {Small(one.content, one.size): one for one in wanted if one.size <= CHUNK_SIZE_MIN}
         if not event.cut:
             self._drop_unwanted(large, small)
         self._benched = {key: until for key, until in self._benched.items() if until > now}
         for target in self.jobs.keys() & large.keys():
             self.jobs[target].priority = event.priority(large[target])
-        self._large = {target: one for target, one in large.items() if target not in self.jobs}
-        self._small = {key: one for key, one in small.items() if not self._in_pack(key)}
+        self._large = self._in_order((target, one) for target, one in large.items() if target not in self.jobs)
+        self._small = self._in_order((key, one) for key, one in small.items() if not self._in_pack(key))
         self._changed = True
 
     def await_(self, event: Awaits) -> None:
@@ -97,8 +94,11 @@ class Backlog:
         key = (small_of(wanted) if wanted.size <= CHUNK_SIZE_MIN else Target(wanted.content, wanted.manifest)) if self._awaits else None
         return Priority.AWAITED if key in self._awaits else self._wants.priority(wanted)
 
+    def _in_order(self, waiting: Iterable[tuple[_Key, Wanted]]) -> dict[_Key, Wanted]:
+        return dict(sorted(waiting, key=lambda item: self._priority(item[1])))
+
     def _in_pack(self, key: Small) -> bool:
-        return key in self.pack.places and bool(self.pack.missing >> self.pack.places[key] & 1)
+        return bool(self.pack.places.get(key, 0) & self.pack.missing)
 
     def _drop_unwanted(self, large: dict[Target, Wanted], small: dict[Small, Wanted]) -> None:
         for job in [job for target, job in self.jobs.items() if target not in large and job.state is not State.FINISHING]:
@@ -151,11 +151,12 @@ class Backlog:
         for target in [target for target, nodes in self._rivals.items() if node in nodes]:
             self.rival(node, target, active=False)
 
-    def told(self, node: NodeId, message: Have | HaveMore | Hold) -> bool:
+    def told(self, node: NodeId, message: Have | HaveMore | Hold, now: float) -> bool:
         """A peer says what it has; True if something of it is missing here."""
         if isinstance(message, Hold):
             units = self.pack.units_of(message.contents)
             if message.held:
+                self.pack.claims.found(node, message.contents, units, now)
                 return bool(self.pack.learn(node, units))
             self.pack.unlearn(node, units)
             return False
@@ -265,15 +266,17 @@ class Backlog:
         chosen = list(islice((key for key in self._small if self._benched.get(key, 0.0) <= now), self.pack.room if roomy else PACK_MAX))
         if not roomy:
             chosen = self._oust(chosen)
-        added = [key for key in chosen if _is_implied(self._small[key])]
-        self._benched.update((key, now + SHUNNED_S) for key in chosen)
-        for key in added:
-            del self._benched[key]
-            self.pack.add(self._small[key], now, self._priority(self._small[key]))
+        classes: dict[Priority, dict[Small, Wanted]] = {}
         for key in chosen:
-            del self._small[key]
+            wanted = self._small.pop(key)
+            if not _is_implied(wanted):
+                self._benched[key] = now + SHUNNED_S
+                continue
+            classes.setdefault(self._priority(wanted), {})[key] = wanted
+        for priority, added in classes.items():
+            self.pack.add(added, now, priority)
         for node in self._peers():
-            self._seek(node, added)
+            self._seek(node, [key for added in classes.values() for key in added])
 
     def _oust(self, ready: list[Small]) -> list[Small]:
         """Those of the best class take the places of worse ones that nobody brings now; returns as many as got one."""
@@ -328,7 +331,7 @@ class Backlog:
             self._emit(Say(node, message))
 
     def _seek(self, node: NodeId, contents: list[Small], *, active: bool = True) -> None:
-        for part in _parts(contents):
+        for part in parts(contents):
             self._emit(Say(node, Seek(part, active)))
 
     def _flush_unsought(self, *, force: bool) -> None:
@@ -342,8 +345,3 @@ class Backlog:
 def _is_implied(wanted: Wanted) -> bool:
     """Whether the entry names the only manifest that such a small content can have."""
     return Manifest.implied_id(wanted.content, wanted.size) == wanted.manifest
-
-
-def _parts(contents: list[Small]) -> Iterator[tuple[Small, ...]]:
-    for start in range(0, len(contents), SEEK_PER_MESSAGE_MAX):
-        yield tuple(contents[start : start + SEEK_PER_MESSAGE_MAX])

@@ -7,7 +7,7 @@ speaks: whoever seeks without fetching, or says that it has what it has not, del
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from replicad.model.ids import NodeId
@@ -18,10 +18,12 @@ from replicad.protocol.wire import Small
 SOUGHT_MAX = 2 * PACK_MAX
 """Contents of one peer that are remembered, as at the other side."""
 _MASK = (1 << 64) - 1
+_Ranked = tuple[Small, int, int, int]
+"""A content, its place as a set of one, its number, and its product with this node's factor: whose product is least, owns it."""
 
 
 class Claims:
-    """For the places of one pack. ``own`` is this node."""
+    """For the places of one pack, each as a set of one. ``own`` is this node."""
 
     def __init__(self, own: NodeId) -> None:
         self._factor = _factor(own)
@@ -34,19 +36,16 @@ class Claims:
         self.patience_s = OWNER_S
         self.foreign = 0
         """The places that somebody else owns now."""
+        self.due: float | None = None
+        """When patience with somebody ends."""
 
-    def seek(self, node: NodeId, contents: Iterable[tuple[Small, int | None]], now: float) -> None:
-        """A peer looks for these contents, which stand in these places here, or in none."""
+    def seek(self, node: NodeId, contents: Iterable[Small], places: Mapping[Small, int], now: float) -> None:
+        """A peer looks for these contents, of which some have ``places`` here."""
         sought = self._sought.setdefault(node, {})
         self._spoke[node] = now
-        factor = _factor(node)
-        owned = []
-        for small, place in contents:
-            sought[small] = None
-            if place is not None and self._yields(small, factor):
-                owned.append(place)
-        if owned:
-            self._owns(node, sets.of(owned), now)
+        sought.update(dict.fromkeys(contents))
+        ranked = self._ranked((small, place) for small, place in zip(contents, map(places.get, contents), strict=True) if place is not None)
+        self._owns(node, sets.union(place for _, place in _ahead(ranked, node)), now)
         for small in list(islice(sought, max(0, len(sought) - SOUGHT_MAX))):
             del sought[small]
 
@@ -57,33 +56,39 @@ class Claims:
                 self._heard[node] = now
                 self._ahead[node] &= ~units
             self._likely[node] = self._likely.get(node, 0) & ~units
+            sought = self._sought[node]
             for small in contents:
-                self._sought[node].pop(small, None)
+                sought.pop(small, None)
 
-    def add(self, small: Small, place: int, now: float) -> None:
-        """A content got a place. Whoever has just looked for others is likely to look for it, too: records do not reach all at the same time."""
+    def add(self, places: Mapping[Small, int], now: float) -> None:
+        """Contents got places. Whoever has just looked for others is likely to look for them, too: records do not reach all at the same time."""
+        ranked = self._ranked(places.items())
         for node, sought in self._sought.items():
-            is_sought = small in sought
-            if not (is_sought or now - self._spoke[node] < OWNER_S) or not self._yields(small, _factor(node)):
-                continue
-            if is_sought:
-                self._owns(node, 1 << place, now)
-            else:
-                self._likely[node] = self._likely.get(node, 0) | 1 << place
+            owned = likely = 0
+            for small, place in _ahead(ranked, node):
+                if small in sought:
+                    owned |= place
+                else:
+                    likely |= place
+            self._owns(node, owned, now)
+            if likely and now - self._spoke[node] < OWNER_S:
+                self._likely[node] = self._likely.get(node, 0) | likely
                 self._expected[node] = now + LIKELY_S
 
-    def _yields(self, small: Small, factor: int) -> bool:
-        """Whether the node of that factor comes before this one for a content."""
-        number = int.from_bytes(small.content[:8])
-        return number * factor & _MASK < number * self._factor & _MASK
+    def _ranked(self, places: Iterable[tuple[Small, int]]) -> list[_Ranked]:
+        numbers = [(small, place, int.from_bytes(small.content[:8])) for small, place in places]
+        return [(small, place, number, number * self._factor & _MASK) for small, place, number in numbers]
 
     def _owns(self, node: NodeId, units: int, now: float) -> None:
+        if not units:
+            return
         if not self._ahead.get(node):
             self._heard[node] = now
         self._ahead[node] = self._ahead.get(node, 0) | units
 
     def drop(self, units: int) -> None:
         """These places are free."""
+        self.foreign &= ~units
         for table in (self._ahead, self._likely):
             for node in table:
                 table[node] &= ~units
@@ -95,22 +100,26 @@ class Claims:
 
     def review(self, now: float) -> int:
         """Bring ``foreign`` up to date; returns the places that became free for everybody."""
-        before, self.foreign = self.foreign, 0
+        before, self.foreign, times = self.foreign, 0, []
         for node, ahead in self._ahead.items():
-            if now - self._heard[node] < self.patience_s:
+            until = self._heard[node] + self.patience_s
+            if ahead and now < until:
                 self.foreign |= ahead
+                times.append(until)
         for node, until in self._expected.items():
-            if now < until:
-                self.foreign |= self._likely[node]
-            else:
+            if now >= until:
                 self._likely[node] = 0
+            elif likely := self._likely[node]:
+                self.foreign |= likely
+                times.append(until)
+        self.due = min(times, default=None)
         return before & ~self.foreign
 
-    def next_deadline(self) -> float | None:
-        """When patience with somebody ends."""
-        times = [self._heard[node] + self.patience_s for node, ahead in self._ahead.items() if ahead & self.foreign]
-        times += [self._expected[node] for node, likely in self._likely.items() if likely]
-        return min(times, default=None)
+
+def _ahead(ranked: Iterable[_Ranked], node: NodeId) -> list[tuple[Small, int]]:
+    """Those for which that node comes before this one, and their places."""
+    factor = _factor(node)
+    return [(small, place) for small, place, number, own in ranked if number * factor & _MASK < own]
 
 
 def _factor(node: NodeId) -> int:

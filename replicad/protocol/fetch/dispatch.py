@@ -98,10 +98,11 @@ class Dispatch:
         return any(len(request.units) == 1 and request.mask & request.job.awaited_next for request in self._flights.of_node(peer.node))
 
     def _ask_units(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
-        free, under_way = self._open_to(job, peer, job.free(peer.node, busy=bool(peer.requests))), self._flights.of_job(job)
-        if isinstance(job, PackJob) and peer.requests and not job.enough(free):
+        free = self._open_to(job, peer, job.free(peer.node, busy=bool(peer.requests)))
+        if not free or (isinstance(job, PackJob) and peer.requests and not job.enough(free)):
             return _Outcome.NOTHING
-        if not free or (shared and sum(request.node == peer.node for request in under_way) >= max(1, self._config.requests_per_peer - 1)):
+        under_way = self._flights.of_job(job)
+        if shared and sum(request.node == peer.node for request in under_way) >= max(1, self._config.requests_per_peer - 1):
             return _Outcome.NOTHING
         hasty = self._flights.limit is not None and bool(self.urgent) and job.named(self.urgent, free) == free
         room, grain = self._flights.room(urgent=hasty), self._grain(job, peer)

@@ -11,7 +11,7 @@ from replicad.model.chunks import Extent
 from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId
 from replicad.protocol.fetch.config import STALLED_S
-from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek
+from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Small
 
 
 class Target(NamedTuple):
@@ -19,6 +19,11 @@ class Target(NamedTuple):
 
     content: Digest
     manifest: Digest
+
+
+def small_of(wanted: Wanted) -> Small:
+    """The same as the wire names it."""
+    return Small(wanted.content, wanted.size)
 
 
 class Priority(IntEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
@@ -13,7 +13,7 @@ from replicad.protocol.fetch.peers import Peer
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """``units`` in the order in which they were asked for; none: it asks for the manifest."""
+    """``units`` in the order in which they were asked for, and as a set (``mask``); none: it asks for the manifest."""
 
     number: int
     node: NodeId
@@ -24,11 +24,10 @@ class Request:
     expected_at: float
     overdue_at: float
     overdue: bool = False
+    mask: int = field(init=False)
 
-    @property
-    def mask(self) -> int:
-        """The units as a set."""
-        return sets.of(self.units)
+    def __post_init__(self) -> None:
+        self.mask = sets.of(self.units)
 
     def likely_end(self, now: float) -> float:
         """When it will be answered: as expected, or, once that is past, after as long again as it has taken so far."""

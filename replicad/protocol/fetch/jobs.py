@@ -6,9 +6,10 @@ and a request takes any of them (a batch). What a unit's state is - missing, und
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from enum import Enum
 from heapq import heappop, heappush
+from itertools import groupby
 
 from replicad.model.chunks import EXTENT_CHUNKS_MAX, Extent, chunk_count, chunk_size_for
 from replicad.model.entries import Wanted
@@ -16,7 +17,7 @@ from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.claims import Claims
 from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, EARLY_CHUNKS, EARLY_TURNS, PACK_BYTES_MIN, PACK_MAX
-from replicad.protocol.fetch.events import Priority, Target
+from replicad.protocol.fetch.events import Priority, Target, small_of
 from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.wire import BATCH_CONTENTS_MAX, Have, HaveMore, Small
 
@@ -218,6 +219,7 @@ class PackJob(Units):
         super().__init__()
         self.claims = Claims(own)
         self.places: dict[Small, int] = {}
+        """The place of each as a set of one."""
         self._wanted: list[Wanted | None] = [None] * PACK_MAX
         self._sizes = sets.Tally()
         self._since: list[float] = [0.0] * PACK_MAX
@@ -250,20 +252,23 @@ class PackJob(Units):
         """The missing units of worse classes that are not under way."""
         return sum(ranked for other, ranked in self._classes.items() if other > priority) & self.missing & ~self.flying.counted
 
-    def add(self, wanted: Wanted, now: float, priority: Priority = Priority.NEW) -> None:
-        """Give it a place, or want it again in the place it still has; there must be room."""
-        small = small_of(wanted)
-        place = self.places.get(small)
-        if place is None:
-            place = self.places[small] = self._empty.pop()
-            self._sizes.put(place, wanted.size)
-            self.claims.add(small, place, now)
-            heappush(self._ages, (wanted.hlc, wanted.content, wanted.size))
-            if len(self._ages) > 2 * PACK_MAX:
-                self._ages = sorted((known.hlc, known.content, known.size) for known in self._wanted if known is not None)
-        self._wanted[place], self._since[place] = wanted, now
-        self.missing |= 1 << place
-        self.rank(1 << place, priority)
+    def add(self, many: Mapping[Small, Wanted], now: float, priority: Priority) -> None:
+        """Give places to contents of one class, or want them again in the places they still have; there must be room."""
+        new = {small: 1 << self._empty.pop() for small in many if small not in self.places}
+        self.places.update(new)
+        self.claims.add(new, now)
+        for size, alike in groupby(sorted(new, key=lambda small: small.size), key=lambda small: small.size):
+            self._sizes.put(self.units_of(alike), size)
+        for small, wanted in many.items():
+            at = self.places[small].bit_length() - 1
+            self._wanted[at], self._since[at] = wanted, now
+            if small in new:
+                heappush(self._ages, (wanted.hlc, wanted.content, wanted.size))
+        if len(self._ages) > 2 * PACK_MAX:
+            self._ages = sorted((known.hlc, known.content, known.size) for known in self._wanted if known is not None)
+        units = self.units_of(many)
+        self.missing |= units
+        self.rank(units, priority)
 
     def drop(self, units: int) -> None:
         """These are here, or not wanted any more: their places are free again, unless they are under way (then ``drop`` them again when that ended)."""
@@ -300,7 +305,7 @@ class PackJob(Units):
 
     def units_of(self, contents: Iterable[Small]) -> int:
         """The places of those of them that have one."""
-        return sets.of(self.places[small] for small in contents if small in self.places)
+        return sets.union([self.places.get(small, 0) for small in contents])
 
     def wanted_of(self, units: int) -> list[Wanted]:
         """What stands in these places, in order of place."""
@@ -340,11 +345,6 @@ def chunks_of(message: Have | HaveMore, count: int) -> int:
     if isinstance(message, HaveMore):
         return sets.of(message.chunks) & sets.full(count)
     return sets.full(count) if message.complete else sets.from_bitmap(message.bitmap, count)
-
-
-def small_of(wanted: Wanted) -> Small:
-    """The same as the wire names it."""
-    return Small(wanted.content, wanted.size)
 
 
 Job = ContentJob | PackJob

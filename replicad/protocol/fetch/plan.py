@@ -44,7 +44,6 @@ from replicad.protocol.fetch.flights import Flights, Request
 from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
 from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.fetch.roster import Roster
-from replicad.protocol.wire import Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +107,9 @@ class Plan:
             request.job.overdue(request.mask)
             self._roster.wake()
         ready = self._backlog.advance(now)
-        if self._backlog.pack.claims.review(now):
-            self._roster.wake()
+        pack = self._backlog.pack
+        if freed := pack.claims.review(now):
+            self._roster.idle |= {node for node, have in pack.have.items() if have & freed}
         for job in ready:
             if job.owners is not None and job.owners.due <= now:
                 self._look_for_misses(job, job.owners)
@@ -126,7 +126,7 @@ class Plan:
             self._flights.next_deadline(),
             self._roster.next_deadline(self._now),
             backlog.next_deadline(),
-            backlog.pack.claims.next_deadline(),
+            backlog.pack.claims.due,
             self._dispatch.due,
             self._halted_until,
         )
@@ -178,9 +178,7 @@ class Plan:
 
     def _on_told(self, event: Told) -> bool:
         """Whether there is something to ask of that peer now that was not before."""
-        if isinstance(event.message, Hold) and event.message.held:
-            self._backlog.pack.claims.found(event.node, event.message.contents, self._backlog.pack.units_of(event.message.contents), self._now)
-        if event.node not in self._roster.peers or not self._backlog.told(event.node, event.message):
+        if event.node not in self._roster.peers or not self._backlog.told(event.node, event.message, self._now):
             return False
         self._roster.idle.add(event.node)
         return True
@@ -190,7 +188,7 @@ class Plan:
         if event.node not in self._roster.peers:
             return
         if event.message.active:
-            pack.claims.seek(event.node, ((small, pack.places.get(small)) for small in contents), self._now)
+            pack.claims.seek(event.node, contents, pack.places, self._now)
         else:
             pack.claims.found(event.node, contents, pack.units_of(contents), self._now)
 

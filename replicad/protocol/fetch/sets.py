@@ -126,12 +126,12 @@ class Tally:
             among = among & ~plane or among
         return among
 
-    def put(self, unit: int, count: int) -> None:
-        """Set the counter of one unit."""
-        self.clear(1 << unit)
+    def put(self, units: int, count: int) -> None:
+        """Set the counter of each of these units."""
+        self.clear(units)
         self._planes += [0] * (count.bit_length() - len(self._planes))
         for place in members(count):
-            self._planes[place] |= 1 << unit
+            self._planes[place] |= units
 
     def total(self, among: int) -> int:
         """The sum of these counters."""

@@ -9,7 +9,7 @@ told in lists (``Seek``, ``Hold``). The supply refuses to know rights: the servi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import COMMON_S, HAVE_S, PACK_MAX, SEEKING_MAX
 from replicad.protocol.fetch.events import Say, Target
 from replicad.protocol.fetch.watched import Watched, Watcher
-from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, HaveMore, Hold, Small
+from replicad.protocol.wire import HaveMore, Hold, Small, parts
 
 WATCHES_PER_PEER_MAX = 2 * SEEKING_MAX
 SEEKS_PER_PEER_MAX = 2 * PACK_MAX
@@ -253,17 +253,20 @@ class Supply:
         seeks.update(dict.fromkeys(event.contents, False) | dict.fromkeys(event.held, True))
         while len(seeks) > SEEKS_PER_PEER_MAX:
             del seeks[next(iter(seeks))]
-        return [Say(event.node, Hold(part)) for part in _parts(event.held)]
+        return [Say(event.node, Hold(part)) for part in parts(event.held)]
 
     def _on_small_held(self, event: SmallHeld) -> list[Say]:
         effects: list[Say] = []
+        before = not event.held
         for node, seeks in self._seeks.items():
-            concerned = {small: event.held for small in event.contents if seeks.get(small, event.held) is not event.held}
-            seeks.update(concerned)
-            untold = [small for small in self._news.get(node, ()) if small not in concerned]
-            self._news[node] = [*untold, *concerned] if event.held else untold
-            effects += [Say(node, Hold(part, held=False)) for part in _parts(concerned) if not event.held]
-        self._news = {node: untold for node, untold in self._news.items() if untold}
+            concerned = [small for small in event.contents if seeks.get(small) is before]
+            if not concerned:
+                continue
+            seeks.update(dict.fromkeys(concerned, event.held))
+            if event.held:
+                self._news.setdefault(node, []).extend(concerned)
+            else:
+                effects += [Say(node, Hold(part, held=False)) for part in parts(concerned)]
         return effects
 
     def _on_left(self, event: Left) -> list[Say]:
@@ -284,7 +287,8 @@ class Supply:
                 effects += self._news_for(node, watcher, target=target, watched=watched, common=common)
         self._stale.clear()
         for node, contents in self._news.items():
-            effects += [Say(node, Hold(part)) for part in _parts(contents)]
+            seeks = self._seeks[node]
+            effects += [Say(node, Hold(part)) for part in parts([small for small in contents if seeks.get(small)])]
         self._news.clear()
         return effects
 
@@ -306,8 +310,3 @@ class Supply:
             watcher.told_s = self._now
             effects.append(Say(node, HaveMore(*target, chunks=tuple(sets.members(news)), suggest=tuple(sets.members(suggest)))))
         return effects
-
-
-def _parts(contents: Iterable[Small]) -> list[tuple[Small, ...]]:
-    ordered = tuple(contents)
-    return [ordered[start : start + SEEK_PER_MESSAGE_MAX] for start in range(0, len(ordered), SEEK_PER_MESSAGE_MAX)]

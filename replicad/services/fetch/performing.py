@@ -27,8 +27,8 @@ from replicad.protocol.fetch.events import (
     Opened,
     Target,
     Unopened,
+    small_of,
 )
-from replicad.protocol.fetch.jobs import small_of
 from replicad.services.fetch.getting import fault_of
 from replicad.services.fetch.reuse import reuse
 from replicad.store.uploads import small_manifest

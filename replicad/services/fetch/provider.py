@@ -97,8 +97,9 @@ class Provider:
 
     def held_small(self, contents: Sequence[Small]) -> tuple[Small, ...]:
         """Those that can be served under exactly that size."""
-        sizes = self._catalog.held_sizes([small.content for small in contents])
-        return tuple(small for small in contents if sizes.get(small.content, -1) == small.size or self._is_fresh(small))
+        named = [small.content for small in contents]
+        sizes = self._smalls.sizes(named) | self._catalog.held_sizes(named)
+        return tuple([small for small in contents if sizes.get(small.content) == small.size]) if sizes else ()
 
     def _is_fresh(self, small: Small) -> bool:
         fresh = self._smalls.find(small.content)
@@ -118,8 +119,7 @@ class Provider:
         """A peer looks for small contents, or does not any more."""
         held: tuple[Small, ...] = ()
         if active:
-            granted = await self._rights.granted(node, (small.content for small in contents))
-            held = self.held_small([small for small in contents if small.content in granted])
+            held = self.held_small(await self._granted(node, contents))
         self.tell(supply.Sought(node, contents, held, active))
 
     def progressed(self, target: Target) -> None:
@@ -249,10 +249,10 @@ class Provider:
 
     async def open_batch(self, node: NodeId, contents: tuple[Small, ...], *, at_once: bool = False) -> tuple[int, AsyncIterator[bytearray]]:
         """(length, pieces) of a batch answer; ``at_once``: what is in memory is read without a thread. NotAllowedError if nothing of it is granted. The pieces raise StorageError when a blob vanishes meanwhile."""
-        granted = await self._rights.granted(node, (small.content for small in contents))
+        granted = await self._granted(node, contents)
         if not granted:
             raise NotAllowedError("none of these contents is granted")
-        held = self.held_small([small for small in contents if small.content in granted])
+        held = self.held_small(granted)
         begun = self._at_once(contents, held) if at_once else None
         here, first = await asyncio.to_thread(self._begin, contents, held) if begun is None else begun
         for small in set(held) - here:
@@ -319,6 +319,10 @@ class Provider:
             with contextlib.suppress(FileNotFoundError):  # just named
                 return os.open(fresh.path, os.O_RDONLY | os.O_CLOEXEC)
         return self._store.open_blob(content)
+
+    async def _granted(self, node: NodeId, contents: Sequence[Small]) -> Sequence[Small]:
+        granted = await self._rights.granted(node, [small.content for small in contents])
+        return [small for small in contents if small.content in granted]
 
     async def _check(self, node: NodeId, content: Digest) -> None:
         if not await self._rights.may_have(node, content):

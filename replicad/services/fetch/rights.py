@@ -7,7 +7,7 @@ looked up afresh each time: an expelled node's right ends with the commit of the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -47,8 +47,11 @@ class Rights:
 
     async def granted(self, node: NodeId, contents: Iterable[Digest]) -> set[Digest]:
         """Those of the contents that the member may have."""
+        asked = dict.fromkeys(contents)
+        if self._all_allowed(node, asked):
+            return set(asked)
         taken_down = self._names.replica.trust.taken_down()
-        wanted = [content for content in dict.fromkeys(contents) if content not in taken_down]
+        wanted = [content for content in asked if content not in taken_down]
         allowed = self._allowed(node, wanted)
         unknown = [content for content in wanted if content not in allowed]
         if unknown:
@@ -65,9 +68,10 @@ class Rights:
         """What of a message about content its receiver may know."""
         message = say.message
         if isinstance(message, Seek | Hold):
-            granted = await self.granted(say.node, (small.content for small in message.contents))
-            if len(granted) == len(message.contents):
+            asked = [small.content for small in message.contents]
+            if self._all_allowed(say.node, asked):
                 return message
+            granted = await self.granted(say.node, asked)
             contents = tuple(small for small in message.contents if small.content in granted)
             return msgspec.structs.replace(message, contents=contents) if contents else None
         return message if await self.may_have(say.node, message.content) else None
@@ -101,6 +105,13 @@ class Rights:
         self._named.move_to_end(content)
         if len(self._named) > REMEMBERED_MAX:
             self._named.popitem(last=False)
+
+    def _all_allowed(self, node: NodeId, contents: Collection[Digest]) -> bool:
+        """Whether it is remembered of all of them, which is usual, that the member may have them: no step for each in Python."""
+        remembered = set(map(self._named.get, contents))
+        return self._names.replica.trust.taken_down().keys().isdisjoint(contents) and all(
+            shares is not None and self._allows(node, shares) for shares in remembered
+        )
 
     def _allowed(self, node: NodeId, contents: Iterable[Digest]) -> set[Digest]:
         """As far as remembered: the same shares, which most contents of a question are in, are judged once."""

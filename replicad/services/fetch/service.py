@@ -198,7 +198,7 @@ class Fetch:
             await self._take(events)
 
     async def _take(self, events: list[HubEvent]) -> None:
-        held = [(event.content, event.size) for event in events if isinstance(event, ContentHeld)]
+        held = [one for event in events if isinstance(event, ContentHeld) for one in event.contents]
         for content, size in held:
             if size > CHUNK_SIZE_MIN:
                 self._tell(Here(content))

@@ -16,7 +16,7 @@ from replicad.protocol.wire import Small
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from replicad.catalog import Catalog
     from replicad.model.ids import Digest
@@ -67,13 +67,15 @@ class Smalls:
         self._begun = asyncio.Event()
         self._due = asyncio.Event()
 
-    def __contains__(self, content: Digest) -> bool:
-        return content in self._fresh
-
     def find(self, content: Digest) -> Fresh | None:
         """What was written and is not durable yet."""
         found = self._fresh.get(content)
         return None if found is None else found[1]
+
+    def sizes(self, contents: Iterable[Digest]) -> dict[Digest, int]:
+        """The sizes in bytes of those of the contents that it has."""
+        fresh = self._fresh
+        return {content: fresh[content][1].size for content in contents if content in fresh}
 
     def contents(self) -> frozenset[Digest]:
         """All of it."""

@@ -81,8 +81,9 @@ class Wanting:
                 wanted += [one for one in await self._catalog.wanted(NEW_MAX, since=new_since) if one.hlc > wanted[-1].hlc]
             pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and wanted == before else CUT_REFRESH_S if cut else None
             before = wanted
-            missing = (one for one in wanted if one.content not in fresh and one.content not in self._smalls)
-            self._report(Wants(tuple(missing), cut, new_since, self._urgent, frozenset(self._lost)))
+            fresh |= self._smalls.contents()
+            missing = tuple([one for one in wanted if one.content not in fresh])
+            self._report(Wants(missing, cut, new_since, self._urgent, frozenset(self._lost)))
             if not wanted:
                 self._idle()
             await asyncio.sleep(max(REFRESH_S, WANTED_S * len(wanted)))
