@@ -68,7 +68,7 @@ class Uploads:
     def __init__(
         self, directory: Path, *, target: Callable[[Digest], str], config: StoreConfig, space: Space, committer: Committer, disk: Disk, executor: Executor
     ) -> None:
-        self._directory = directory
+        self._begins = f"{directory}/{UPLOAD_PREFIX}"
         self._target = target
         self._space = space
         self._committer = committer
@@ -97,7 +97,7 @@ class Uploads:
         return manifest
 
     def _new(self) -> _Upload:
-        return _Upload(f"{self._directory}/{UPLOAD_PREFIX}{next(self._numbers)}")
+        return _Upload(f"{self._begins}{next(self._numbers)}")
 
     async def write(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]]) -> list[Fresh | None]:
         """Hash and write small contents, in one hop, with what they are expected to be; None for those that are something else and were not written."""
@@ -122,17 +122,24 @@ class Uploads:
         await hop(self._executor, self._close, [one.upload for one in fresh])
 
     def _write_all(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]], uploads: Sequence[_Upload]) -> list[Digest | None]:
-        digests = [Digest(hashlib.sha256(content).digest()) for content, _ in contents]
-        right = [expect is None or expect == digest for (_, expect), digest in zip(contents, digests, strict=True)]
-        self._space.claim(sum(len(content) for (content, _), fits in zip(contents, right, strict=True) if fits))
-        for (content, _), upload, fits in zip(contents, uploads, right, strict=True):
+        digests: list[Digest | None] = []
+        for (content, expect), upload in zip(contents, uploads, strict=True):
+            found = Digest(hashlib.sha256(content).digest())
+            fits = expect is None or expect == found
+            digests.append(found if fits else None)
             upload.allocated = len(content) if fits else 0
+        try:
+            self._space.claim(sum(upload.allocated for upload in uploads))
+        except BaseException:
+            for upload in uploads:
+                upload.allocated = 0
+            raise
         with storage_errors("writing an upload"):
-            for (content, _), upload, fits in zip(contents, uploads, right, strict=True):
-                if fits:
+            for (content, _), upload, digest in zip(contents, uploads, digests, strict=True):
+                if digest is not None:
                     upload.fd = _created(upload.path)
                     self._disk.write(upload.fd, memoryview(content), 0)
-        return [digest if fits else None for digest, fits in zip(digests, right, strict=True)]
+        return digests
 
     async def _receive_small(self, upload: _Upload, source: Source, *, size: int, promise: _Promise) -> Manifest:
         buffer = await self.pool.take()

@@ -9,21 +9,16 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from replicad.errors import PeerError, StorageError
+from replicad.errors import PeerError
 from replicad.net.client import BATCH_PATH
-from replicad.net.pace import paced
-from replicad.net.tls import abort
 from replicad.protocol.fetch import batch
 from replicad.server.peers.blobs import take
-from replicad.server.peers.requests import Answer, authenticated, next_piece, transfer_of
-from replicad.telemetry.log import get
+from replicad.server.peers.requests import Answer, PiecesAnswer, authenticated, next_piece, transfer_of
 
 if TYPE_CHECKING:
     from replicad.net.link import Link
     from replicad.net.links import LinkTable
     from replicad.services.fetch import Fetch
-
-log = get(__name__)
 
 
 class Batches:
@@ -43,22 +38,11 @@ class Batches:
             raise PeerError("the question is not the one that was authenticated", code="bad-request")
         contents = batch.asked(question)
         async with self._fetch.provider.turn(link.node), self._fetch.provider.pacing(link.node, [small.content for small in contents]) as pace:
-            size, pieces = await self._fetch.provider.open_batch(link.node, contents)
-            response = web.StreamResponse()
-            response.content_length = size
-            try:
-                await response.prepare(request)
-                async for content in pieces:
-                    async for part in paced(content, pace):
-                        await response.write(part)
-                await response.write_eof()
-            except (StorageError, OSError) as error:
-                response.force_close()
-                if request.transport is not None:
-                    abort(request.transport)
-                if not isinstance(error, ConnectionError):
-                    log.error("a blob failed while it was sent to a peer", reason=str(error))
-        return response
+            # not for TLS, whose copies and the answer in the same heap make the allocator give memory back after each: 370 page faults instead of 15
+            size, pieces = await self._fetch.provider.open_batch(link.node, contents, at_once=not request.secure)
+            answer = PiecesAnswer(pieces, count=size, pace=pace)
+            await answer.prepare(request)
+        return answer
 
     async def put(self, request: web.Request, link: Link) -> Answer:
         """Take in what was asked for over the link."""

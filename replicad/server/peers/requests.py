@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from replicad.errors import InputError, NotFoundError, PeerError, ReplicadError, StorageError
+from replicad.net.pace import paced
 from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import abort
 from replicad.server.draining import drain
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from replicad.net.link import Link
     from replicad.net.links import LinkTable
@@ -79,22 +80,19 @@ def transfer_of(request: web.Request) -> int:
     return int(text)
 
 
-class FileAnswer(web.StreamResponse):
-    """206 with exactly ``count`` bytes of an open file, which stays the caller's: sendfile where there is no TLS."""
+class OwnAnswer(web.StreamResponse):
+    """An answer whose head and body go to the transport past aiohttp, which would send the head by itself and copy. Cut off if its body fails: never a body that only looks complete. A peer that has gone,
+    perhaps because somebody else was faster, is nobody's error.
+    """
 
-    def __init__(self, fd: int, *, offset: int, count: int, size: int, pace: Pace | None = None) -> None:
-        super().__init__(status=206)
-        self._fd = fd
-        self._offset = offset
-        self._count = count
-        self._size = size
+    def __init__(self, head: str, *, count: int, pace: Pace | None) -> None:
+        super().__init__()
+        self._head = f"HTTP/1.1 {head}\r\nContent-Type: application/octet-stream\r\nContent-Length: {count}\r\n\r\n".encode("ascii")
         self._pace = pace
         self._begun = False
 
     async def prepare(self, request: web.BaseRequest) -> Any:
-        """Send everything, once (aiohttp calls it again when the handler returns). A file that fails cuts the connection: never a body that only looks complete. A peer that has gone, perhaps because
-        somebody else was faster, is nobody's error.
-        """
+        """Send everything, once (aiohttp calls it again when the handler returns)."""
         if self._begun:
             return
         self._begun = True
@@ -102,19 +100,47 @@ class FileAnswer(web.StreamResponse):
         transport = request.transport
         if transport is None:
             return
-        head = (
-            "HTTP/1.1 206 Partial Content\r\nContent-Type: application/octet-stream\r\n"
-            f"Content-Length: {self._count}\r\nContent-Range: bytes {self._offset}-{self._offset + self._count - 1}/{self._size}\r\n\r\n"
-        ).encode("ascii")
         try:
-            await send_file(
-                transport, self._fd, offset=self._offset, count=self._count, head=head, drain=functools.partial(drain, request), terms=Terms(pace=self._pace)
-            )
-        except (StorageError, ConnectionError) as error:
+            await self._send(transport, functools.partial(drain, request))
+        except (StorageError, OSError) as error:
             self._keep_alive = False
             abort(transport)
-            if isinstance(error, StorageError):
-                log.error("a file failed while it was sent to a peer", reason=error.message)
+            if not isinstance(error, ConnectionError):
+                log.error("a file failed while it was sent to a peer", reason=str(error))
+
+    async def _send(self, transport: asyncio.Transport, drained: Callable[[], Awaitable[None]]) -> None:
+        raise NotImplementedError
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to send."""
+
+
+class FileAnswer(OwnAnswer):
+    """206 with exactly ``count`` bytes of an open file, which stays the caller's: sendfile where there is no TLS."""
+
+    def __init__(self, fd: int, *, offset: int, count: int, size: int, pace: Pace | None = None) -> None:
+        super().__init__(f"206 Partial Content\r\nContent-Range: bytes {offset}-{offset + count - 1}/{size}", count=count, pace=pace)
+        self._fd = fd
+        self._offset = offset
+        self._count = count
+
+    async def _send(self, transport: asyncio.Transport, drained: Callable[[], Awaitable[None]]) -> None:
+        await send_file(transport, self._fd, offset=self._offset, count=self._count, head=self._head, drain=drained, terms=Terms(pace=self._pace))
+
+
+class PiecesAnswer(OwnAnswer):
+    """200 with ``count`` bytes in pieces, each asked for when the one before has left; the first leaves together with the head."""
+
+    def __init__(self, pieces: AsyncIterator[bytearray], *, count: int, pace: Pace | None = None) -> None:
+        super().__init__("200 OK", count=count, pace=pace)
+        self._pieces = pieces
+
+    async def _send(self, transport: asyncio.Transport, drained: Callable[[], Awaitable[None]]) -> None:
+        head: tuple[bytes, ...] = (self._head,)
+        async for piece in self._pieces:
+            async for part in paced(piece, self._pace):
+                if transport.is_closing():
+                    raise ConnectionResetError("the peer is gone")
+                transport.writelines((*head, part))
+                head = ()
+                await drained()

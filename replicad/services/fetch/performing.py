@@ -217,15 +217,13 @@ class Performing:
         with self._smalls.coming():
             with self._buffers.taken(batch.answer_bytes_max(contents)) as buffer:
                 parts = await self._getting.batch(link, contents, buffer)
-                present = {at: part for at, part in enumerate(parts) if part is not None}
-                manifests = [small_manifest(contents[at].content, len(part)) for at, part in present.items()]
-                places = list(present)
-                wrong = {places[at] for at in await self._smalls.keep(list(zip(manifests, present.values(), strict=True)))}
+                present = [(at, part) for at, part in enumerate(parts) if part is not None]
+                wrong = await self._smalls.keep([(small_manifest(contents[at].content, len(part)), part) for at, part in present])
             self._report(
                 Ended(
                     effect.number,
-                    good=tuple(at for at in places if at not in wrong),
-                    bad=tuple(sorted(wrong)),
+                    good=tuple(at for place, (at, _) in enumerate(present) if place not in wrong),
+                    bad=tuple(present[place][0] for place in wrong),
                     absent=tuple(at for at, part in enumerate(parts) if part is None),
                 )
             )

@@ -41,6 +41,7 @@ QUEUE_S = 5.0
 MANIFESTS_MAX = 256
 """Manifests of contents being served that are kept at hand: 32 MiB if all were of the largest kind, which is rare; normally some kilobytes each."""
 PIECE_BYTES = 1 << 20
+_NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
 
 class Provider:
@@ -246,18 +247,28 @@ class Provider:
         await self._check(node, target.content)
         return (await self._known(target))[0]
 
-    async def open_batch(self, node: NodeId, contents: tuple[Small, ...]) -> tuple[int, AsyncIterator[bytearray]]:
-        """(length, pieces) of a batch answer. NotAllowedError if nothing of it is granted. The pieces raise StorageError when a blob vanishes meanwhile."""
+    async def open_batch(self, node: NodeId, contents: tuple[Small, ...], *, at_once: bool = False) -> tuple[int, AsyncIterator[bytearray]]:
+        """(length, pieces) of a batch answer; ``at_once``: what is in memory is read without a thread. NotAllowedError if nothing of it is granted. The pieces raise StorageError when a blob vanishes meanwhile."""
         granted = await self._granted(node, contents)
         if not granted:
             raise NotAllowedError("none of these contents is granted")
         held = self.held_small(granted)
-        here, first = await asyncio.to_thread(self._begin, contents, held)
+        begun = self._at_once(contents, held) if at_once else None
+        here, first = await asyncio.to_thread(self._begin, contents, held) if begun is None else begun
         for small in set(held) - here:
             await self._catalog.lose(small.content)
         size = len(contents) + sum(small.size for small in contents if small in here)
         self.sent_bytes += size
         return size, self._pieces(contents, here, first)
+
+    def _at_once(self, contents: Sequence[Small], held: Sequence[Small]) -> tuple[set[Small], bytearray] | None:
+        """The same as ``_begin`` for an answer of one piece whose contents are all in memory, as what was just written is: then a thread costs more than reading. The first that is not goes to the thread with all of them, so that the loop waits for the disk once at most, to open a file."""
+        if _piece(contents, 0) < len(contents):
+            return None
+        here = set(held)
+        with contextlib.suppress(OSError, NotFoundError, StorageError):
+            return here, self._read(contents, here, _NO_WAIT)
+        return None
 
     def _begin(self, contents: Sequence[Small], held: Sequence[Small]) -> tuple[set[Small], bytearray]:
         """Which of them are on the disk, and the first piece of the answer: reading it shows that its contents are there, so only the others are looked for, and all of them if one is not."""
@@ -280,23 +291,24 @@ class Provider:
             yield await asyncio.to_thread(self._read, contents[at:stop], here)
             at = stop
 
-    def _read(self, contents: Sequence[Small], here: set[Small]) -> bytearray:
+    def _read(self, contents: Sequence[Small], here: set[Small], flags: int = 0) -> bytearray:
         """A piece of the answer, in the only buffer that it is ever in here."""
         held = [small in here for small in contents]
         piece = bytearray(len(contents) + sum(small.size for small, is_here in zip(contents, held, strict=True) if is_here))
+        room = memoryview(piece)
         at = 0
         for small, is_here in zip(contents, held, strict=True):
-            piece[at : at + 1] = batch.HELD if is_here else batch.ABSENT
+            room[at : at + 1] = batch.HELD if is_here else batch.ABSENT
             at += 1
             if is_here:
-                self._fill(memoryview(piece)[at : at + small.size], small.content)
+                self._fill(room[at : at + small.size], small.content, flags)
                 at += small.size
         return piece
 
-    def _fill(self, into: memoryview, content: Digest) -> None:
+    def _fill(self, into: memoryview, content: Digest, flags: int) -> None:
         descriptor = self._open_small(content)
         try:
-            if os.preadv(descriptor, [into, bytearray(1)], 0) != len(into):
+            if os.preadv(descriptor, [into, bytearray(1)], 0, flags) != len(into):
                 raise StorageError(f"blob {content} has another length than before")
         finally:
             os.close(descriptor)

@@ -1,0 +1,100 @@
+"""Answers with many small contents: where they are read, and that exactly what is here arrives."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from replicad.errors import PeerError
+from replicad.model.chunks import CHUNK_SIZE_MIN
+from replicad.model.records import Role
+from replicad.net.client import PeerClient
+from replicad.protocol.fetch import batch
+from replicad.protocol.wire import Small
+from support.data_node import data_network
+from support.storing import random_bytes
+
+pytestmark = pytest.mark.sockets
+
+
+def _watch(monkeypatch: pytest.MonkeyPatch, *, cached: bool) -> set[threading.Thread]:
+    """The threads that read files from now on, whose pages all are in memory, or none."""
+    real: Callable[..., int] = os.preadv
+    threads: set[threading.Thread] = set()
+
+    def preadv(fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        if flags and not cached:
+            raise BlockingIOError
+        threads.add(threading.current_thread())
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    return threads
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_is_in_memory_is_read_at_once_and_what_is_not_or_is_for_tls_by_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool, tls: bool
+) -> None:
+    async with data_network(tmp_path) as network:
+        source, sink = await network.node("source", tls=tls), await network.node("sink", tls=tls)
+        await network.share("files")
+        to_source, _ = await network.link(sink, source)
+        bodies = [random_bytes(size, seed=size) for size in (60_000, 1, 50_000)]
+        manifests = [await source.add(body) for body in bodies]
+        await network.publish(source, "files", **{f"f{at}": manifest for at, manifest in enumerate(manifests)})
+        contents = [Small(manifest.content, manifest.size) for manifest in manifests]
+        readers = _watch(monkeypatch, cached=cached)
+        async with PeerClient() as client:
+            found = await client.batch(to_source, contents, memoryview(bytearray(batch.answer_bytes_max(contents))))
+        assert [bytes(part) for part in found if part is not None] == bodies
+        assert {reader is threading.main_thread() for reader in readers} == {cached and not tls}
+
+
+@pytest.mark.parametrize("lost", [b"", b"longer than it was", b"cut"], ids=["gone", "longer", "shorter"])
+async def test_what_the_disk_lost_is_absent_and_the_rest_arrives(tmp_path: Path, lost: bytes) -> None:
+    async with data_network(tmp_path) as network:
+        source, sink = await network.node("source"), await network.node("sink")
+        await network.share("files")
+        to_source, _ = await network.link(sink, source)
+        bodies = [b"it is here", b"it was here"]
+        manifests = [await source.add(body) for body in bodies]
+        await network.publish(source, "files", here=manifests[0], lost=manifests[1])
+        path = source.store.path_of(manifests[1].content)
+        path.unlink()
+        if lost:
+            path.write_bytes(lost)
+        contents = [Small(manifest.content, manifest.size) for manifest in manifests]
+        async with PeerClient() as client:
+            found = await client.batch(to_source, contents, memoryview(bytearray(batch.answer_bytes_max(contents))))
+        assert [part and bytes(part) for part in found] == [bodies[0], None]
+        assert source.holds(manifests[0])
+        assert not source.holds(manifests[1])
+
+
+async def test_a_blob_that_fails_after_the_head_has_left_cuts_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with data_network(tmp_path) as network:
+        source, guest = await network.node("source"), await network.node("guest", role=Role.MIRROR)
+        await network.share("files")
+        to_source, _ = await network.link(guest, source)
+        manifests = [await source.add(random_bytes(CHUNK_SIZE_MIN, seed=seed)) for seed in (1, 2)]
+        await network.publish(source, "files", one=manifests[0], two=manifests[1])
+        contents = [Small(manifest.content, manifest.size) for manifest in manifests]
+        real, failing = os.preadv, source.store.path_of(manifests[1].content).stat().st_ino
+
+        def preadv(fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+            if os.fstat(fd).st_ino == failing:
+                raise OSError(errno.EIO, "as the test asked")
+            return real(fd, buffers, offset, flags)
+
+        monkeypatch.setattr(os, "preadv", preadv)
+        async with PeerClient() as client:
+            with pytest.raises(PeerError) as caught:
+                await client.batch(to_source, contents, memoryview(bytearray(batch.answer_bytes_max(contents))))
+        assert caught.value.error_code == "cut-body"
