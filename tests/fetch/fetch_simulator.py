@@ -288,8 +288,7 @@ class Swarm:
                 target = ev.Target(message.content, message.manifest)
                 if message.active:
                     servable = node.held.get(target, 0) or (sets.full(node.counts.get(target, 0)) if node.lie == "absent" else 0)
-                    near, meshed = sender.site == node.site, 2 * len(self._links) == len(self.nodes) * (len(self.nodes) - 1)
-                    says = node.supply.handle(supply.Watch(sender.id, target, node.counts.get(target, 0), servable, near=near, meshed=meshed), self.now)
+                    says = node.supply.handle(supply.Watch(sender.id, target, node.counts.get(target, 0), servable, near=sender.site == node.site), self.now)
                 else:
                     says = node.supply.handle(supply.Unwatch(sender.id, target), self.now)
                 self.tell(node, ev.Rival(sender.id, target, message.active))

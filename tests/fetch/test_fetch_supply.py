@@ -10,14 +10,14 @@ from replicad.crypto.hashing import sha256
 from replicad.model.chunks import Extent
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import COMMON_S, HAVE_S, SPREAD_S
+from replicad.protocol.fetch.config import HAVE_S, SPREAD_S
 from replicad.protocol.fetch.events import Say, Target
 from replicad.protocol.fetch.supply import Asked, Due, Has, Left, Servable, SmallHeld, Sought, Supply, SupplyEvent, Unwatch, Watch
 from replicad.protocol.wire import Have, HaveMore, Hold, Small
 
 COUNT = 8
 TARGET = Target(sha256(b"content"), sha256(b"manifest"))
-PEER, OTHER, FAR = (NodeId(bytes(31) + bytes([number])) for number in (1, 2, 3))
+PEER = NodeId(bytes(31) + b"\1")
 
 
 def news(supply: Supply, event: SupplyEvent, now: float) -> list[Have | HaveMore]:
@@ -67,48 +67,7 @@ def test_news_is_told_at_once_and_what_follows_it_soon_is_gathered() -> None:
     assert supply.next_deadline() is None
 
 
-def chunks_told(says: list[Say]) -> list[tuple[NodeId, tuple[int, ...]]]:
-    return [(say.node, say.message.chunks) for say in says if isinstance(say.message, HaveMore)]
-
-
-def test_what_another_tells_as_well_waits_for_better_news_if_all_are_linked() -> None:
-    meshed, near, far = (Supply(random.Random(1).randrange) for _ in range(3))
-    for supply in (meshed, near, far):
-        supply.handle(Watch(PEER, TARGET, COUNT, 0, near=supply is not far, meshed=supply is not near), 0.0)
-        supply.handle(Watch(OTHER, TARGET, COUNT, 0, near=supply is not far, meshed=supply is not near), 0.0)
-        supply.handle(Has(PEER, TARGET, sets.of((1, 2)), whole=False), 0.0)
-    assert chunks_told(near.handle(Servable(TARGET, COUNT, sets.of((1,))), 0.5)) == [(OTHER, (1,))]
-    assert chunks_told(far.handle(Servable(TARGET, COUNT, sets.of((1,))), 0.5)) == [(OTHER, (1,))]
-    assert meshed.handle(Servable(TARGET, COUNT, sets.of((1,))), 0.5) == []
-    assert meshed.next_deadline() == COMMON_S
-    assert chunks_told(meshed.handle(Servable(TARGET, COUNT, sets.of((1, 5))), 0.9)) == [(PEER, (5,)), (OTHER, (1, 5))]
-
-
-def test_what_another_tells_as_well_is_told_in_the_end() -> None:
-    supply = Supply(random.Random(1).randrange)
-    for node in (PEER, OTHER):
-        supply.handle(Watch(node, TARGET, COUNT, 0, meshed=True), 0.0)
-    supply.handle(Has(PEER, TARGET, sets.of((1, 2)), whole=False), 0.0)
-    supply.handle(Servable(TARGET, COUNT, sets.of((1,))), 0.5)
-    assert supply.handle(Servable(TARGET, COUNT, sets.of((1, 2))), 0.9) == []
-    assert supply.handle(Due(), COMMON_S) == []
-    assert supply.next_deadline() == 0.9 + HAVE_S
-    assert chunks_told(supply.handle(Due(), 0.9 + HAVE_S)) == [(OTHER, (1, 2))]
-    assert supply.next_deadline() is None
-
-
-def test_a_watcher_that_is_gone_is_not_waited_for() -> None:
-    supply = Supply(random.Random(1).randrange)
-    supply.handle(Watch(PEER, TARGET, COUNT, 0, meshed=True), 0.0)
-    supply.handle(Watch(OTHER, TARGET, COUNT, 0, meshed=True), 0.0)
-    supply.handle(Has(PEER, TARGET, sets.of((1,)), whole=False), 0.0)
-    supply.handle(Servable(TARGET, COUNT, sets.of((1,))), 0.5)
-    supply.handle(Left(PEER), 0.6)
-    supply.handle(Left(OTHER), 0.6)
-    assert supply.next_deadline() is None
-    assert supply.handle(Due(), COMMON_S) == []
-
-
+OTHER, FAR = (NodeId(bytes(31) + bytes([number])) for number in (2, 3))
 EXTENT = Extent(2, 2)
 
 

@@ -85,9 +85,6 @@ RENEW_S = 30.0
 """Interest in contents without a known holder is repeated that often: rights may have changed at the other side."""
 HAVE_S = 0.15
 """News is told at once, what follows it is gathered for so long. Simulated, 8 nodes, 256 chunks: 1.085 x the bound, 1.10 x at 200 ms; 1.083 x at 100 ms with a fifth more messages."""
-COMMON_S = 1.0
-"""Where everybody is linked to everybody, news only of chunks that another has, who tells it as well, waits for better news, at most so long after the last. Simulated, mean of 6 or 8 seeds, 256 chunks: 16 nodes 14,400 -> 8,400
-messages and 1.132 -> 1.129 x the bound, 8 nodes 3,900 -> 2,100 and 1.093 -> 1.097 x. Elsewhere another's news does not reach everybody: 32 nodes with seven watchers each 1.25 -> 1.33 x."""
 SPREAD_S = OVERDUE_S_MIN
 """A source that has everything gives nobody a chunk that another got first so short a time ago, as one that is asked for a second time only when the first request is overdue. Simulated, 8 nodes, 256 chunks: 1.001
 copies from the source instead of 1.075, and 1.069 x the bound instead of 1.078 x."""

@@ -16,7 +16,11 @@ from typing import Any
 from replicad.model.chunks import Extent
 from replicad.model.ids import Digest, NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import COMMON_S, HAVE_S, PACK_MAX, SEEKING_MAX
+from replicad.protocol.fetch.config import (
+    HAVE_S,
+    PACK_MAX,
+    SEEKING_MAX,
+)
 from replicad.protocol.fetch.events import Say, Target
 from replicad.protocol.fetch.watched import Watched, Watcher
 from replicad.protocol.wire import HaveMore, Hold, Small, parts
@@ -29,7 +33,7 @@ SEEKS_PER_PEER_MAX = 2 * PACK_MAX
 @dataclass(frozen=True, slots=True)
 class Watch:
     """A peer fetches this content, of which ``servable`` of ``count`` chunks can be served now. ``count`` 0: nothing is known of it here. ``near``: it stands at this node's site; those of other sites
-    divide the chunks among themselves and get no suggestions. ``meshed``: it is linked to whoever else fetches here.
+    divide the chunks among themselves and get no suggestions.
     """
 
     node: NodeId
@@ -37,7 +41,6 @@ class Watch:
     count: int
     servable: int
     near: bool = True
-    meshed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,6 @@ class Supply:
         self._seeks: dict[NodeId, dict[Small, bool]] = {}
         self._news: dict[NodeId, list[Small]] = {}
         self._stale: dict[Target, None] = {}
-        self._waiting: dict[Target, float] = {}
         self._due: float | None = None
         self._flushed = -HAVE_S
         self._now = 0.0
@@ -138,9 +140,6 @@ class Supply:
     def handle(self, event: SupplyEvent, now: float) -> list[Say]:
         """Take one event in; returns the messages to send."""
         self._now = now
-        for target in [target for target, due in self._waiting.items() if due <= now]:
-            del self._waiting[target]
-            self._stale[target] = None
         effects = self._handlers[type(event)](event)
         if (self._stale or self._news) and self._due is None:
             self._due = max(now, self._flushed + HAVE_S)
@@ -151,7 +150,7 @@ class Supply:
 
     def next_deadline(self) -> float | None:
         """When ``handle(Due())`` must be called if nothing happens before."""
-        return min((due for due in (self._due, *self._waiting.values()) if due is not None), default=None)
+        return self._due
 
     def is_watched(self, target: Target) -> bool:
         """Whether somebody would like to know when more of it can be served."""
@@ -187,8 +186,7 @@ class Supply:
         watched = self._watched.setdefault(event.target, Watched(event.count, event.servable))
         watched.count, watched.servable = event.count, event.servable
         watcher = watched.watchers.setdefault(event.node, Watcher())
-        watcher.told, watcher.told_s = watched.servable, self._now
-        watcher.near, watcher.meshed = event.near, event.meshed
+        watcher.told, watcher.near = watched.servable, event.near
         self._stale[event.target] = None
         return [*effects, Say(event.node, watched.have(event.target))]
 
@@ -200,7 +198,6 @@ class Supply:
             if not watched.watchers:
                 del self._watched[target]
                 self._stale.pop(target, None)
-                self._waiting.pop(target, None)
         return []
 
     def _on_servable(self, event: Servable) -> list[Say]:
@@ -282,9 +279,8 @@ class Supply:
         effects: list[Say] = []
         for target in self._stale:
             watched = self._watched[target]
-            common = 0 if watched.complete else watched.common
             for node, watcher in watched.watchers.items():
-                effects += self._news_for(node, watcher, target=target, watched=watched, common=common)
+                effects += self._news_for(node, watcher, target=target, watched=watched)
         self._stale.clear()
         for node, contents in self._news.items():
             seeks = self._seeks[node]
@@ -292,12 +288,8 @@ class Supply:
         self._news.clear()
         return effects
 
-    def _news_for(self, node: NodeId, watcher: Watcher, *, target: Target, watched: Watched, common: int) -> list[Say]:
+    def _news_for(self, node: NodeId, watcher: Watcher, *, target: Target, watched: Watched) -> list[Say]:
         news = watched.servable & ~watcher.told
-        due = watcher.told_s + COMMON_S
-        if watcher.meshed and self._now < due and (untold := news & ~watcher.owns) and not untold & ~common:
-            self._waiting[target] = min(due, self._waiting.get(target, due))
-            return []
         suggest = watched.suggest(watcher, self._randrange) if watcher.near and len(watched.watchers) > 1 else 0
         watcher.told = watched.servable
         if news and watched.complete:
@@ -307,6 +299,5 @@ class Supply:
             effects = []
             news &= ~watcher.owns
         if news or suggest:
-            watcher.told_s = self._now
             effects.append(Say(node, HaveMore(*target, chunks=tuple(sets.members(news)), suggest=tuple(sets.members(suggest)))))
         return effects

@@ -14,12 +14,10 @@ from replicad.protocol.wire import Have
 
 @dataclass(slots=True)
 class Watcher:
-    """A peer that fetches it, as sets of chunks: ``told`` to it (last at ``told_s``), ``owns`` as it said or was sent, ``suggested`` and not asked for yet. ``near``: at this node's site. ``meshed``: linked to all others."""
+    """A peer that fetches it, as sets of chunks: ``told`` to it, ``owns`` as it said or was sent, ``suggested`` and not asked for yet. ``near``: at this node's site."""
 
     near: bool = True
-    meshed: bool = False
     told: int = 0
-    told_s: float = 0.0
     owns: int = 0
     suggested: int = 0
 
@@ -38,11 +36,6 @@ class Watched:
     def complete(self) -> bool:
         """All of it can be served."""
         return self.count > 0 and self.servable == sets.full(self.count)
-
-    @property
-    def common(self) -> int:
-        """What some watcher at our site has."""
-        return sets.union(watcher.owns for watcher in self.watchers.values() if watcher.near)
 
     def have(self, target: Target) -> Have:
         """The message that says what can be served."""

@@ -113,7 +113,7 @@ class Provider:
             self.tell(supply.Unwatch(node, target))
             return
         count, servable = await self.servable(target) if await self._rights.may_have(node, target.content) else (0, 0)
-        self.tell(supply.Watch(node, target, count, servable, near=self._rights.near(self._catalog.node, node), meshed=self._rights.meshed()))
+        self.tell(supply.Watch(node, target, count, servable, near=self._rights.near(self._catalog.node, node)))
 
     async def seek(self, node: NodeId, contents: tuple[Small, ...], *, active: bool) -> None:
         """A peer looks for small contents, or does not any more."""
