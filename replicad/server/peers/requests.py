@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -108,8 +109,9 @@ class OwnAnswer(web.StreamResponse):
             if not isinstance(error, ConnectionError):
                 log.error("a file failed while it was sent to a peer", reason=str(error))
 
+    @abstractmethod
     async def _send(self, transport: asyncio.Transport, drained: Callable[[], Awaitable[None]]) -> None:
-        raise NotImplementedError
+        """Give head and body to the transport. StorageError, OSError: cut it off."""
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to send."""
