@@ -18,12 +18,11 @@ NEEDS = "mkfs.ext4", "losetup", "mount"
 
 @contextmanager
 def fresh(size_bytes: int) -> Iterator[Path]:
-    """A folder in a new ext4 of that size with a journal, in a file below ``TMPDIR``, that bypasses the page cache of the disk below. Needs root; without these programs, a folder there with a part of the disk of its own (chattr(1), "T")."""
+    """A folder in a new ext4 of that size with a journal, in a file below ``TMPDIR``, that bypasses the page cache of the disk below. Needs root; without these programs, a folder there."""
     with tempfile.TemporaryDirectory(prefix="replicad-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as outside:
         folder = Path(outside) / "disk"
         folder.mkdir()
         if not all(map(shutil.which, NEEDS)):
-            command("chattr", "+T", folder, check=False)
             yield folder
             return
         image = Path(outside) / "image"

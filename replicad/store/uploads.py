@@ -123,17 +123,13 @@ class Uploads:
 
     def _write_all(self, contents: Sequence[tuple[bytes | memoryview, Digest | None]], uploads: Sequence[_Upload]) -> list[Digest | None]:
         digests: list[Digest | None] = []
-        for (content, expect), upload in zip(contents, uploads, strict=True):
+        for content, expect in contents:
             found = Digest(hashlib.sha256(content).digest())
-            fits = expect is None or expect == found
-            digests.append(found if fits else None)
-            upload.allocated = len(content) if fits else 0
-        try:
-            self._space.claim(sum(upload.allocated for upload in uploads))
-        except BaseException:
-            for upload in uploads:
-                upload.allocated = 0
-            raise
+            digests.append(found if expect in (None, found) else None)
+        sizes = [0 if digest is None else len(content) for digest, (content, _) in zip(digests, contents, strict=True)]
+        self._space.claim(sum(sizes))
+        for upload, size in zip(uploads, sizes, strict=True):
+            upload.allocated = size
         with storage_errors("writing an upload"):
             for (content, _), upload, digest in zip(contents, uploads, digests, strict=True):
                 if digest is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from abc import abstractmethod
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -86,9 +87,10 @@ class OwnAnswer(web.StreamResponse):
     perhaps because somebody else was faster, is nobody's error.
     """
 
-    def __init__(self, head: str, *, count: int, pace: Pace | None) -> None:
-        super().__init__()
-        self._head = f"HTTP/1.1 {head}\r\nContent-Type: application/octet-stream\r\nContent-Length: {count}\r\n\r\n".encode("ascii")
+    def __init__(self, status: HTTPStatus, fields: str = "", *, count: int, pace: Pace | None) -> None:
+        super().__init__(status=status)
+        head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/octet-stream\r\nContent-Length: {count}\r\n{fields}\r\n"
+        self._head = head.encode("ascii")
         self._pace = pace
         self._begun = False
 
@@ -121,7 +123,7 @@ class FileAnswer(OwnAnswer):
     """206 with exactly ``count`` bytes of an open file, which stays the caller's: sendfile where there is no TLS."""
 
     def __init__(self, fd: int, *, offset: int, count: int, size: int, pace: Pace | None = None) -> None:
-        super().__init__(f"206 Partial Content\r\nContent-Range: bytes {offset}-{offset + count - 1}/{size}", count=count, pace=pace)
+        super().__init__(HTTPStatus.PARTIAL_CONTENT, f"Content-Range: bytes {offset}-{offset + count - 1}/{size}\r\n", count=count, pace=pace)
         self._fd = fd
         self._offset = offset
         self._count = count
@@ -134,7 +136,7 @@ class PiecesAnswer(OwnAnswer):
     """200 with ``count`` bytes in pieces, each asked for when the one before has left; the first leaves together with the head."""
 
     def __init__(self, pieces: AsyncIterator[bytearray], *, count: int, pace: Pace | None = None) -> None:
-        super().__init__("200 OK", count=count, pace=pace)
+        super().__init__(HTTPStatus.OK, count=count, pace=pace)
         self._pieces = pieces
 
     async def _send(self, transport: asyncio.Transport, drained: Callable[[], Awaitable[None]]) -> None:

@@ -67,10 +67,9 @@ class Rights:
         """What of a message about content its receiver may know."""
         message = say.message
         if isinstance(message, Seek | Hold):
-            asked = [small.content for small in message.contents]
-            if self._all_allowed(say.node, asked):
+            granted = await self.granted(say.node, [small.content for small in message.contents])
+            if len(granted) == len(message.contents):
                 return message
-            granted = await self.granted(say.node, asked)
             contents = tuple(small for small in message.contents if small.content in granted)
             return msgspec.structs.replace(message, contents=contents) if contents else None
         return message if await self.may_have(say.node, message.content) else None
