@@ -15,7 +15,7 @@ import itertools
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.aside import Aside
 from replicad.store.commits import Committer
-from replicad.store.disk import Disk, storage_errors
+from replicad.store.disk import Disk, file_sizes, storage_errors
 from replicad.store.hops import hop
 from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, UPLOADS, prepare
 from replicad.store.partials import Partial, every_chunk
@@ -227,14 +227,9 @@ class BlobStore:
         return await hop(self._executor, self._shard, number)
 
     def _shard(self, number: int) -> dict[Digest, int]:
-        found = {}
-        with storage_errors("listing blobs"), os.scandir(self._blobs / f"{number:02x}") as entries:
-            for entry in entries:
-                content = _digest(entry.name)
-                if content is not None and content[0] == number:
-                    with suppress(FileNotFoundError):
-                        found[content] = entry.stat().st_size
-        return found
+        with storage_errors("listing blobs"):
+            found = [(_digest(name), size) for name, size in file_sizes(self._blobs / f"{number:02x}").items()]
+        return {content: size for content, size in found if content is not None and content[0] == number}
 
     @property
     def open_partials(self) -> set[tuple[Digest, Digest]]:
@@ -243,17 +238,17 @@ class BlobStore:
 
     async def partial_files(self) -> list[tuple[Digest, Digest]]:
         """(content, manifest id) of every partial on the disk, open or not."""
-        names = [path.name.partition(".") for path in await hop(self._executor, self._partial_paths)]
+        names = [name.partition(".") for name in await hop(self._executor, self._partial_sizes)]
         pairs = [(_digest(content), _digest(manifest)) for content, _, manifest in names]
         return [(content, manifest) for content, manifest in pairs if content is not None and manifest is not None]
 
     async def partial_sizes(self) -> list[int]:
         """What each content that is half fetched takes on the disk: all it will take, because it is preallocated."""
-        return await hop(self._executor, lambda: [path.stat().st_size for path in self._partial_paths() if not path.name.startswith(UPLOAD_PREFIX)])
+        return [size for name, size in (await hop(self._executor, self._partial_sizes)).items() if not name.startswith(UPLOAD_PREFIX)]
 
-    def _partial_paths(self) -> list[Path]:
+    def _partial_sizes(self) -> dict[str, int]:
         with storage_errors("listing partials"):
-            return list(self._partials.iterdir())
+            return file_sizes(self._partials)
 
     async def adopt(self, content: Digest) -> Manifest | None:
         """The manifest of a blob that is on the disk, after reading and verifying all of it; None if there is none. One that holds other bytes is set aside. StorageError if it cannot be read."""

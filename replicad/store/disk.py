@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from replicad.errors import NoSpaceError, ReplicadError, StorageError
@@ -34,6 +34,16 @@ def storage_error(action: str, error: OSError) -> ReplicadError:
     """The error of our own that an OSError of the file system becomes."""
     kind = NoSpaceError if error.errno in _FULL else StorageError
     return kind(f"{action}: {error.strerror or error}")
+
+
+def file_sizes(directory: str | Path) -> dict[str, int]:
+    """Name and bytes of every file in a directory, without those that are removed or renamed meanwhile. Blocks; OSError."""
+    found = {}
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                found[entry.name] = entry.stat().st_size
+    return found
 
 
 class Disk:

@@ -21,7 +21,7 @@ from replicad.model.checksums import Checksum, begin, digests
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.commits import Commit, Committer
-from replicad.store.disk import Disk, storage_errors
+from replicad.store.disk import Disk, file_sizes, storage_errors
 from replicad.store.hops import hop
 from replicad.store.pipeline import PROMISED, BufferPool, Hashes, Pipeline, run
 from replicad.store.reading import hashed
@@ -167,7 +167,7 @@ class Resumables:
 
     def _sizes(self) -> dict[str, int]:
         with storage_errors("listing uploads"):
-            return {path.name: path.stat().st_size for path in self._directory.iterdir()}
+            return file_sizes(self._directory)
 
     async def create(self, name: str, size: int) -> None:
         """A new one with room for ``size`` bytes. NoSpaceError."""

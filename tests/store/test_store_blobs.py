@@ -317,3 +317,13 @@ async def test_a_store_shares_its_executor(tmp_path: Path) -> None:
         with pytest.raises(BusyError):
             async with BlobStore.open(tmp_path, config=NO_RESERVE, executor=executor) as store, await store.open_partial(MANIFEST):
                 await store.open_partial(MANIFEST)
+
+
+async def test_a_file_that_goes_while_files_are_listed_is_left_out(tmp_path: Path) -> None:
+    """A link that leads nowhere is what a file is that was removed or named after its directory was read."""
+    async with opened_store(tmp_path) as store, await store.open_partial(MANIFEST):
+        for directory in (tmp_path / "partials", tmp_path / "uploads", store.path_of(MANIFEST.content).parent):
+            (directory / str(MANIFEST.content)).symlink_to("gone")
+        assert await store.partial_sizes() == [len(CONTENT)]
+        assert await store.resumables.sizes() == {}
+        assert await store.contents() == {}
