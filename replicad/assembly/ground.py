@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from replicad import __version__
 from replicad.catalog import Catalog
+from replicad.crypto import states
 from replicad.crypto.keys import SigningKey
 from replicad.model.ids import Digest, NodeId
 from replicad.model.members import Member
@@ -24,10 +25,13 @@ from replicad.services.hub import Hub
 from replicad.services.membership import finish, next_key_path
 from replicad.services.reconcile import reconcile
 from replicad.store.blobs import BlobStore
+from replicad.telemetry.log import get
 from replicad.telemetry.priority import step_back
 
 if TYPE_CHECKING:
     from replicad.config import Config
+
+log = get(__name__)
 
 STORE_THREADS = 4
 """Both hashes of a stream, its writing, and one more so that another file need not wait (measured by bench/publish.py)."""
@@ -84,6 +88,8 @@ async def lay(stack: AsyncExitStack, config: Config, certificate: Digest | None)
     catalog.on_event, catalog.retention = hub.publish, config.admin.retention
     store = await stack.enter_async_context(BlobStore.open(config.node.data, config=config.storage, executor=executor))
     await reconcile(catalog, store)
+    if not states.available():
+        log.warning("Python's OpenSSL does not let SHA-256 go on from a state: what is published here has none, and large contents are read once more when they are complete")
     return Ground(config, key, certificate, catalog, store, hub)
 
 

@@ -22,6 +22,7 @@ IS_URGENT = "SELECT 1 FROM entry INDEXED BY entry_urgent WHERE content = ? AND u
 IS_WANTED = "SELECT 1 FROM entry JOIN wanted ON wanted.record = entry.record WHERE entry.content = ? AND entry.counts = 1 LIMIT 1"
 NAMED = "SELECT share, path FROM entry WHERE content = ? AND counts = 1 AND wins >= ? LIMIT 1"
 HELD_OF = "SELECT content FROM held WHERE content IN (?)"
+NAMED_MANIFESTS = "SELECT manifest FROM entry WHERE content = ? AND counts = 1"
 HELD_ADD = "INSERT INTO held (content, size_bytes, manifest) VALUES (?, ?, ?)"
 NO_OTHER_MANIFEST = "DELETE FROM manifest WHERE content IN (?) AND manifest <> (SELECT held.manifest FROM held WHERE held.content = manifest.content)"
 HELD_AFTER = "SELECT content, size_bytes FROM held WHERE content > ? AND content <= ? ORDER BY content LIMIT ?"
@@ -123,8 +124,8 @@ def hold(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> Se
     held = {content for (content,) in rows.for_all(connection, HELD_OF, contents)}
     new: dict[Digest, Manifest] = {}
     for manifest in manifests:
-        if manifest.content not in held:
-            new.setdefault(manifest.content, manifest)
+        if manifest.content not in held and manifest.content not in new:
+            new[manifest.content] = _as_named(connection, manifest)
     rows.add_all(connection, HELD_ADD, [(manifest.content, manifest.size, manifest.id) for manifest in new.values()])
     supply.found(connection, new)
     keeping.is_held(connection, contents)
@@ -132,6 +133,13 @@ def hold(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> Se
     rows.for_all(connection, NO_OTHER_MANIFEST, list(new))
     _keep_manifests(connection, manifests=list(new.values()))
     return list(new.values())
+
+
+def _as_named(connection: sqlite3.Connection, manifest: Manifest) -> Manifest:
+    """The manifest that entries name, if it is this one or this one without states: under another id no peer could fetch it from here."""
+    if not manifest.states:
+        return manifest
+    return manifest.known_as({Digest(name) for (name,) in connection.execute(NAMED_MANIFESTS, (manifest.content,))})
 
 
 def _keep_manifests(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> None:

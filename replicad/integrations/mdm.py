@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from replicad.errors import InputError
 from replicad.integrations.packages import Package
+from replicad.model.chunks import chunk_size_for
 from replicad.model.manifest import Manifest
 
 MEDIA_TYPE = "application/xml"
@@ -18,17 +19,19 @@ CHUNK_SIZES = tuple(sorted({10 * MIB, *(MIB << power for power in range(11))}))
 HASHES_MAX = 4096
 
 
-def chunk_size(asked: str | None, manifest: Manifest) -> int:
-    """How many bytes each hash covers: what is asked for (bytes, decimal), else our own chunks; a whole file that is smaller. InputError."""
+def chunk_size(asked: str | None, size_bytes: int) -> int:
+    """How many bytes of a file of ``size_bytes`` each hash covers: what is asked for (bytes, decimal), else our own chunks; a whole file that is smaller. InputError."""
     if asked is None:
-        return min(manifest.chunk_size, manifest.size)
-    if not asked.isdecimal() or len(asked) > 10 or int(asked) not in CHUNK_SIZES or manifest.size > HASHES_MAX * int(asked):
+        return min(chunk_size_for(size_bytes), size_bytes)
+    if not asked.isdecimal() or len(asked) > 10 or int(asked) not in CHUNK_SIZES or size_bytes > HASHES_MAX * int(asked):
         raise InputError(f"chunk-size: one of {', '.join(map(str, CHUNK_SIZES))} expected, such that there are at most {HASHES_MAX} chunks")
-    return min(int(asked), manifest.size)
+    return min(int(asked), size_bytes)
 
 
-def known_hashes(manifest: Manifest, size: int) -> list[str] | None:
-    """The hashes of chunks of that size if they follow from the manifest; None if the file must be read."""
+def known_hashes(manifest: Manifest | None, size: int) -> list[str] | None:
+    """The hashes of chunks of that size if they follow from the manifest, which must be the one that the entry names: they are its publisher's word. None if the file must be read."""
+    if manifest is None:
+        return None
     if size == manifest.size:
         return [str(manifest.content)]
     if size == manifest.chunk_size:

@@ -19,16 +19,19 @@ from typing import Self
 from replicad.errors import IntegrityError, ReplicadError, StorageError
 from replicad.model.chunks import chunk_count
 from replicad.model.manifest import Manifest
+from replicad.store.checking import is_false, is_good, proves
 from replicad.store.commits import Commit, Committer
 from replicad.store.disk import Disk, storage_error, storage_errors
 from replicad.store.hops import hop, waited
-from replicad.store.prefix import STEP_BYTES_MAX, PrefixHash
+from replicad.store.reading import reads_back
 from replicad.store.space import Space
 from replicad.telemetry.log import get
 
 log = get(__name__)
 
 Buffer = bytes | bytearray | memoryview
+STEP_BYTES_MAX = 16 << 20
+"""Read back in one thread hop: about 12 ms, so that a verification queued behind it does not wait long."""
 
 
 class Partial:
@@ -60,7 +63,6 @@ class Partial:
         self._unused = asyncio.Event()
         self._unused.set()
         self._closing = False
-        self._prefix = PrefixHash(manifest, has=self.has, feed=self._feed, executor=executor)
 
     async def open(self, bitmap: bytes) -> None:
         """Open or make the file, and read again what ``bitmap`` says is in it: only chunks that still match count. Called once, by the store."""
@@ -74,7 +76,6 @@ class Partial:
                 log.warning("chunks of a partial do not read back and will be fetched again", content=self.manifest.content.short, chunks=len(rotten))
             self._safe = _without(claimed, rotten)
             self._forget(self._safe)
-            self._prefix.follow()
 
     def _open(self) -> bool:
         """Whether a file of the right size was there."""
@@ -105,27 +106,19 @@ class Partial:
     async def write(self, first_chunk: int, content: Buffer) -> tuple[list[int], list[int]]:
         """Verify and write neighbouring whole chunks from ``first_chunk`` on. Returns the (good, bad) chunk indices; a chunk cut short is bad. Good ones are written and count at once.
 
-        One thread hop; in order, a second thread hashes the whole meanwhile. ``content`` must not change until this returns. Raises NoSpaceError or StorageError (nothing of this call counts), ValueError
-        when the bytes reach beyond the content.
+        One thread hop. ``content`` must not change until this returns. Raises NoSpaceError or StorageError (nothing of this call counts), ValueError when the bytes reach beyond the content, and IntegrityError
+        when the manifest contradicts itself, whoever sent the bytes: discard the partial.
         """
         view = memoryview(content).cast("B")
         if first_chunk < 0 or first_chunk * self.manifest.chunk_size + len(view) > self.manifest.size:
             raise ValueError(f"{len(view)} bytes at chunk {first_chunk} reach beyond the content's {self.manifest.size}")
         with self._using():
             group = self._group
-            ahead = self._prefix.start_ahead(first_chunk, view)
-            all_good = False
-            try:
-                good, bad = await hop(self._executor, self._verify_and_write, first_chunk, view)
-                all_good = not bad
-            finally:
-                if ahead is not None:
-                    await self._prefix.end_ahead(ahead, good=all_good)
+            good, bad = await hop(self._executor, self._verify_and_write, first_chunk, view)
             if group != self._group:
                 raise StorageError(f"a failed sync discarded chunks of {self.manifest.content} while they were written")
             for index in good:
                 self._set(index)
-            self._prefix.follow()
             return good, bad
 
     @contextlib.contextmanager
@@ -152,9 +145,11 @@ class Partial:
         for at in range(count):
             index, offset = first_chunk + at, at * manifest.chunk_size
             chunk = view[offset : offset + manifest.chunk_size]
-            if hashlib.sha256(chunk).digest() == manifest.chunk_digest(index):
+            if is_good(manifest, index, chunk):
                 good.append(index)
             else:
+                if is_false(manifest, index, chunk):
+                    raise IntegrityError(f"chunk {index} is what manifest {manifest.id} calls it, and no part of {manifest.content}: the manifest is false")
                 bad.append(index)
                 self._write(first_chunk, view, start, offset)
                 start = offset + manifest.chunk_size
@@ -196,10 +191,9 @@ class Partial:
     def _forget(self, have: bytes) -> None:
         self.have[:] = have
         self.count = bits_set(have)
-        self._prefix.reset()
 
     async def finish(self) -> None:
-        """Check the whole hash, make the bytes durable and give the blob its name, durably. On return it is a blob; ``fd`` stays usable until ``close``.
+        """Check the whole hash if the chunks do not prove it, make the bytes durable and give the blob its name, durably. On return it is a blob; ``fd`` stays usable until ``close``.
 
         IntegrityError: every chunk matches the manifest but the whole does not match the content's hash, so the manifest lies; the partial is closed and nothing is left of it. StorageError: the disk
         refused or lost bytes; what was lost does not count any more (look at ``have`` again) and can be fetched anew. Harmless when repeated.
@@ -208,8 +202,15 @@ class Partial:
             return
         if not self.complete:
             raise ValueError(f"{self.manifest.content} has {self.count} of {self.manifest.count} chunks")
+        if not proves(self.manifest):
+            await self._prove()
+        await self.sync()
+        await self._name()
+
+    async def _prove(self) -> None:
+        """Read the file once, as a whole. Raises as ``finish``."""
         with self._using():
-            whole = await self._prefix.digest()
+            whole = await self._whole()
             if not self.complete:
                 raise StorageError(f"a failed sync discarded chunks of {self.manifest.content}")
             rotten = [] if whole == self.manifest.content else await self._find_rotten(range(self.manifest.count))
@@ -222,8 +223,22 @@ class Partial:
         if whole != self.manifest.content:
             await self.discard()
             raise IntegrityError(f"every chunk matches manifest {self.manifest.id} but the whole is not {self.manifest.content}: the manifest is false")
-        await self.sync()
-        await self._name()
+
+    async def _whole(self) -> bytes | None:
+        """SHA-256 of the file; None if it cannot be read."""
+        hashed, size = hashlib.sha256(), self.manifest.size
+        for start in range(0, size, STEP_BYTES_MAX):
+            if not await hop(self._executor, self._feed, hashed.update, start, min(start + STEP_BYTES_MAX, size)):
+                return None
+        return hashed.digest()
+
+    def _feed(self, update: Callable[[memoryview], object], start: int, stop: int) -> bool:
+        """Whether that range of the file could be read."""
+        try:
+            self._disk.feed(self.fd, update, start=start, stop=stop)
+        except OSError:
+            return False
+        return True
 
     async def _find_rotten(self, chunks: Sequence[int]) -> list[int]:
         """Those of the chunks that do not read back as the manifest says."""
@@ -234,18 +249,7 @@ class Partial:
         return rotten
 
     def _rotten(self, chunks: Sequence[int]) -> list[int]:
-        return [index for index in chunks if not self._reads_back(index)]
-
-    def _reads_back(self, index: int) -> bool:
-        hashed, start = hashlib.sha256(), index * self.manifest.chunk_size
-        try:
-            self._feed(hashed.update, start, start + self.manifest.chunk_length(index))
-        except OSError:
-            return False
-        return hashed.digest() == self.manifest.chunk_digest(index)
-
-    def _feed(self, update: Callable[[memoryview], object], start: int, stop: int) -> None:
-        self._disk.feed(self.fd, update, start=start, stop=stop)
+        return [index for index in chunks if not reads_back(self.fd, self.manifest, index, self._disk)]
 
     async def _name(self) -> None:
         with self._using():
@@ -272,11 +276,8 @@ class Partial:
         try:
             await waited(self._unused)
         finally:
-            try:
-                await self._prefix.quiet()
-            finally:
-                await hop(self._executor, self._close_file, remove)
-                self.on_closed()
+            await hop(self._executor, self._close_file, remove)
+            self.on_closed()
 
     def _close_file(self, remove: bool) -> None:
         if self.fd < 0:

@@ -13,25 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Self
 
 from replicad.errors import NoSpaceError, ReplicadError
-from replicad.model.checksums import NO_HASHES
-from replicad.model.chunks import CHUNKS_MAX, chunk_size_for
 from replicad.store.disk import Disk, storage_errors
+from replicad.store.hashing import Hashes
 from replicad.store.hops import Lane
 from replicad.store.sources import Source
 from replicad.store.space import Space
-
-if TYPE_CHECKING:
-    from _hashlib import HASH
 
 BUFFER_BYTES = 1 << 20
 BUFFERS_MAX = 32
@@ -82,75 +76,6 @@ class BufferPool:
         if self._taken == 0:
             self._free.clear()
         self._room.release()
-
-
-class ChunkHasher:
-    """SHA-256 of each chunk of a stream. A stream that outgrows the chunk size (more than ``CHUNKS_MAX`` chunks) gets none: ``outgrown``."""
-
-    def __init__(self, chunk_size: int) -> None:
-        self.chunk_size = chunk_size
-        self._digests = bytearray()
-        self._hash = hashlib.sha256()
-        self._filled = 0
-
-    @property
-    def outgrown(self) -> bool:
-        """The stream is too long for this chunk size."""
-        return len(self._digests) + 32 * (self._filled > 0) > 32 * CHUNKS_MAX
-
-    def update(self, content: memoryview) -> None:
-        """Hash the next bytes. Blocks."""
-        while content and not self.outgrown:
-            part = content[: self.chunk_size - self._filled]
-            self._hash.update(part)
-            self._filled += len(part)
-            content = content[len(part) :]
-            if self._filled == self.chunk_size:
-                self._close()
-
-    def _close(self) -> None:
-        self._digests += self._hash.digest()
-        self._hash = hashlib.sha256()
-        self._filled = 0
-
-    def packed(self) -> bytes:
-        """The digests of all chunks, the last possibly shorter. Ends the hashing."""
-        if self._filled:
-            self._close()
-        return bytes(self._digests)
-
-    def copy(self) -> ChunkHasher:
-        """Another one that has seen the same bytes."""
-        twin = ChunkHasher(self.chunk_size)
-        twin._digests, twin._hash, twin._filled = self._digests.copy(), self._hash.copy(), self._filled
-        return twin
-
-
-@dataclass(slots=True, eq=False)
-class Hashes:
-    """Of the bytes so far: SHA-256 of the whole and of the chunks, and ``more`` by other algorithms, under any names."""
-
-    chunks: ChunkHasher
-    whole: HASH = field(default_factory=hashlib.sha256)
-    more: dict[str, HASH] = field(default_factory=dict)
-
-    @classmethod
-    def of_size(cls, size: int | None, more: Mapping[str, HASH] = NO_HASHES) -> Self:
-        """For a content of that many bytes, or of an unknown number, before its first byte; so must ``more`` be."""
-        return cls(ChunkHasher(chunk_size_for(size or 0)), more=dict(more))
-
-    def update(self, content: memoryview) -> None:
-        """Hash the next bytes for all of them. Blocks."""
-        for update in self.updates():
-            update(content)
-
-    def updates(self) -> list[Callable[[memoryview], object]]:
-        """What each of them does with the next bytes; in order each, and at the same time as the others."""
-        return [self.chunks.update, self.whole.update, *(one.update for one in self.more.values())]
-
-    def copy(self) -> Hashes:
-        """Of the same bytes, for going on without changing these."""
-        return Hashes(self.chunks.copy(), self.whole.copy(), {name: one.copy() for name, one in self.more.items()})
 
 
 class Pipeline:

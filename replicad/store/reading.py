@@ -5,7 +5,6 @@ Whoever looks after the disk drops what was read from the page cache before and 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
@@ -16,9 +15,10 @@ from replicad.errors import IntegrityError
 from replicad.model.checksums import NO_HASHES
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
+from replicad.store.checking import Check
 from replicad.store.disk import Disk, storage_errors
+from replicad.store.hashing import Hashes
 from replicad.store.hops import hop
-from replicad.store.pipeline import Hashes
 
 if TYPE_CHECKING:
     from _hashlib import HASH
@@ -45,9 +45,10 @@ async def measured(fd: int, content: Digest, more: Mapping[str, HASH] = NO_HASHE
     """The manifest of what the file holds; its bytes go to ``more``, too. IntegrityError if that is not ``content``, StorageError if it cannot be read."""
     size = os.fstat(fd).st_size
     hashes = await hashed(fd, size, Hashes.of_size(size, more), drop=drop, disk=disk, executor=executor)
-    if hashes.whole.digest() != content:
+    found = hashes.manifest(size)
+    if found.content != content:
         raise IntegrityError(f"blob {content} holds other bytes")
-    return Manifest(content, size, hashes.chunks.chunk_size, hashes.chunks.packed())
+    return found
 
 
 async def hashed(fd: int, stop: int, hashes: Hashes, *, drop: bool = True, disk: Disk, executor: Executor) -> Hashes:
@@ -78,15 +79,16 @@ async def find_rotten(fd: int, manifest: Manifest, *, disk: Disk, executor: Exec
 def _rotten(fd: int, manifest: Manifest, chunks: range, disk: Disk) -> list[int]:
     start, stop = chunks.start * manifest.chunk_size, min(chunks.stop * manifest.chunk_size, manifest.size)
     os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
-    rotten = [index for index in chunks if not _reads_back(fd, manifest, index, disk)]
+    rotten = [index for index in chunks if not reads_back(fd, manifest, index, disk)]
     os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
     return rotten
 
 
-def _reads_back(fd: int, manifest: Manifest, index: int, disk: Disk) -> bool:
-    hashed, start = hashlib.sha256(), index * manifest.chunk_size
+def reads_back(fd: int, manifest: Manifest, index: int, disk: Disk) -> bool:
+    """Whether the chunk can be read and is what the manifest says. Blocks."""
+    check, start = Check(manifest, index), index * manifest.chunk_size
     try:
-        disk.feed(fd, hashed.update, start=start, stop=start + manifest.chunk_length(index))
+        disk.feed(fd, check.update, start=start, stop=start + manifest.chunk_length(index))
     except OSError:
         return False
-    return hashed.digest() == manifest.chunk_digest(index)
+    return check.good

@@ -22,8 +22,9 @@ from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.commits import Commit, Committer
 from replicad.store.disk import Disk, file_sizes, storage_errors
+from replicad.store.hashing import Hashes
 from replicad.store.hops import hop
-from replicad.store.pipeline import PROMISED, BufferPool, Hashes, Pipeline, run
+from replicad.store.pipeline import PROMISED, BufferPool, Pipeline, run
 from replicad.store.reading import hashed
 from replicad.store.sources import Source
 from replicad.store.space import Space
@@ -135,7 +136,7 @@ class Resumable:
 
     async def finish(self) -> Manifest:
         """Give the whole file, which is safe, its name as a blob, durably. StorageError; when it is ``named`` even so, only a power failure may take the name."""
-        manifest = Manifest(Digest(self._hashes.whole.digest()), self.size, self._hashes.chunks.chunk_size, self._hashes.chunks.packed())
+        manifest = self._hashes.manifest(self.size)
         file = Commit(str(self._path), self._means.target(manifest.content))
         try:
             await self._means.committer.commit([file])

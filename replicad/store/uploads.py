@@ -24,8 +24,9 @@ from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.commits import Commit, Committer
 from replicad.store.disk import Disk, storage_errors
+from replicad.store.hashing import ChunkHasher, Hashes
 from replicad.store.hops import hop
-from replicad.store.pipeline import PROMISED, BufferPool, ChunkHasher, Hashes, Pipeline, run
+from replicad.store.pipeline import PROMISED, BufferPool, Pipeline, run
 from replicad.store.sources import Source
 from replicad.store.space import Space, StoreConfig
 
@@ -174,22 +175,21 @@ class Uploads:
             await _check_end(source, end)
         finally:
             upload.allocated = pipeline.allocated
-        content = promise.kept(pipeline.hashes)
-        chunks = await self._chunks(upload, pipeline)
+        promise.kept(pipeline.hashes)
+        if pipeline.hashes.chunks.outgrown:
+            pipeline.hashes.chunks = await self._chunks_again(upload, pipeline.received)
         await hop(self._executor, self._trim, upload, pipeline.received)
-        return Manifest(content, pipeline.received, chunk_size_for(pipeline.received), chunks)
+        return pipeline.hashes.manifest(pipeline.received)
 
     def _pipeline(self, upload: _Upload, hashes: Hashes) -> Pipeline:
         return Pipeline(upload.fd, hashes=hashes, allocated=upload.allocated, pool=self.pool, space=self._space, disk=self._disk, executor=self._executor)
 
-    async def _chunks(self, upload: _Upload, pipeline: Pipeline) -> bytes:
-        """The chunk digests; read again if the stream outgrew the chunk size that an unknown length began with."""
-        if not pipeline.hashes.chunks.outgrown:
-            return pipeline.hashes.chunks.packed()
-        hasher = ChunkHasher(chunk_size_for(pipeline.received))
-        for start in range(0, pipeline.received, _REHASH_BYTES):
-            await hop(self._executor, self._rehash, upload, hasher, start, min(start + _REHASH_BYTES, pipeline.received))
-        return hasher.packed()
+    async def _chunks_again(self, upload: _Upload, size: int) -> ChunkHasher:
+        """What was received, read again because it outgrew the chunk size that an unknown length began with."""
+        hasher = ChunkHasher(chunk_size_for(size))
+        for start in range(0, size, _REHASH_BYTES):
+            await hop(self._executor, self._rehash, upload, hasher, start, min(start + _REHASH_BYTES, size))
+        return hasher
 
     def _rehash(self, upload: _Upload, hasher: ChunkHasher, start: int, stop: int) -> None:
         with storage_errors("reading back an upload"):

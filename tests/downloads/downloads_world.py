@@ -117,8 +117,10 @@ class World:
     def serves(self, content: Digest) -> bool:
         return content in self.held
 
-    async def manifest(self, content: Digest, _manifest_id: Digest) -> Manifest | None:
-        return self.manifests.get(content)
+    async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
+        """The one that is asked for; names that were just ``put`` ask for any."""
+        found = self.manifests.get(content)
+        return found if found is not None and manifest_id in {found.id, Digest(bytes(32))} else None
 
     async def checksums(self, contents: Sequence[Digest]) -> dict[Digest, dict[str, bytes]]:
         return {content: self.known[content] for content in contents if content in self.known}

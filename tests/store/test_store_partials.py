@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,12 +23,25 @@ from replicad.store.blobs import BlobStore
 from replicad.store.disk import Disk
 from replicad.store.partials import Partial
 from replicad.store.space import StoreConfig
-from support.storing import MIB, NO_RESERVE, FailingDisk, RecordingDisk, files_in, manifest_of, opened_store, random_bytes, verify_no_trace
-from support.waiting import until
+from support.storing import (
+    MIB,
+    NO_RESERVE,
+    FailingDisk,
+    RecordingDisk,
+    files_in,
+    manifest_of,
+    opened_store,
+    random_bytes,
+    states_of,
+    verify_no_trace,
+    without_states,
+)
 
-CHUNK = 1000
+CHUNK = 1024
 CONTENT = random_bytes(10 * CHUNK + 300)
 MANIFEST = manifest_of(CONTENT, chunk_size=CHUNK)
+BARE = manifest_of(CONTENT, chunk_size=CHUNK, with_states=False)
+BOTH = pytest.mark.parametrize("manifest", [MANIFEST, BARE], ids=["states", "bare"])
 ALL = list(range(11))
 
 
@@ -57,9 +72,10 @@ ORDERS = {
 }
 
 
+@BOTH
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
-async def test_chunks_in_any_order_become_the_blob(tmp_path: Path, order: list[tuple[int, int]]) -> None:
-    async with opened_partial(tmp_path) as (store, partial):
+async def test_chunks_in_any_order_become_the_blob(tmp_path: Path, order: list[tuple[int, int]], manifest: Manifest) -> None:
+    async with opened_partial(tmp_path, manifest=manifest) as (store, partial):
         assert store.used_bytes == len(CONTENT)
         for first, count in order:
             assert await partial.write(first, chunks(first, count)) == (list(range(first, min(first + count, 11))), [])
@@ -95,8 +111,11 @@ BAD = {
 
 @pytest.mark.parametrize(("given_bytes", "good", "bad"), BAD.values(), ids=BAD)
 @pytest.mark.parametrize("before", [0, 2], ids=["first", "next in order"])
-async def test_bad_chunks_do_not_count_and_are_not_written(tmp_path: Path, given_bytes: bytes, good: list[int], bad: list[int], before: int) -> None:
-    async with opened_partial(tmp_path) as (store, partial):
+@BOTH
+async def test_bad_chunks_do_not_count_and_are_not_written(
+    tmp_path: Path, given_bytes: bytes, good: list[int], bad: list[int], before: int, manifest: Manifest
+) -> None:
+    async with opened_partial(tmp_path, manifest=manifest) as (store, partial):
         if before:
             await partial.write(0, chunks(0, before))
         assert await partial.write(2, given_bytes) == (good, bad)
@@ -116,13 +135,14 @@ async def test_bytes_beyond_the_content_are_the_callers_mistake(tmp_path: Path, 
         assert (partial.count, os.fstat(partial.fd).st_size) == (0, len(CONTENT))
 
 
-async def test_it_resumes_with_what_was_synced(tmp_path: Path) -> None:
-    async with opened_partial(tmp_path) as (_, partial):
+@BOTH
+async def test_it_resumes_with_what_was_synced(tmp_path: Path, manifest: Manifest) -> None:
+    async with opened_partial(tmp_path, manifest=manifest) as (_, partial):
         await partial.write(3, chunks(3, 4))
         assert await partial.sync() == bitmap(3, 4, 5, 6)
         await partial.write(0, chunks(0))
     async with opened_store(tmp_path) as store:
-        async with await store.open_partial(MANIFEST, bitmap(3, 4, 5, 6)) as partial:
+        async with await store.open_partial(manifest, bitmap(3, 4, 5, 6)) as partial:
             assert (partial.count, bytes(partial.have)) == (4, bitmap(3, 4, 5, 6))
             await partial.write(0, chunks(0, 3))
             await partial.write(7, chunks(7, 4))
@@ -195,6 +215,106 @@ async def test_a_manifest_that_lies_about_the_content_leaves_no_trace(tmp_path: 
         assert not store.has(lie.content)
 
 
+def false_states(after: int) -> Manifest:
+    packed = bytearray(MANIFEST.states)
+    packed[32 * after] ^= 1
+    return replace(MANIFEST, states=bytes(packed))
+
+
+CONTRADICTIONS = {
+    "after the first chunk": (false_states(0), [0, 1]),
+    "in the middle": (false_states(5), [5, 6]),
+    "before the last chunk": (false_states(9), [9, 10]),
+    "the content is another one": (replace(MANIFEST, content=Digest(bytes(31) + b"x")), [10]),
+    "states of another content": (replace(MANIFEST, states=random_bytes(10 * 32)), ALL),
+}
+
+
+@pytest.mark.parametrize(("lie", "wrong"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+async def test_a_manifest_that_contradicts_itself_is_found_out_by_the_first_chunk_that_shows_it(tmp_path: Path, lie: Manifest, wrong: list[int]) -> None:
+    """Its digest says that this is the chunk, its states say that it is not. Nothing is left when the partial is discarded, and nobody sent anything bad."""
+    async with opened_partial(tmp_path, manifest=lie) as (store, partial):
+        for index in ALL:
+            if index in wrong:
+                with pytest.raises(IntegrityError, match=f"chunk {index} .* the manifest is false"):
+                    await partial.write(index, chunks(index))
+            else:
+                assert await partial.write(index, chunks(index)) == ([index], [])
+        with pytest.raises(IntegrityError, match="the manifest is false"):
+            await partial.write(0, CONTENT)
+        assert bytes(partial.have) == bitmap(*(index for index in ALL if index not in wrong))
+        await partial.discard()
+        verify_no_trace(store, tmp_path)
+
+
+async def test_bytes_that_neither_states_nor_digest_know_are_bad_and_the_manifest_is_not(tmp_path: Path) -> None:
+    async with opened_partial(tmp_path, manifest=false_states(5)) as (_, partial):
+        assert await partial.write(5, random_bytes(CHUNK, seed=9)) == ([], [5])
+
+
+async def test_false_chunk_digests_do_not_keep_out_what_the_states_prove(tmp_path: Path) -> None:
+    lie = replace(MANIFEST, chunks=random_bytes(11 * 32))
+    async with opened_partial(tmp_path, manifest=lie) as (store, partial):
+        assert await partial.write(0, CONTENT) == (ALL, [])
+        await partial.finish()
+        assert store.path_of(MANIFEST.content).read_bytes() == CONTENT
+
+
+SHORT = CONTENT[: 3 * CHUNK + 64]
+SHORTENED = {
+    "its digest": replace(BARE, chunks=BARE.chunks[: 3 * 32] + hashlib.sha256(SHORT[3 * CHUNK :]).digest() + BARE.chunks[4 * 32 :]),
+    "its state": replace(MANIFEST, states=MANIFEST.states[: 3 * 32] + states_of(SHORT + b"x", 64)[-32:] + MANIFEST.states[4 * 32 :]),
+}
+
+
+@pytest.mark.parametrize("lie", SHORTENED.values(), ids=SHORTENED)
+async def test_a_chunk_that_is_too_short_is_bad_also_if_the_manifest_knows_it(tmp_path: Path, lie: Manifest) -> None:
+    async with opened_partial(tmp_path, manifest=lie) as (_, partial):
+        assert await partial.write(0, SHORT) == ([0, 1, 2], [3])
+
+
+async def test_what_the_states_prove_is_not_read_again(tmp_path: Path) -> None:
+    """With states one hash for each byte is all there is; without them the file is read once at the end, and its hash decides."""
+    for manifest, reads in ((MANIFEST, 0), (BARE, 1), (manifest_of(b"one chunk"), 0)):
+        disk = FailingDisk("read")
+        before = disk.armed
+        content = CONTENT if manifest.count > 1 else b"one chunk"
+        async with opened_partial(tmp_path / str(reads + manifest.count), disk=disk, manifest=manifest) as (_, partial):
+            await partial.write(0, content)
+            if reads:
+                with pytest.raises(StorageError):
+                    await partial.finish()
+                disk.armed = 0
+            else:
+                await partial.finish()
+                assert disk.armed == before
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, replace(MANIFEST, states=random_bytes(10 * 32))], ids=["true states", "false states"])
+async def test_where_states_cannot_be_used_the_digests_and_the_whole_hash_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manifest: Manifest) -> None:
+    without_states(monkeypatch)
+    async with opened_partial(tmp_path, manifest=manifest) as (store, partial):
+        await partial.write(4, chunks(4, 7))
+        assert await partial.write(0, chunks(1, 4)) == ([], [0, 1, 2, 3])
+        await partial.write(0, chunks(0, 4))
+        await partial.finish()
+        assert store.path_of(MANIFEST.content).read_bytes() == CONTENT
+
+
+async def test_what_was_begun_without_states_goes_on_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        without_states(elsewhere)
+        async with opened_partial(tmp_path) as (_, partial):
+            await partial.write(2, chunks(2, 5))
+            safe = await partial.sync()
+    async with opened_store(tmp_path) as store, await store.open_partial(MANIFEST, safe) as partial:
+        assert bytes(partial.have) == bitmap(2, 3, 4, 5, 6)
+        await partial.write(0, chunks(0, 2))
+        await partial.write(7, chunks(7, 4))
+        await partial.finish()
+        assert store.path_of(MANIFEST.content).read_bytes() == CONTENT
+
+
 async def test_two_manifests_of_one_content_do_not_meet(tmp_path: Path) -> None:
     lie = Manifest(MANIFEST.content, MANIFEST.size, CHUNK, random_bytes(11 * 32))
     async with opened_partial(tmp_path) as (store, partial), await store.open_partial(lie) as other:
@@ -228,10 +348,10 @@ def rot(path: Path, *, chunk: int) -> None:
 
 async def test_chunks_that_rotted_are_found_and_fetched_again(tmp_path: Path) -> None:
     """They were verified when they came, and the disk gives other bytes: the content must not count, and only they are lost."""
-    async with opened_partial(tmp_path) as (store, partial):
+    async with opened_partial(tmp_path, manifest=BARE) as (store, partial):
         await partial.write(1, chunks(1, 10))
         safe = await partial.sync()
-        rot(tmp_path / "partials" / f"{MANIFEST.content}.{MANIFEST.id}", chunk=4)
+        rot(tmp_path / "partials" / f"{BARE.content}.{BARE.id}", chunk=4)
         await partial.write(0, chunks(0))
         with pytest.raises(StorageError, match=r"1 chunks of .* do not read back"):
             await partial.finish()
@@ -243,14 +363,15 @@ async def test_chunks_that_rotted_are_found_and_fetched_again(tmp_path: Path) ->
         assert store.path_of(MANIFEST.content).read_bytes() == CONTENT
 
 
-async def test_a_bitmap_is_believed_only_as_far_as_the_bytes_agree(tmp_path: Path) -> None:
+@BOTH
+async def test_a_bitmap_is_believed_only_as_far_as_the_bytes_agree(tmp_path: Path, manifest: Manifest) -> None:
     """A row that is older than its file, or a disk that lied about a sync: not one wrong byte counts, and nothing right is lost."""
-    async with opened_partial(tmp_path) as (store, partial):
+    async with opened_partial(tmp_path, manifest=manifest) as (store, partial):
         await partial.write(0, chunks(0, 7))
         await partial.sync()
         await partial.close()
-        rot(tmp_path / "partials" / f"{MANIFEST.content}.{MANIFEST.id}", chunk=4)
-        async with await store.open_partial(MANIFEST, bitmap(*ALL)) as again:
+        rot(tmp_path / "partials" / f"{manifest.content}.{manifest.id}", chunk=4)
+        async with await store.open_partial(manifest, bitmap(*ALL)) as again:
             assert (again.count, bytes(again.have)) == (6, bitmap(0, 1, 2, 3, 5, 6))
             await again.write(4, chunks(4))
             await again.write(7, chunks(7, 4))
@@ -260,7 +381,7 @@ async def test_a_bitmap_is_believed_only_as_far_as_the_bytes_agree(tmp_path: Pat
 
 async def test_a_file_that_cannot_be_read_back_loses_its_chunks(tmp_path: Path) -> None:
     disk = FailingDisk("read", armed=0)
-    async with opened_partial(tmp_path, disk=disk) as (store, partial):
+    async with opened_partial(tmp_path, disk=disk, manifest=BARE) as (store, partial):
         disk.armed = 1_000_000
         await partial.write(1, chunks(1, 10))
         await partial.write(0, chunks(0))
@@ -405,67 +526,16 @@ async def test_a_cancelled_finish_is_done_or_not_and_known(tmp_path: Path, step:
         assert store.used_bytes == (len(CONTENT) if partial.finished else 0)
 
 
-class StaleDisk(Disk):
-    """After ``stale`` is set a read that was under way gives other bytes, as pages do that the kernel dropped after a failed write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reading, self.go_on = threading.Event(), threading.Event()
-        self.stale = False
-
-    def read(self, fd: int, into: memoryview, offset: int) -> int:
-        self.reading.set()
-        self.go_on.wait(30)
-        if self.stale:
-            into[:] = bytes(len(into))
-            return len(into)
-        return super().read(fd, into, offset)
-
-    def sync(self, fd: int) -> None:
-        if not self.go_on.is_set():
-            self.stale = True
-            raise OSError(5, "lost writes")
-        super().sync(fd)
-
-
-async def test_what_was_read_back_before_a_failed_sync_is_forgotten(tmp_path: Path) -> None:
-    disk = StaleDisk()
-    async with opened_partial(tmp_path, disk=disk) as (store, partial):
-        await partial.write(1, chunks(1, 9))
-        await partial.write(0, chunks(0))
-        await asyncio.get_running_loop().run_in_executor(None, disk.reading.wait, 30)
-        with pytest.raises(StorageError):
-            await partial.sync()
-        disk.go_on.set()
-        await partial._prefix.quiet()
-        disk.stale = False
-        await partial.write(0, CONTENT)
-        await partial.finish()
-        assert store.path_of(MANIFEST.content).read_bytes() == CONTENT
-
-
 async def test_a_disk_that_cannot_be_read_for_a_moment_proves_nothing_against_the_manifest(tmp_path: Path) -> None:
     disk = FailingDisk("read", armed=0)
-    async with opened_partial(tmp_path, disk=disk) as (store, partial):
-        await partial.write(1, chunks(1, 10))
-        disk.armed = 2
-        await partial.write(0, chunks(0))
-        await partial._prefix.quiet()
-        assert disk.armed == 1
+    async with opened_partial(tmp_path, disk=disk, manifest=BARE) as (store, partial):
+        await partial.write(0, CONTENT)
+        disk.armed = 1
         with pytest.raises(StorageError, match="could not be read back"):
             await partial.finish()
         assert partial.complete
         await partial.finish()
         assert store.has(MANIFEST.content)
-
-
-async def test_the_whole_hash_follows_by_itself_so_that_the_end_costs_little(tmp_path: Path) -> None:
-    content = random_bytes(40 * MIB)
-    async with opened_partial(tmp_path, manifest=manifest_of(content)) as (_, partial):
-        for index in reversed(range(40)):
-            await partial.write(index, content[index * MIB : (index + 1) * MIB])
-        await until(lambda: partial._prefix._next_chunk == 40, what="the whole hash to catch up")
-        assert await partial._prefix.digest() == partial.manifest.content
 
 
 @pytest.mark.parametrize("fails", ["write", "rename", "sync_directory"])
@@ -563,15 +633,16 @@ steps = st.one_of(
 @given(st.lists(steps, max_size=20))
 def test_whatever_happens_what_counts_is_right(tmp_path_factory: pytest.TempPathFactory, story: list[tuple[str, int, int]]) -> None:
     """A model of what must count, through lies, failed syncs and power failures that scribble over everything not yet safe."""
-    asyncio.run(live_through(tmp_path_factory.mktemp("story"), story))
+    for manifest in (MANIFEST, BARE):
+        asyncio.run(live_through(tmp_path_factory.mktemp("story"), story, manifest))
 
 
-async def live_through(root: Path, story: list[tuple[str, int, int]]) -> None:
+async def live_through(root: Path, story: list[tuple[str, int, int]], manifest: Manifest) -> None:
     disk = FailingDisk("sync", armed=0)
-    path = root / "partials" / f"{MANIFEST.content}.{MANIFEST.id}"
+    path = root / "partials" / f"{manifest.content}.{manifest.id}"
     counts, safe = set[int](), b""
     async with opened_store(root, config=NO_RESERVE, disk=disk) as store:
-        partial = await store.open_partial(MANIFEST)
+        partial = await store.open_partial(manifest)
         for what, *numbers in story:
             if what == "write":
                 first, count = numbers
@@ -595,7 +666,7 @@ async def live_through(root: Path, story: list[tuple[str, int, int]]) -> None:
             elif what == "power failure":
                 await partial.close()
                 scribble(path, safe, random.Random(numbers[0]))
-                partial = await store.open_partial(MANIFEST, safe)
+                partial = await store.open_partial(manifest, safe)
                 counts = {index for index in ALL if safe and safe[index // 8] >> index % 8 & 1}
             elif counts == set(ALL):
                 break

@@ -17,10 +17,22 @@ from replicad.errors import InputError, IntegrityError, NoSpaceError, StorageErr
 from replicad.model import chunks
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
-from replicad.store import pipeline
-from replicad.store.pipeline import ChunkHasher
+from replicad.store import hashing
+from replicad.store.hashing import ChunkHasher, Hashes, WholeHasher
 from replicad.store.space import StoreConfig
-from support.storing import MIB, NO_RESERVE, FailingDisk, RecordingDisk, files_in, manifest_of, opened_store, pieces, random_bytes, verify_no_trace
+from support.storing import (
+    MIB,
+    NO_RESERVE,
+    FailingDisk,
+    RecordingDisk,
+    files_in,
+    manifest_of,
+    opened_store,
+    pieces,
+    random_bytes,
+    verify_no_trace,
+    without_states,
+)
 from support.waiting import until
 
 SIZES = [0, 1, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB + 7, 17 * MIB + 1]
@@ -49,9 +61,9 @@ async def test_the_size_of_the_pieces_does_not_matter(tmp_path: Path, piece: int
 async def test_a_stream_that_outgrows_its_chunk_size_is_hashed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real bound that is more than 4 GiB of unknown length; here the bound is 4 chunks."""
     monkeypatch.setattr(chunks, "CHUNKS_MAX", 4)
-    monkeypatch.setattr(pipeline, "CHUNKS_MAX", 4)
+    monkeypatch.setattr(hashing, "CHUNKS_MAX", 4)
     async with opened_store(tmp_path) as store:
-        for size in (4 * MIB, 4 * MIB + 1, 9 * MIB + 5):
+        for size in (4 * MIB, 4 * MIB + 1, 8 * MIB, 8 * MIB + 1, 9 * MIB + 5):
             content = random_bytes(size)
             manifest = await store.receive(pieces(content), size=None)
             assert manifest == manifest_of(content)
@@ -67,7 +79,30 @@ def test_chunk_digests_do_not_depend_on_the_pieces(content: bytes, cuts: list[in
         hasher.update(rest[:cut])
         rest = rest[cut:]
     hasher.update(rest)
-    assert hasher.packed() == manifest_of(content, chunk_size=chunk_size).chunks
+    assert hasher.packed() == manifest_of(content, chunk_size=chunk_size, with_states=False).chunks
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=1500), st.lists(st.integers(0, 400), max_size=8), st.integers(0, 8))
+def test_states_do_not_depend_on_the_pieces_nor_on_copies(content: bytes, cuts: list[int], copied: int) -> None:
+    hashes, rest = Hashes(ChunkHasher(64), WholeHasher(64)), memoryview(content)
+    for number, cut in enumerate([*cuts, len(content)]):
+        if number == copied:
+            left, hashes = hashes, hashes.copy()
+            left.update(memoryview(b"something else" * 10))
+        hashes.update(rest[:cut])
+        rest = rest[cut:]
+    assert hashes.manifest(len(content)) == manifest_of(content, chunk_size=64)
+
+
+async def test_without_states_manifests_are_made_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_states(monkeypatch)
+    content = random_bytes(3 * MIB + 5)
+    bare = manifest_of(content, with_states=False)
+    async with opened_store(tmp_path) as store:
+        assert await store.receive(pieces(content), size=None) == bare
+        assert await store.adopt(bare.content) == bare
+        assert Manifest.decode(bare.encoded) == bare
 
 
 async def broken(content: bytes) -> AsyncIterator[bytes]:

@@ -11,6 +11,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from replicad.crypto import states
 from replicad.model.chunks import chunk_size_for
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
@@ -27,11 +30,26 @@ def random_bytes(size: int, *, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def manifest_of(content: bytes, *, chunk_size: int | None = None) -> Manifest:
-    """The manifest by its definition, slowly. ``chunk_size``: another one than the format prescribes, to have many chunks of few bytes."""
+def manifest_of(content: bytes, *, chunk_size: int | None = None, with_states: bool = True) -> Manifest:
+    """The manifest by its definition, slowly. ``chunk_size``: another one than the format prescribes (a multiple of 64), to have many chunks of few bytes. States are in it where they can be had."""
     chunk_size = chunk_size or chunk_size_for(len(content))
     chunks = b"".join(hashlib.sha256(content[start : start + chunk_size]).digest() for start in range(0, len(content), chunk_size))
-    return Manifest(Digest(hashlib.sha256(content).digest()), len(content), chunk_size, chunks)
+    packed = states_of(content, chunk_size) if with_states and states.available() else b""
+    return Manifest(Digest(hashlib.sha256(content).digest()), len(content), chunk_size, chunks, packed)
+
+
+def states_of(content: bytes, chunk_size: int) -> bytes:
+    """The state after each chunk but the last."""
+    whole, packed = states.Sha256(), b""
+    for start in range(0, len(content) - chunk_size, chunk_size):
+        whole.update(content[start : start + chunk_size])
+        packed += whole.state
+    return packed
+
+
+def without_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a node whose OpenSSL does not let SHA-256 go on from a state."""
+    monkeypatch.setattr(states, "_library", lambda: None)
 
 
 async def pieces(content: bytes, size: int = 100_000) -> AsyncIterator[bytes]:

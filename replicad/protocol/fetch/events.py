@@ -168,7 +168,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer to ``Finish``. ``sound`` False: the whole hash contradicts the manifest, whose chunks all verified: the manifest lies."""
+    """The answer to ``Finish``. ``sound`` False: the manifest lies, as the whole hash shows, whose chunks all verified, or a chunk before that; then it comes unasked."""
 
     target: Target
     sound: bool = True

@@ -92,10 +92,10 @@ class Products:
         if not self._url.startswith("https://"):
             log.seldom("mdm", "MDM manifests need an https address: set url in [downloads]", url=self._url)
             raise NotFoundError("Macs take packages over https only")
-        manifest = await self._contents.manifest(listed.content, listed.manifest) if listed.available else None
-        if manifest is None:
+        if not listed.available:
             raise NotFoundError("the content is not here")
-        size = mdm.chunk_size(parameters(request.raw_path).get("chunk-size"), manifest)
+        manifest = await self._contents.manifest(listed.content, listed.manifest)
+        size = mdm.chunk_size(parameters(request.raw_path).get("chunk-size"), listed.size)
         async with self._reading:
             package = await self._package(listed)
             hashes = mdm.known_hashes(manifest, size) or await self._read_hashes(listed.content, size)

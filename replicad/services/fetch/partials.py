@@ -72,7 +72,7 @@ class Partials:
         return partial
 
     async def write(self, target: Target, first_chunk: int, content: memoryview) -> tuple[list[int], list[int]]:
-        """Verify and write neighbouring chunks; returns the (good, bad) ones. Waits for room in the commit group. StorageError, NoSpaceError."""
+        """Verify and write neighbouring chunks; returns the (good, bad) ones. Waits for room in the commit group. StorageError, NoSpaceError; IntegrityError: its manifest lies, close and discard it."""
         partial = self._open.get(target)
         if partial is None:
             raise StorageError(f"content {target.content} is not being fetched any more")

@@ -129,8 +129,8 @@ class Performing:
                 self._report(Opened(target, manifest=False))
                 return
             partial = await self._partials.open(manifest)
-            if not partial.count:
-                await reuse(self._catalog, self._store, self._partials, target, manifest)
+            if not partial.count and not await self._reuse(target, manifest):
+                return
         except NoSpaceError as error:
             log.seldom(target, "a content cannot be fetched now: fetching it goes on when there is room", content=target.content.short, reason=error.message)
             self._report(Unopened(target, ROOM_S))
@@ -142,15 +142,27 @@ class Performing:
         self._report(Opened(target, manifest=True, verified=self._partials.verified(target)))
         self._progressed(target)
 
+    async def _reuse(self, target: Target, manifest: Manifest) -> bool:
+        """Begin with what the disk has; False if that shows that the manifest lies."""
+        try:
+            await reuse(self._catalog, self._store, self._partials, target, manifest)
+        except IntegrityError as error:
+            await self._partials.close(target, discard=True)
+            self._lies(target, error)
+            return False
+        return True
+
+    def _lies(self, target: Target, error: IntegrityError) -> None:
+        """Whoever signed it lies, and no peer does: nobody is blamed. The plan gives up what is asked of it and closes the partial, if that is not done."""
+        log.error("a manifest lies: its chunks are right, the content is not", content=target.content.short, manifest=target.manifest.short, reason=error.message)
+        self._report(Finished(target, sound=False))
+
     async def _finish(self, target: Target) -> None:
         try:
             await self._partials.finish(target)
         except IntegrityError as error:
-            log.error(
-                "a manifest lies: its chunks are right, the content is not", content=target.content.short, manifest=target.manifest.short, reason=error.message
-            )
             await self._partials.close(target, discard=True)
-            self._report(Finished(target, sound=False))
+            self._lies(target, error)
         except NotFoundError:
             self._report(Unopened(target))
         except ReplicadError as error:
@@ -204,7 +216,11 @@ class Performing:
         with self._buffers.taken(stop - start) as buffer:
             received, error = await self._getting.chunks(link, manifest, effect.extent, buffer)
             whole = received if received == len(buffer) else received - received % manifest.chunk_size
-            good, bad = await self._partials.write(effect.target, effect.extent.first, buffer[:whole]) if whole else ([], [])
+            try:
+                good, bad = await self._partials.write(effect.target, effect.extent.first, buffer[:whole]) if whole else ([], [])
+            except IntegrityError as lie:
+                self._lies(effect.target, lie)
+                return
         fault = fault_of(error) if error is not None else None
         if fault is not None and error is not None:
             self._explain(effect.node, fault, error)

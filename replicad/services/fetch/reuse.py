@@ -1,6 +1,6 @@
 """Before the network is asked: chunks that this disk has already, in other contents that stood under the same names.
 
-An image of which a part was written over, a log that grew, an archive without compression: most of their chunks are where they were. Chunks are found by their hash alone and verified like any others.
+An image of which a part was written over, a log that grew, an archive without compression: most of their chunks are where they were. Chunks are found by their hash alone and verified like any others: a list of hashes is only what its publisher says.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHUNK_BYTES_MAX = 16 << 20
 
 
 async def reuse(catalog: Catalog, store: BlobStore, partials: Partials, target: Target, manifest: Manifest) -> None:
-    """Write into a new partial what other versions of its file have of it. StorageError, NoSpaceError."""
+    """Write into a new partial what other versions of its file have of it. StorageError, NoSpaceError; IntegrityError: the manifest lies."""
     if manifest.chunk_size > CHUNK_BYTES_MAX:
         return
     places: dict[bytes, list[int]] = defaultdict(list)
@@ -40,7 +40,8 @@ async def reuse(catalog: Catalog, store: BlobStore, partials: Partials, target: 
             continue
         try:
             for index in known:
-                await _copy(fd, partials, target, other, index, places.pop(other.chunk_digest(index), []))
+                fitting = [place for place in places.pop(other.chunk_digest(index), []) if manifest.chunk_length(place) == other.chunk_length(index)]
+                await _copy(fd, partials, target, other, index, fitting)
         finally:
             os.close(fd)
 
