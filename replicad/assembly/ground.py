@@ -89,7 +89,9 @@ async def lay(stack: AsyncExitStack, config: Config, certificate: Digest | None)
     store = await stack.enter_async_context(BlobStore.open(config.node.data, config=config.storage, executor=executor))
     await reconcile(catalog, store)
     if not states.available():
-        log.warning("Python's OpenSSL does not let SHA-256 go on from a state: what is published here has none, and large contents are read once more when they are complete")
+        log.warning(
+            "Python's OpenSSL does not let SHA-256 go on from a state: what is published here has none, and large contents are read once more when they are complete"
+        )
     return Ground(config, key, certificate, catalog, store, hub)
 
 

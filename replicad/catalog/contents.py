@@ -136,10 +136,14 @@ def hold(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> Se
 
 
 def _as_named(connection: sqlite3.Connection, manifest: Manifest) -> Manifest:
-    """The manifest that entries name, if it is this one or this one without states: under another id no peer could fetch it from here."""
-    if not manifest.states:
+    """The manifest that entries name, if it is this one without states, or with states that were not computed here: under an id that nobody names no peer could fetch it from here."""
+    names = {Digest(name) for (name,) in connection.execute(NAMED_MANIFESTS, (manifest.content,))} if manifest.count > 1 else set()
+    if manifest.id in names:
         return manifest
-    return manifest.known_as({Digest(name) for (name,) in connection.execute(NAMED_MANIFESTS, (manifest.content,))})
+    if manifest.states:
+        return manifest.bare if manifest.bare.id in names else manifest
+    known = (_manifest(connection, content=manifest.content, manifest_id=name) for name in names)
+    return next((one for one in known if one is not None and one.bare == manifest), manifest)
 
 
 def _keep_manifests(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Container
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -63,12 +62,10 @@ class Manifest:
         """SHA-256 of ``encoded``."""
         return Digest(hashlib.sha256(self.encoded).digest())
 
-    def known_as(self, names: Container[Digest]) -> Manifest:
-        """This one, or the same without states if only that one's id is among ``names``: not everybody can compute states."""
-        if not self.states or self.id in names:
-            return self
-        bare = replace(self, states=b"")
-        return bare if bare.id in names else self
+    @property
+    def bare(self) -> Manifest:
+        """The same without states: of one content the only one."""
+        return replace(self, states=b"")
 
     @classmethod
     def implied(cls, content: Digest, size: int) -> Manifest | None:

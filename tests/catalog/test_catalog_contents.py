@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from catalog_world import SHARE, World, audit, big_content, content_of, copy, entry, key, rows, sign, tombstone
 
@@ -136,6 +137,22 @@ async def test_a_lie_about_the_manifest_is_tried_beside_the_truth(world: World) 
         await ann.hold([truth])
         assert (await ann.wanted(), await ann.partials()) == ([], [])
         assert (await ann.manifest(truth.content, truth.id), await ann.manifest(lie.content, lie.id)) == (truth, None)
+
+
+async def test_content_is_held_under_the_manifest_that_entries_name(world: World) -> None:
+    """Who computes it anew may know states that the publisher did not, or the reverse. Under another id no peer could fetch it from here."""
+    async with world.founded() as ann:
+        bare, full, both, other = (big_content(name) for name in ("bare", "full", "both", "other"))
+        full, both, other = (replace(manifest, states=bytes([number] * 64)) for number, manifest in enumerate((full, both, other)))
+        await ann.author(SHARE, [entry("bare", bare), entry("full", full), entry("both/1", both), entry("both/2", both.bare)])
+        await ann.add_manifests([full, other])
+        await ann.hold([replace(bare, states=bytes(64)), full.bare, both, other])
+        assert [await ann.held_manifest(one.content) for one in (bare, full, both, other)] == [bare, full, both, other]
+        assert await ann.wanted() == []
+        unknown = replace(big_content("unknown"), states=bytes(64))
+        await ann.author(SHARE, [entry("unknown", unknown)])
+        await ann.hold([unknown.bare])
+        assert await ann.held_manifest(unknown.content) == unknown.bare, "nobody knows its states here"
 
 
 async def test_manifests_are_stored_or_follow(world: World) -> None:

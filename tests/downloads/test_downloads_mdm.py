@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import hashlib
 import plistlib
 import struct
@@ -197,6 +198,28 @@ async def test_a_manifest_says_where_the_package_is_and_what_its_chunks_are(tmp_
         assert (await client.get(target)).status == 404
     async with world.serve(config=DownloadsConfig(url="http://ams1.example.org")) as client:
         assert (await client.get(target)).status == 404
+
+
+async def test_another_manifest_than_the_one_that_the_entry_names_says_nothing(tmp_path: Path) -> None:
+    """The hashes in it are the word of another publisher: the file is read instead, once."""
+    world, body = make_world(tmp_path)
+    [content, _] = world.manifests
+    world.manifests[content] = Manifest(content, len(body), MIB, bytes(32 * -(-len(body) // MIB)))
+    opened: list[Digest] = []
+    real = world.open_blob
+
+    def open_blob(asked: Digest) -> int:
+        opened.append(asked)
+        return real(asked)
+
+    world.open_blob = open_blob  # type: ignore[method-assign]
+    world.names = {place: dataclasses.replace(listed, manifest=Digest(b"x" * 32)) for place, listed in world.names.items()}
+    async with world.serve(config=HTTPS) as client:
+        for _ in range(2):
+            reply = await client.get("/-/mdm/jamf/Packages/An%20Editor%203.1.pkg.plist")
+            [asset] = plistlib.loads(reply.body)["items"][0]["assets"]
+            assert (asset["sha256-size"], asset["sha256s"]) == (MIB, list(hashes(body, MIB)))
+    assert opened == [content] * 2, "for what it is, and for its hashes"
 
 
 def test_chunks_that_are_asked_for_are_few() -> None:

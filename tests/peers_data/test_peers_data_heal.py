@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from replicad.model.manifest import Manifest
 from replicad.protocol.fetch.events import Target
 from replicad.services.scrub import Scrub
 from replicad.store.care import ScrubConfig
 from support.data_node import clock_ms, data_network
-from support.storing import MIB, flip, random_bytes
+from support.storing import MIB, flip, manifest_of, random_bytes
 from support.waiting import until
 
 SLACK = 64 << 10
@@ -67,3 +71,38 @@ async def test_of_a_new_version_only_what_is_new_is_fetched(tmp_path: Path) -> N
         assert ber.store.path_of(second.content).read_bytes() == new
         assert ams.fetch.provider.sent_bytes - before == 2 * MIB, "the new chunk, and the one whose copy is wrong"
         assert not ber.blamed
+
+
+OLD = random_bytes(4 * MIB + 9)
+NEW = random_bytes(MIB, seed=2) + OLD[MIB:]
+TRUE = manifest_of(NEW)
+LIES = {
+    "states of another content": replace(TRUE, states=manifest_of(OLD).states),
+    "the last digest is that of a longer chunk": replace(TRUE.bare, chunks=TRUE.chunks[:-32] + manifest_of(OLD).chunk_digest(0)),
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+async def test_a_manifest_that_lies_about_what_is_here_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture, lie: Manifest) -> None:
+    """What this disk has of an older version contradicts it, or does not fit. The service goes on, and the true entry is fetched."""
+    async with data_network(tmp_path) as network:
+        ams, ber = await network.node("ams"), await network.node("ber")
+        await network.share("munki")
+        await network.link(ams, ber)
+        first = await ams.add(OLD)
+        await network.publish(ams, "munki", image=first)
+        await ber.wait_for(first)
+        ams.store.path_of(TRUE.content).parent.mkdir(exist_ok=True)
+        ams.store.path_of(TRUE.content).write_bytes(NEW)
+        await ams.catalog.hold([lie])
+        await network.publish(ams, "munki", image=lie)
+        if lie.states:
+            await until(lambda: "a manifest lies" in caplog.text, what="the lie to be found out")
+        else:
+            await until(lambda: ber.fetch.percent(TRUE.content) >= 60, what="what fits of it")
+        await ams.catalog.lose(TRUE.content)
+        await ams.catalog.hold([TRUE])
+        await network.publish(ams, "munki", image=TRUE)
+        await ber.wait_for(TRUE)
+        assert ber.store.path_of(TRUE.content).read_bytes() == NEW
+        assert caplog.text.count("a manifest lies") == bool(lie.states)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from replicad.protocol.fetch.events import Target
 from replicad.services.fetch import performing
 from replicad.store.space import StoreConfig
 from support.data_node import DataNode, data_network
-from support.storing import FailingDisk, manifest_of, random_bytes
+from support.storing import FailingDisk, manifest_of, random_bytes, without_states
 from support.waiting import eventually, until
 
 pytestmark = pytest.mark.sockets
@@ -212,25 +213,60 @@ async def _get(node: DataNode, target: str, range_: str, authorization: str) -> 
     return int(answer.split(b" ")[1]), answer.partition(b"\r\n\r\n")[2]
 
 
-async def test_a_false_manifest_of_a_foreign_hash_does_not_keep_the_content_away(tmp_path: Path) -> None:
-    """An author names somebody's hash with chunks of its own. They all verify, the whole does not: nobody is blamed, nothing of it stays, and the true entry is fetched."""
+LONG, OTHER = random_bytes(24 * MIB + 5), random_bytes(24 * MIB + 5, seed=2)
+TRUE = manifest_of(LONG)
+FALSE = {
+    "chunks of another content": (OTHER, replace(manifest_of(OTHER, with_states=False), content=TRUE.content)),
+    "chunks and states of another content": (OTHER, replace(manifest_of(OTHER), content=TRUE.content)),
+    "the content, and states of another": (LONG, replace(TRUE, states=manifest_of(OTHER).states)),
+    "the content, and one wrong state": (LONG, replace(TRUE, states=TRUE.states[:-32] + bytes(32))),
+}
+
+
+@pytest.mark.parametrize(("given", "false"), FALSE.values(), ids=FALSE)
+async def test_a_false_manifest_of_a_foreign_hash_does_not_keep_the_content_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, given: bytes, false: Manifest
+) -> None:
+    """An author names somebody's hash with chunks of its own, or states that are none of it. The chunks are what it says, the whole is not: nobody is blamed, nothing of it stays, whatever else was asked for
+    is given up, and the true entry is fetched.
+    """
+    performing.log._seldom.clear()
     async with data_network(tmp_path) as network:
-        source, author, sink = [await network.node(name) for name in ("source", "author", "sink")]
+        source, author, sink = [await network.node(name, config=FetchConfig(extent_bytes_max=MIB)) for name in ("source", "author", "sink")]
         await network.share("files")
-        content, other = random_bytes(6 * MIB), random_bytes(6 * MIB, seed=2)
-        true, false_chunks = manifest_of(content), manifest_of(other)
-        false = Manifest(true.content, true.size, true.chunk_size, false_chunks.chunks)
-        await author.add(other)
-        author.store.path_of(true.content).write_bytes(other)
+        author.store.path_of(TRUE.content).parent.mkdir(exist_ok=True)
+        author.store.path_of(TRUE.content).write_bytes(given)
         await author.catalog.hold([false])
         await network.link(author, sink)
         await network.publish(author, "files", trap=false)
-        await until(lambda: sink.fetch.statistics().units >= 6, what="all chunks of the trap")
-        await source.add(content)
+        await until(lambda: "a manifest lies" in caplog.text, what="the lie to be found out")
+        await source.add(LONG)
         await network.link(source, sink)
-        await network.publish(source, "files", real=true)
-        await sink.wait_for(true)
-        assert _read(sink, true) == content
+        await network.publish(source, "files", real=TRUE)
+        await sink.wait_for(TRUE)
+        assert _read(sink, TRUE) == LONG
+        assert (await sink.store.partial_files(), await sink.catalog.partials()) == ([], [])
+        assert caplog.text.count("a manifest lies") == 1
+        assert "fetching pauses" not in caplog.text
+        assert not sink.blamed
+
+
+@pytest.mark.parametrize("which", ["source", "sink"])
+async def test_nodes_that_cannot_use_states_give_and_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    async with data_network(tmp_path) as network:
+        source, sink = await network.node("source"), await network.node("sink")
+        await network.share("files")
+        with monkeypatch.context() as there:
+            if which == "source":
+                without_states(there)
+            manifest = await source.add(LONG)
+        assert manifest == manifest_of(LONG, with_states=which == "sink")
+        if which == "sink":
+            without_states(monkeypatch)
+        await network.link(source, sink)
+        await network.publish(source, "files", big=manifest)
+        await sink.wait_for(manifest)
+        assert _read(sink, manifest) == LONG
         assert not sink.blamed
 
 

@@ -154,7 +154,9 @@ class Performing:
 
     def _lies(self, target: Target, error: IntegrityError) -> None:
         """Whoever signed it lies, and no peer does: nobody is blamed. The plan gives up what is asked of it and closes the partial, if that is not done."""
-        log.error("a manifest lies: its chunks are right, the content is not", content=target.content.short, manifest=target.manifest.short, reason=error.message)
+        log.error(
+            "a manifest lies: its chunks are right, the content is not", content=target.content.short, manifest=target.manifest.short, reason=error.message
+        )
         self._report(Finished(target, sound=False))
 
     async def _finish(self, target: Target) -> None:
