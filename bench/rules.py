@@ -17,7 +17,7 @@ class Rule(NamedTuple):
 
 
 FETCH = "replicad/protocol/fetch/"
-PARTIALS, PROVIDER = "replicad/store/partials.py", "replicad/services/fetch/provider.py"
+PARTIALS, CHECKING, PROVIDER = "replicad/store/partials.py", "replicad/store/checking.py", "replicad/services/fetch/provider.py"
 SAVED = "replicad/services/fetch/partials.py"
 SWARM, SITES, TROUBLE = (f"tests/fetch/test_fetch_{name}.py" for name in ("swarm", "sites", "trouble"))
 STORE = "tests/store/test_store_partials.py"
@@ -33,9 +33,25 @@ RULES = (
         "I1",
         "chunks are not compared with the manifest",
         PARTIALS,
-        "if hashlib.sha256(chunk).digest() == manifest",
-        "if manifest",
+        "if is_good(manifest, index, chunk):",
+        "if True:",
         f"{STORE}::test_bad_chunks_do_not_count_and_are_not_written",
+    ),
+    Rule(
+        "I1",
+        "after a chunk the state is not compared with the manifest",
+        CHECKING,
+        "return self._hash.state == self._manifest.state_after(self._index)",
+        "return True",
+        f"{STORE}::test_bad_chunks_do_not_count_and_are_not_written",
+    ),
+    Rule(
+        "I1",
+        "after the last chunk the state is not compared with the content's hash",
+        CHECKING,
+        "self._manifest.content if self._by_states else ",
+        "",
+        f"{STORE}::test_a_manifest_that_contradicts_itself_is_found_out_by_the_first_chunk_that_shows_it",
     ),
     Rule(
         "I1",

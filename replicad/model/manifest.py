@@ -95,8 +95,8 @@ class Manifest:
             raise IntegrityError(f"manifest sizes contradict each other (size {size}, chunk size {chunk_size})")
         end = HEADER.size + SIZE_BYTES * chunk_count(size, chunk_size)
         found = cls(Digest(content), size, chunk_size, encoded[HEADER.size : end], encoded[end:])
-        states = found.count - 1 if algorithm == SHA256_WITH_STATES else 0
-        if len(encoded) != end + SIZE_BYTES * states or (algorithm == SHA256_WITH_STATES and not states):
+        states = max(found.count - 1, 0) if algorithm == SHA256_WITH_STATES else 0
+        if len(encoded) != end + SIZE_BYTES * states:
             raise IntegrityError(f"manifest sizes contradict each other (size {size}, chunk size {chunk_size}, {len(encoded)} bytes)")
         if found.encoded != encoded:
             raise IntegrityError("manifest is not canonical")

@@ -95,9 +95,11 @@ async def test_a_manifest_that_lies_about_what_is_here_harms_nobody(tmp_path: Pa
         ams.store.path_of(TRUE.content).parent.mkdir(exist_ok=True)
         ams.store.path_of(TRUE.content).write_bytes(NEW)
         await ams.catalog.hold([lie])
+        before = ams.fetch.provider.sent_bytes
         await network.publish(ams, "munki", image=lie)
         if lie.states:
             await until(lambda: "a manifest lies" in caplog.text, what="the lie to be found out")
+            assert ams.fetch.provider.sent_bytes == before, "by what is here"
         else:
             await until(lambda: ber.fetch.percent(TRUE.content) >= 60, what="what fits of it")
         await ams.catalog.lose(TRUE.content)
