@@ -1,6 +1,6 @@
 """The receiving pipeline: bytes are hashed twice, or more often where that is asked for, and written while the next ones arrive.
 
-    source -> buffer -> | whole hash            | -> buffer back to the pool
+    source -> buffer -> | whole hash and states | -> buffer back to the pool
                         | chunk hash            |
                         | more hashes           |
                         | write -> begin sync   |

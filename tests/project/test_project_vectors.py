@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from replicad.model.records import Entry, Grant, Header, Role
 from replicad.protocol import records, wire
 from replicad.protocol.handshake import Answerer, Identity, Opener
 from replicad.protocol.replica import Replica
+from support.storing import states_of
 
 SPECIFICATION = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 
@@ -49,6 +51,7 @@ def computed() -> dict[str, Any]:
     big = Manifest(
         Digest(hashlib.sha256(bytes(3 << 19)).digest()), 3 << 19, 1 << 20, hashlib.sha256(bytes(1 << 20)).digest() + hashlib.sha256(bytes(1 << 19)).digest()
     )
+    full = replace(big, states=states_of(bytes(3 << 19), 1 << 20))
     entry = records.encode(Header(node.id, "munki", incarnation, 1, None, hlc), Entry("Pkgs/Übung.pkg", "prod", content, 5, manifest.id, 1_800_000_000))
     return {
         "keys": {
@@ -76,6 +79,7 @@ def computed() -> dict[str, Any]:
         "manifests": {
             "hello": {"content": str(content), "bytes": manifest.encoded.hex(), "id": str(manifest.id)},
             "1572864 zero bytes": {"content": str(big.content), "bytes": big.encoded.hex(), "id": str(big.id)},
+            "1572864 zero bytes, with states": {"content": str(full.content), "bytes": full.encoded.hex(), "id": str(full.id)},
         },
         "link": link_vectors(network.id, node, other),
     }

@@ -182,7 +182,7 @@ class ContentJob(Units):
     def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
         """Of the chunks that are ``free`` with this peer (some are), neighbours of about that size, at least one.
 
-        Clients who wait come first, whoever is nearest to what is not there yet. Alone, in order, so that the whole hash can follow. With others fetching the same, everybody in order would be the
+        Clients who wait come first, whoever is nearest to what is not there yet. Alone, in order, as files are written and read best. With others fetching the same, everybody in order would be the
         mistake: what was suggested to us comes in order, the rest at random among the rarest, but one of ``EARLY_TURNS`` picks from those others is of the first ``EARLY_CHUNKS`` missing.
         """
         longest = max(1, min(size_bytes // self.chunk_size, EXTENT_CHUNKS_MAX))
