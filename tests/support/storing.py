@@ -10,8 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from replicad.crypto import states
 from replicad.model.chunks import chunk_size_for
@@ -20,6 +19,9 @@ from replicad.model.manifest import Manifest
 from replicad.store.blobs import BlobStore
 from replicad.store.disk import Disk
 from replicad.store.space import StoreConfig
+
+if TYPE_CHECKING:
+    import pytest
 
 MIB = 1 << 20
 NO_RESERVE = StoreConfig(reserve_fraction=0.0)
