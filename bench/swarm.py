@@ -28,8 +28,8 @@ from bench.systems import SYSTEMS, Plain, System
 
 RESULTS = Path(__file__).parent / "results"
 POLL_S = 0.05
-PROCESSES_BYTES = 1 << 30
-"""Memory for the processes themselves."""
+PROCESS_BYTES = 128 << 20
+"""Memory of one node's processes."""
 DISK_BYTES = 4 << 30
 """Room for databases, journals and what a file system needs for itself."""
 
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> None:
         title = f"{options.files} x {options.kib} KiB to {options.nodes} nodes at {options.mbit:g} Mbit/s"
         print(title, flush=True)
         seen: dict[str, list[Seen]] = {}
-        stack.enter_context(kept((2 * (options.nodes + 1) * options.files * options.kib << 10) + PROCESSES_BYTES))
+        stack.enter_context(kept((options.nodes + 1) * ((2 * options.files * options.kib << 10) + PROCESS_BYTES)))
         for _ in range(options.rounds):
             turns = [("T1", Plain, 1)] if all(map(shutil.which, Plain.needs)) else []
             for name, kind, nodes in [*turns, *((kind.name, kind, options.nodes) for kind in chosen)]:

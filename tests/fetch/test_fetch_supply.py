@@ -10,14 +10,14 @@ from replicad.crypto.hashing import sha256
 from replicad.model.chunks import Extent
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import HAVE_S, SPREAD_S
+from replicad.protocol.fetch.config import FRESH_S, HAVE_S, HOLD_S, SPREAD_S
 from replicad.protocol.fetch.events import Say, Target
 from replicad.protocol.fetch.supply import Asked, Due, Has, Left, Servable, SmallHeld, Sought, Supply, SupplyEvent, Unwatch, Watch
 from replicad.protocol.wire import Have, HaveMore, Hold, Small
 
 COUNT = 8
 TARGET = Target(sha256(b"content"), sha256(b"manifest"))
-PEER = NodeId(bytes(31) + b"\1")
+PEER, OTHER, FAR = (NodeId(bytes(31) + bytes([number])) for number in (1, 2, 3))
 
 
 def news(supply: Supply, event: SupplyEvent, now: float) -> list[Have | HaveMore]:
@@ -41,9 +41,9 @@ def test_of_small_contents_a_peer_is_not_told_either_what_it_said_meanwhile_that
     first, second, third = (Small(sha256(bytes([number])), 1) for number in range(3))
     supply.handle(Sought(PEER, (first, second, third), ()), 0.0)
     assert supply.handle(SmallHeld((first,)), 1.0) == [Say(PEER, Hold((first,)))]
-    assert supply.handle(SmallHeld((second, third)), 1.0 + HAVE_S / 2) == []
-    supply.handle(Sought(PEER, (second,), (), active=False), 1.0 + HAVE_S / 2)
-    assert supply.handle(Due(), 1.0 + HAVE_S) == [Say(PEER, Hold((third,)))]
+    assert supply.handle(SmallHeld((second, third)), 1.0 + HOLD_S / 2) == []
+    supply.handle(Sought(PEER, (second,), (), active=False), 1.0 + HOLD_S / 2)
+    assert supply.handle(Due(), 1.0 + HOLD_S) == [Say(PEER, Hold((third,)))]
 
 
 def test_what_was_lost_before_it_was_told_is_not_told() -> None:
@@ -51,23 +51,42 @@ def test_what_was_lost_before_it_was_told_is_not_told() -> None:
     first, second = (Small(sha256(bytes([number])), 1) for number in range(2))
     supply.handle(Sought(PEER, (first, second), ()), 0.0)
     supply.handle(SmallHeld((first,)), 1.0)
-    supply.handle(SmallHeld((second,)), 1.0 + HAVE_S / 2)
-    assert supply.handle(SmallHeld((second,), held=False), 1.0 + HAVE_S / 2) == [Say(PEER, Hold((second,), held=False))]
-    assert supply.handle(Due(), 1.0 + HAVE_S) == []
+    supply.handle(SmallHeld((second,)), 1.0 + HOLD_S / 2)
+    assert supply.handle(SmallHeld((second,), held=False), 1.0 + HOLD_S / 2) == [Say(PEER, Hold((second,), held=False))]
+    assert supply.handle(Due(), 1.0 + HOLD_S) == []
 
 
-def test_news_is_told_at_once_and_what_follows_it_soon_is_gathered() -> None:
+def test_what_nobody_else_has_is_told_at_once_and_what_follows_it_soon_is_gathered() -> None:
     supply = Supply(random.Random(1).randrange)
     supply.handle(Watch(PEER, TARGET, COUNT, 0), 0.0)
     assert supply.handle(Servable(TARGET, COUNT, sets.of((1,))), 1.0) == [Say(PEER, HaveMore(*TARGET, chunks=(1,), suggest=()))]
-    assert supply.handle(Servable(TARGET, COUNT, sets.of((1, 2))), 1.01) == []
-    assert supply.handle(Servable(TARGET, COUNT, sets.of((1, 2, 4))), 1.0 + HAVE_S / 2) == []
-    assert supply.next_deadline() == 1.0 + HAVE_S
-    assert supply.handle(Due(), 1.0 + HAVE_S) == [Say(PEER, HaveMore(*TARGET, chunks=(2, 4), suggest=()))]
+    assert supply.handle(Servable(TARGET, COUNT, sets.of((1, 2))), 1.0 + FRESH_S / 4) == []
+    assert supply.handle(Servable(TARGET, COUNT, sets.of((1, 2, 4))), 1.0 + FRESH_S / 2) == []
+    assert supply.next_deadline() == 1.0 + FRESH_S
+    assert supply.handle(Due(), 1.0 + FRESH_S) == [Say(PEER, HaveMore(*TARGET, chunks=(2, 4), suggest=()))]
     assert supply.next_deadline() is None
 
 
-OTHER, FAR = (NodeId(bytes(31) + bytes([number])) for number in (2, 3))
+def test_what_others_have_as_well_is_told_later_or_with_what_nobody_else_has() -> None:
+    def told(effects: list[Say], node: NodeId) -> list[tuple[int, ...]]:
+        return [say.message.chunks for say in effects if say.node == node and isinstance(say.message, HaveMore) and say.message.chunks]
+
+    supply = Supply(random.Random(1).randrange)
+    for node in (PEER, OTHER):
+        supply.handle(Watch(node, TARGET, COUNT, 0), 0.0)
+    supply.handle(Has(OTHER, TARGET, sets.of((1, 2, 3)), whole=False), 0.5)
+    supply.handle(Servable(TARGET, COUNT, sets.of((0,))), 1.0)
+    assert supply.handle(Servable(TARGET, COUNT, sets.of((0, 1))), 1.0 + FRESH_S) == []
+    assert supply.next_deadline() == 1.0 + HAVE_S
+    effects = supply.handle(Due(), 1.0 + HAVE_S)
+    assert (told(effects, PEER), told(effects, OTHER)) == ([(1,)], [])
+    assert supply.handle(Servable(TARGET, COUNT, sets.of((0, 1, 2))), 1.0 + HAVE_S + FRESH_S / 2) == []
+    assert supply.handle(Servable(TARGET, COUNT, sets.of((0, 1, 2, 4))), 1.0 + HAVE_S + FRESH_S / 2) == []
+    assert supply.next_deadline() == 1.0 + HAVE_S + FRESH_S
+    effects = supply.handle(Due(), 1.0 + HAVE_S + FRESH_S)
+    assert (told(effects, PEER), told(effects, OTHER)) == ([(2, 4)], [(4,)])
+
+
 EXTENT = Extent(2, 2)
 
 

@@ -1,7 +1,7 @@
 """The serving side of the swarm: who is told what this node has.
 
-A peer that fetches a content says so (``Interest``); it hears at once what can be served (``Have``), then what is added (``HaveMore``), no more often than every ``HAVE_S``. If several fetch the same, each is
-also told which chunks were sent least, so that they take different ones and spread them among themselves: a random pick alone makes the source send a third more. Small contents are sought and
+A peer that fetches a content says so (``Interest``); it hears at once what can be served (``Have``), then what is added (``HaveMore``): soon what nobody else has whom we know to want it, later what others tell as well.
+If several fetch the same, each is also told which chunks were sent least, so that they take different ones and spread them among themselves: a random pick alone makes the source send a third more. Small contents are sought and
 told in lists (``Seek``, ``Hold``). The supply refuses to know rights: the service asks for them before it passes a watch on, and again before a message leaves.
 
 ``handle(event, now) -> effects``, ``next_deadline()``.
@@ -17,7 +17,9 @@ from replicad.model.chunks import Extent
 from replicad.model.ids import Digest, NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import (
+    FRESH_S,
     HAVE_S,
+    HOLD_S,
     PACK_MAX,
     SEEKING_MAX,
 )
@@ -122,6 +124,7 @@ class Supply:
         self._seeks: dict[NodeId, dict[Small, bool]] = {}
         self._news: dict[NodeId, list[Small]] = {}
         self._stale: dict[Target, None] = {}
+        self._fresh = False
         self._due: float | None = None
         self._flushed = -HAVE_S
         self._now = 0.0
@@ -141,12 +144,18 @@ class Supply:
         """Take one event in; returns the messages to send."""
         self._now = now
         effects = self._handlers[type(event)](event)
-        if (self._stale or self._news) and self._due is None:
-            self._due = max(now, self._flushed + HAVE_S)
+        if self._stale or self._news:
+            self._due = max(now, self._flushed + self._gathered_s)
         if self._due is not None and now >= self._due:
             self._due, self._flushed = None, now
             effects += self._flush()
         return effects
+
+    @property
+    def _gathered_s(self) -> float:
+        if self._fresh:
+            return FRESH_S
+        return HOLD_S if self._news else HAVE_S
 
     def next_deadline(self) -> float | None:
         """When ``handle(Due())`` must be called if nothing happens before."""
@@ -205,6 +214,7 @@ class Supply:
         if watched is None:
             return []
         lost = watched.servable & ~event.chunks
+        self._fresh |= bool(event.chunks & ~watched.servable & ~watched.spread)
         watched.count, watched.servable = event.count, event.chunks
         self._stale[event.target] = None
         if not lost:
@@ -282,6 +292,7 @@ class Supply:
             for node, watcher in watched.watchers.items():
                 effects += self._news_for(node, watcher, target=target, watched=watched)
         self._stale.clear()
+        self._fresh = False
         for node, contents in self._news.items():
             seeks = self._seeks[node]
             effects += [Say(node, Hold(part)) for part in parts([small for small in contents if seeks.get(small)])]

@@ -37,6 +37,11 @@ class Watched:
         """All of it can be served."""
         return self.count > 0 and self.servable == sets.full(self.count)
 
+    @property
+    def spread(self) -> int:
+        """The chunks that a watcher has, or is being sent."""
+        return sets.union(watcher.owns for watcher in self.watchers.values())
+
     def have(self, target: Target) -> Have:
         """The message that says what can be served."""
         return Have(*target, bitmap=b"" if self.complete else sets.to_bitmap(self.servable, self.count), complete=self.complete)
