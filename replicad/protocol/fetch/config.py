@@ -101,8 +101,4 @@ least four cost 16 nodes 1.18 x the bound instead of 1.13 x (simulated)."""
 SUGGESTED_RUN = 2
 """Neighbouring chunks suggested together, so that extents form. Simulated, 256 chunks: last of 8 nodes at 1.12 x the bound, of 32 at 1.32 x; without suggestions 1.18 x and 1.5 x."""
 SUGGESTED_WINDOW = 32
-"""Suggested are those at the beginning of what was given least, so that the content arrives everywhere nearly in order. That was for the whole hash, which followed the contiguous chunks (docs/adr/0009) and does
-not any more (docs/adr/0021); it costs nothing, simulated."""
-EARLY_CHUNKS = 16
-EARLY_TURNS = 2
-"""Without those picks single chunks at the front stay missing until the end. Simulated, 8 nodes, 256 chunks: 25 of them are not contiguous with the first when 97 % have come, instead of 220."""
+"""Suggested are those at the beginning of what was given least. Simulated, 16 nodes, 256 chunks: 1.003 copies from the source, 1.012 when they are picked from all."""

@@ -16,7 +16,7 @@ from replicad.model.entries import Wanted
 from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.claims import Claims
-from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, EARLY_CHUNKS, EARLY_TURNS, PACK_BYTES_MIN, PACK_MAX
+from replicad.protocol.fetch.config import BATCH_BYTES_MAX, COPIES_MAX, PACK_BYTES_MIN, PACK_MAX
 from replicad.protocol.fetch.events import Priority, Target, small_of
 from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.wire import BATCH_CONTENTS_MAX, Have, HaveMore, Small
@@ -183,7 +183,7 @@ class ContentJob(Units):
         """Of the chunks that are ``free`` with this peer (some are), neighbours of about that size, at least one.
 
         Clients who wait come first, whoever is nearest to what is not there yet. Alone, in order, as files are written and read best. With others fetching the same, everybody in order would be the
-        mistake: what was suggested to us comes in order, the rest at random among the rarest, but one of ``EARLY_TURNS`` picks from those others is of the first ``EARLY_CHUNKS`` missing.
+        mistake: what was suggested to us comes in order, the rest at random among the rarest.
         """
         longest = max(1, min(size_bytes // self.chunk_size, EXTENT_CHUNKS_MAX))
         ahead = min(((sets.lowest(free >> at), at) for at in self.awaited if free >> at), default=None)
@@ -196,8 +196,7 @@ class ContentJob(Units):
         if pool := self.suggested.get(node, 0) & free:
             first = sets.lowest(pool)
         else:
-            early = free & sets.run(sets.lowest(self.missing), EARLY_CHUNKS) if node in self.rivals else 0
-            pool = early if early and randrange(EARLY_TURNS) == 0 else self.rarity.least(free)
+            pool = self.rarity.least(free)
             first = sets.some(pool, randrange)
         while first % longest and pool >> (first - 1) & 1:
             first -= 1
