@@ -27,6 +27,7 @@ from replicad.store.disk import Disk, storage_errors
 from replicad.store.hashing import ChunkHasher, Hashes
 from replicad.store.hops import hop
 from replicad.store.pipeline import PROMISED, BufferPool, Pipeline, run
+from replicad.store.reading import hashed
 from replicad.store.sources import Source
 from replicad.store.space import Space, StoreConfig
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 UPLOAD_PREFIX = "upload."
 SMALL_BYTES_MAX = CHUNK_SIZE_MIN
 """Up to here a content has one chunk at most, so one hash serves for chunk and whole."""
-_REHASH_BYTES = 64 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -175,25 +175,16 @@ class Uploads:
             await _check_end(source, end)
         finally:
             upload.allocated = pipeline.allocated
-        promise.kept(pipeline.hashes)
-        if pipeline.hashes.chunks.outgrown:
-            pipeline.hashes.chunks = await self._chunks_again(upload, pipeline.received)
-        await hop(self._executor, self._trim, upload, pipeline.received)
-        return pipeline.hashes.manifest(pipeline.received)
+        hashes, received = pipeline.hashes, pipeline.received
+        promise.kept(hashes)
+        if hashes.chunks.outgrown:
+            again = ChunkHasher(chunk_size_for(received))
+            hashes.chunks = await hashed(upload.fd, received, again, drop=False, disk=self._disk, executor=self._executor)
+        await hop(self._executor, self._trim, upload, received)
+        return hashes.manifest(received)
 
     def _pipeline(self, upload: _Upload, hashes: Hashes) -> Pipeline:
         return Pipeline(upload.fd, hashes=hashes, allocated=upload.allocated, pool=self.pool, space=self._space, disk=self._disk, executor=self._executor)
-
-    async def _chunks_again(self, upload: _Upload, size: int) -> ChunkHasher:
-        """What was received, read again because it outgrew the chunk size that an unknown length began with."""
-        hasher = ChunkHasher(chunk_size_for(size))
-        for start in range(0, size, _REHASH_BYTES):
-            await hop(self._executor, self._rehash, upload, hasher, start, min(start + _REHASH_BYTES, size))
-        return hasher
-
-    def _rehash(self, upload: _Upload, hasher: ChunkHasher, start: int, stop: int) -> None:
-        with storage_errors("reading back an upload"):
-            self._disk.feed(upload.fd, hasher.update, start=start, stop=stop)
 
     def _trim(self, upload: _Upload, size: int) -> None:
         with storage_errors("ending an upload"):
