@@ -150,9 +150,10 @@ class Uploads:
         return small_manifest(found, size)
 
     def _hash_and_write(self, upload: _Upload, content: memoryview, promise: _Promise) -> Digest:
-        hashes = Hashes.of_size(len(content), promise.hashes)
-        hashes.update(content)
-        found = promise.kept(hashes)
+        more = promise.hashes
+        for one in more.values():
+            one.update(content)
+        found = promise.kept(hashlib.sha256(content).digest(), more)
         self._create(upload, len(content))
         with storage_errors("writing an upload"):
             self._disk.write(upload.fd, content, 0)
@@ -176,7 +177,7 @@ class Uploads:
         finally:
             upload.allocated = pipeline.allocated
         hashes, received = pipeline.hashes, pipeline.received
-        promise.kept(hashes)
+        promise.kept(hashes.whole.digest(), hashes.more)
         if hashes.chunks.outgrown:
             again = ChunkHasher(chunk_size_for(received))
             hashes.chunks = await hashed(upload.fd, received, again, drop=False, disk=self._disk, executor=self._executor)
@@ -257,10 +258,10 @@ class _Promise:
         """Besides SHA-256, before the first byte."""
         return {**self.more, **({PROMISED: self.also.begin()} if self.also is not None else {})}
 
-    def kept(self, hashes: Hashes) -> Digest:
-        """The content's name; IntegrityError unless it is what was promised."""
-        found = Digest(hashes.whole.digest())
+    def kept(self, whole: bytes, more: Mapping[str, HASH]) -> Digest:
+        """The content's name, of its SHA-256 and the ``hashes`` besides; IntegrityError unless it is what was promised."""
+        found = Digest(whole)
         check_digest(found, self.expect)
-        if self.also is not None and (also := hashes.more[PROMISED]).digest() != self.also.digest:
+        if self.also is not None and (also := more[PROMISED]).digest() != self.also.digest:
             raise IntegrityError(f"the upload has {self.also.algorithm} {also.hexdigest()}, expected {self.also.digest.hex()}")
         return found
