@@ -136,14 +136,9 @@ def hold(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> Se
 
 
 def _as_named(connection: sqlite3.Connection, manifest: Manifest) -> Manifest:
-    """The manifest that entries name, if it is this one without states, or with states that were not computed here: under an id that nobody names no peer could fetch it from here."""
-    names = {Digest(name) for (name,) in connection.execute(NAMED_MANIFESTS, (manifest.content,))} if manifest.count > 1 else set()
-    if manifest.id in names:
-        return manifest
-    if manifest.states:
-        return manifest.bare if manifest.bare.id in names else manifest
-    known = (_manifest(connection, content=manifest.content, manifest_id=name) for name in names)
-    return next((one for one in known if one is not None and one.bare == manifest), manifest)
+    """The manifest without its states if entries name that one and not this: under an id that nobody names no peer could fetch it from here. Never with states that it has not: they would be somebody's word."""
+    names = {Digest(name) for (name,) in connection.execute(NAMED_MANIFESTS, (manifest.content,))} if manifest.states else set()
+    return manifest.bare if manifest.id not in names and manifest.bare.id in names else manifest
 
 
 def _keep_manifests(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> None:
