@@ -42,10 +42,12 @@ async def unpaced(_bytes: int) -> None:
     """As fast as the disk gives it."""
 
 
-async def measured(fd: int, content: Digest, more: Mapping[str, HASH] = NO_HASHES, *, drop: bool = True, disk: Disk, executor: Executor) -> Manifest:
+async def measured(
+    fd: int, content: Digest, more: Mapping[str, HASH] = NO_HASHES, *, drop: bool = True, disk: Disk, executor: Executor, pace: Pace = unpaced
+) -> Manifest:
     """The manifest of what the file holds; its bytes go to ``more``, too. IntegrityError if that is not ``content``, StorageError if it cannot be read."""
     size = os.fstat(fd).st_size
-    hashes = await hashed(fd, size, Hashes.of_size(size, more), drop=drop, disk=disk, executor=executor)
+    hashes = await hashed(fd, size, Hashes.of_size(size, more), drop=drop, disk=disk, executor=executor, pace=pace)
     found = hashes.manifest(size)
     if found.content != content:
         raise IntegrityError(f"blob {content} holds other bytes")
@@ -59,7 +61,7 @@ class _Hasher(Protocol):
 _H = TypeVar("_H", bound=_Hasher)
 
 
-async def hashed(fd: int, stop: int, hasher: _H, *, drop: bool = True, disk: Disk, executor: Executor) -> _H:
+async def hashed(fd: int, stop: int, hasher: _H, *, drop: bool = True, disk: Disk, executor: Executor, pace: Pace = unpaced) -> _H:
     """The ``hasher``, of nothing before, after the bytes of the file up to ``stop``; ``drop``: they do not stay in the page cache. StorageError if they cannot be read."""
 
     def step(start: int, stop: int) -> None:
@@ -69,7 +71,9 @@ async def hashed(fd: int, stop: int, hasher: _H, *, drop: bool = True, disk: Dis
                 os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
 
     for start in range(0, stop, MEASURE_BYTES):
-        await hop(executor, step, start, min(start + MEASURE_BYTES, stop))
+        end = min(start + MEASURE_BYTES, stop)
+        await hop(executor, step, start, end)
+        await pace(end - start)
     return hasher
 
 

@@ -151,6 +151,31 @@ async def test_content_is_held_under_the_manifest_that_entries_name(world: World
         assert await ann.wanted() == []
 
 
+async def test_what_was_measured_takes_the_place_of_a_false_manifest(world: World) -> None:
+    """And of nothing else that is known of the content."""
+    async with world.founded() as ann:
+        named, bare, lost = (replace(big_content(name), states=bytes(64)) for name in ("named", "bare", "lost"))
+        lies = [replace(manifest, states=bytes([1] * 64)) for manifest in (named, bare, lost)]
+        await ann.author(SHARE, [entry("named", lies[0]), entry("bare", lies[1]), entry("bare/true", bare.bare), entry("lost", lies[2])])
+        await ann.hold(lies)
+        await ann.add_checksums({named.content: {"md5": b"m"}})
+        await ann.lose(lost.content)
+        before = await ann.usage()
+        for manifest in (named, bare, lost):
+            await ann.hold_under(manifest)
+        told = [ContentHeld(((manifest.content, manifest.size),)) for manifest in (named, bare)]
+        assert [event for event in world.events["ann"] if isinstance(event, ContentHeld)][1:] == told
+        assert await ann.checksums([named.content]) == {named.content: {"md5": b"m"}}
+        assert (await ann.usage(), await wanted(ann)) == (before, [lost.content])
+        await audit(ann)
+    async with world.open("ann") as ann:
+        assert [await ann.held_manifest(one.content) for one in (named, bare, lost)] == [named, bare.bare, None]
+        kept = await rows(ann, "SELECT content, manifest FROM manifest WHERE content <> ? ORDER BY content", lost.content)
+        assert kept == sorted([(named.content, named.id), (bare.content, bare.bare.id)])
+        assert await ann.manifest(lost.content, lost.id) is None
+        assert (ann.is_held(named.content), ann.is_held(lost.content)) == (True, False)
+
+
 async def test_manifests_are_stored_or_follow(world: World) -> None:
     async with world.founded() as ann:
         big, small = big_content("big"), content_of("small")
