@@ -44,7 +44,7 @@ def test_a_cut_link_comes_back_and_nothing_is_missing(network: Network, tmp_path
         ber = network.add("ber1", "--peers-url", f"https://127.0.0.1:{free_port()}", to="ams1")
         ams.cli("share", "create", "munki", "--public")
         relay.cut()
-        wait_for(lambda: not any(peer["linked"] for peer in ams.ask("peer", "list")["peers"]), what="the cut to be noticed", deadline_s=60)
+        wait_for(lambda: not ams.linked, what="the cut to be noticed", deadline_s=60)
         content = dice.randbytes(2 * MIB)
         (tmp_path / "a.pkg").write_bytes(content)
         ams.cli("publish", str(tmp_path / "a.pkg"), "--share", "munki")
@@ -72,11 +72,11 @@ def test_a_mirror_cannot_publish_and_a_removed_node_gets_nothing_more(network: N
     ams, mirror = network.found("ams1"), network.add("mir1", to="ams1")
     ams.cli("share", "create", "munki", "--public")
     (tmp_path / "a.pkg").write_bytes(dice.randbytes(1000))
-    wait_for(lambda: mirror.ask("share", "list")["shares"], what="the share on the mirror")
+    wait_for(lambda: mirror.shares, what="the share on the mirror")
     mirror.cli("publish", str(tmp_path / "a.pkg"), "--share", "munki", code=6)
     ams.cli("publish", str(tmp_path / "a.pkg"), "--share", "munki", "--wait", "all", "--timeout", "30s")
     ams.cli("peer", "remove", "mir1", "--yes")
-    wait_for(lambda: not ams.ask("peer", "list")["peers"], what="the member to be gone")
+    wait_for(lambda: not ams.api("members")["peers"], what="the member to be gone")
     (tmp_path / "b.pkg").write_bytes(dice.randbytes(1000))
     ams.cli("publish", str(tmp_path / "b.pkg"), "--share", "munki", "--wait", "all", "--timeout", "30s")
     assert mirror.run("show", "munki/b.pkg").code == 4
@@ -86,7 +86,7 @@ def test_a_mirror_cannot_publish_and_a_removed_node_gets_nothing_more(network: N
 def test_widening_and_narrowing_a_member(network: Network, tmp_path: Path, dice: random.Random) -> None:
     ams, ber = network.found("ams1"), network.add("ber1", to="ams1")
     ams.cli("share", "create", "munki", "--public")
-    wait_for(lambda: ber.ask("share", "list")["shares"], what="the share on the other node")
+    wait_for(lambda: ber.shares, what="the share on the other node")
     (tmp_path / "a.pkg").write_bytes(dice.randbytes(1000))
     ber.cli("publish", str(tmp_path / "a.pkg"), "--share", "munki", code=6)
     ams.cli("peer", "set", "ber1", "--role", "publisher")
@@ -102,7 +102,8 @@ def test_admission_by_request_and_approval(network: Network, tmp_path: Path) -> 
     ams, ber = network.found("ams1"), network.found("ber1")
     command = [*PYTHON, "-m", "replicad", "--config", str(ber.config), "peer", "add", f"https://127.0.0.1:{ams.peers_port}", "--key", ams.id]
     asking = Process(command, log=tmp_path / "asking")
-    wait_for(lambda: "ber1" in ams.cli("peer", "list").out, what="the request at the admin's node")
+    wait_for(lambda: ams.api("members")["pending"], what="the request at the admin's node")
+    assert "ber1" in ams.cli("peer", "list").out
     ams.cli("peer", "approve", "ber1")
     assert asking.wait(deadline_s=60) == 0, asking.output()
     network.wait_linked()
