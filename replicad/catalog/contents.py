@@ -23,6 +23,7 @@ IS_WANTED = "SELECT 1 FROM entry JOIN wanted ON wanted.record = entry.record WHE
 NAMED = "SELECT share, path FROM entry WHERE content = ? AND counts = 1 AND wins >= ? LIMIT 1"
 HELD_OF = "SELECT content FROM held WHERE content IN (?)"
 NAMED_MANIFESTS = "SELECT manifest FROM entry WHERE content = ? AND counts = 1"
+HELD_UNDER = "UPDATE held SET manifest = ? WHERE content = ?"
 HELD_ADD = "INSERT INTO held (content, size_bytes, manifest) VALUES (?, ?, ?)"
 NO_OTHER_MANIFEST = "DELETE FROM manifest WHERE content IN (?) AND manifest <> (SELECT held.manifest FROM held WHERE held.content = manifest.content)"
 HELD_AFTER = "SELECT content, size_bytes FROM held WHERE content > ? AND content <= ? ORDER BY content LIMIT ?"
@@ -49,6 +50,10 @@ class Contents(State):
         ``durable``: survives a power failure, not only a crash of the program; for an upload that is acknowledged before an entry names it.
         """
         await self._write(partial(hold, manifests=manifests), durable=durable, after=self._now_held)
+
+    async def hold_under(self, manifest: Manifest) -> None:
+        """The content, if it is held, is held under this manifest now, which was computed from its bytes, and not under the one so far. Publishes ContentHeld after the commit."""
+        await self._write(partial(_hold_under, manifest=manifest), after=self._now_held)
 
     async def held_contents(self, *, after: bytes = b"", until: bytes = b"\xff" * 33) -> AsyncIterator[tuple[Digest, int]]:
         """(content, size in bytes) of everything held whose digest is greater than ``after`` and not greater than ``until``, in order of digest, read in pages: what is held or lost meanwhile may or may not appear."""
@@ -130,20 +135,29 @@ def hold(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> Se
     supply.found(connection, new)
     keeping.is_held(connection, contents)
     rows.remove(connection, "partial", list(new))
-    rows.for_all(connection, NO_OTHER_MANIFEST, list(new))
-    _keep_manifests(connection, manifests=list(new.values()))
+    _keep_only(connection, list(new.values()))
     return list(new.values())
 
 
+def _hold_under(connection: sqlite3.Connection, *, manifest: Manifest) -> Sequence[Manifest]:
+    """What is held under another manifest now."""
+    named = _as_named(connection, manifest)
+    if not connection.execute(HELD_UNDER, (named.id, named.content)).rowcount:
+        return ()
+    _keep_only(connection, [named])
+    return (named,)
+
+
 def _as_named(connection: sqlite3.Connection, manifest: Manifest) -> Manifest:
-    """The manifest that entries name, if it is this one without states, or with states that were not computed here: under an id that nobody names no peer could fetch it from here."""
-    names = {Digest(name) for (name,) in connection.execute(NAMED_MANIFESTS, (manifest.content,))} if manifest.count > 1 else set()
-    if manifest.id in names:
-        return manifest
-    if manifest.states:
-        return manifest.bare if manifest.bare.id in names else manifest
-    known = (_manifest(connection, content=manifest.content, manifest_id=name) for name in names)
-    return next((one for one in known if one is not None and one.bare == manifest), manifest)
+    """The manifest without its states if entries name that one and not this: under an id that nobody names no peer could fetch it from here. Never with states that it has not: they would be somebody's word."""
+    names = {Digest(name) for (name,) in connection.execute(NAMED_MANIFESTS, (manifest.content,))} if manifest.states else set()
+    return manifest.bare if manifest.id not in names and manifest.bare.id in names else manifest
+
+
+def _keep_only(connection: sqlite3.Connection, manifests: Sequence[Manifest]) -> None:
+    """Of these contents, which are held under these manifests, no others."""
+    rows.for_all(connection, NO_OTHER_MANIFEST, [manifest.content for manifest in manifests])
+    _keep_manifests(connection, manifests=manifests)
 
 
 def _keep_manifests(connection: sqlite3.Connection, *, manifests: Sequence[Manifest]) -> None:

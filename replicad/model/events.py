@@ -31,7 +31,7 @@ class EntriesChanged:
 
 @dataclass(frozen=True, slots=True)
 class ContentHeld:
-    """This node now holds these contents (digest, size), verified and durable."""
+    """This node now holds these contents (digest, size), verified and durable; or holds them under other manifests."""
 
     contents: tuple[tuple[Digest, int], ...]
 

@@ -30,6 +30,8 @@ BLOBS_PATH = "/peer/v1/blobs/"
 MANIFESTS_PATH = "/peer/v1/manifests/"
 BATCH_PATH = "/peer/v1/batch"
 REFUSAL_BYTES_MAX = 4096
+READY = 2
+"""Connections to a peer's door that are opened before they are needed: as many requests as begin with a peer whose rate is not known (``protocol.fetch.config``)."""
 _REFUSALS: dict[int, type[ReplicadError]] = {401: NotAllowedError, 403: NotAllowedError, 404: NotFoundError, 416: NotFoundError, 429: BusyError, 503: BusyError}
 
 
@@ -88,14 +90,15 @@ class PeerClient:
     def __init__(self, config: ClientConfig | None = None) -> None:
         self._config = config or ClientConfig()
         self._idle: dict[tuple[NodeId, str], list[Connection]] = {}
-        self._open: set[Connection] = set()
+        self._open: dict[NodeId, set[Connection]] = {}
+        self._preparing: set[NodeId] = set()
         self._surplus: set[NodeId] = set()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for connection in list(self._open):
+        for connection in [connection for connections in self._open.values() for connection in connections]:
             connection.close()
 
     def forget(self, node: NodeId) -> None:
@@ -108,7 +111,23 @@ class PeerClient:
     @property
     def connections(self) -> int:
         """Open now."""
-        return len(self._open)
+        return sum(map(len, self._open.values()))
+
+    async def prepare(self, link: DataLink) -> None:
+        """Have ``READY`` connections to the peer's door. For when a content begins to be sought: nothing queues on the way yet, so nobody waits for handshakes, and the kernel, which fits the size of what it sends at once to
+        the shortest round trip that a connection has seen (tcp(7)), sends large pieces (ADR 0009). UnreachableError.
+        """
+        if link.peer_url is None or link.node in self._preparing:
+            return
+        self._preparing.add(link.node)
+        try:
+            key = link.node, link.peer_url
+            self._kept(key)
+            while len(self._open.get(link.node, ())) < READY:
+                connection = await self._connect(link, link.peer_url)
+                self._idle.setdefault(key, []).append(connection)
+        finally:
+            self._preparing.discard(link.node)
 
     # -- what can be asked
 
@@ -211,8 +230,7 @@ class PeerClient:
         key = link.node, url
         connection = None if fresh else self._take(key)
         if connection is None:
-            connection = await self._connect(url, link.certificate)
-            connection.on_closed = lambda: self._ended(link.node, connection)
+            connection = await self._connect(link, url)
         try:
             yield connection
         except BaseException:
@@ -229,18 +247,20 @@ class PeerClient:
         if key[0] in self._surplus:
             self._surplus.discard(key[0])
             raise PeerError("the peer sent more than its last answer", code="long-body")
-        kept = self._idle.get(key, [])
-        now_s = asyncio.get_running_loop().time()
-        found = None
-        while kept and found is None:
-            connection = kept.pop()
-            if connection.closed or now_s - connection.idle_since_s > self._config.idle_s:
-                connection.close()
-            else:
-                found = connection
-        return found
+        kept = self._kept(key)
+        return kept.pop() if kept else None
 
-    async def _connect(self, url: str, certificate: Digest | None) -> Connection:
+    def _kept(self, key: tuple[NodeId, str]) -> list[Connection]:
+        """The idle connections that are still good; the others are closed."""
+        kept = self._idle.setdefault(key, [])
+        now_s = asyncio.get_running_loop().time()
+        for connection in kept:
+            if now_s - connection.idle_since_s > self._config.idle_s:
+                connection.close()
+        kept[:] = [connection for connection in kept if not connection.closed]
+        return kept
+
+    async def _connect(self, link: DataLink, url: str) -> Connection:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         try:
@@ -258,15 +278,20 @@ class PeerClient:
         except OSError as error:
             raise UnreachableError(f"{error.strerror or error} at {parts.netloc}", code="connect") from None
         try:
-            check_pin(transport, certificate)
+            check_pin(transport, link.certificate)
         except PeerError as error:
             connection.close()
             raise UnreachableError(f"{parts.netloc}: {error.message}", code="connect") from None
-        self._open.add(connection)
+        self._open.setdefault(link.node, set()).add(connection)
+        connection.on_closed = lambda: self._ended(link.node, connection)
+        connection.idle_since_s = loop.time()
         return connection
 
     def _ended(self, node: NodeId, connection: Connection) -> None:
-        self._open.discard(connection)
+        connections = self._open[node]
+        connections.discard(connection)
+        if not connections:
+            del self._open[node]
         if connection.surplus:
             self._surplus.add(node)
 

@@ -263,13 +263,13 @@ class BlobStore:
             self.set_aside(content)
             return None
 
-    async def measure(self, content: Digest) -> Manifest:
+    async def measure(self, content: Digest, *, pace: Pace = unpaced) -> Manifest:
         """Read the blob again and return its manifest. IntegrityError if the bytes are not what the name promises, NotFoundError without a blob, StorageError if it cannot be read. Does not push other files
         out of the page cache.
         """
         fd = self.open_blob(content)
         try:
-            return await measured(fd, content, disk=self._disk, executor=self._executor)
+            return await measured(fd, content, disk=self._disk, executor=self._executor, pace=pace)
         finally:
             os.close(fd)
 

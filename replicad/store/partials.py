@@ -23,15 +23,13 @@ from replicad.store.checking import is_false, is_good, proves
 from replicad.store.commits import Commit, Committer
 from replicad.store.disk import Disk, storage_error, storage_errors
 from replicad.store.hops import hop, waited
-from replicad.store.reading import reads_back
+from replicad.store.reading import MEASURE_BYTES, hashed, reads_back
 from replicad.store.space import Space
 from replicad.telemetry.log import get
 
 log = get(__name__)
 
 Buffer = bytes | bytearray | memoryview
-STEP_BYTES_MAX = 16 << 20
-"""Read back in one thread hop: about 12 ms, so that a verification queued behind it does not wait long."""
 
 
 class Partial:
@@ -226,23 +224,14 @@ class Partial:
 
     async def _whole(self) -> bytes | None:
         """SHA-256 of the file; None if it cannot be read."""
-        hashed, size = hashlib.sha256(), self.manifest.size
-        for start in range(0, size, STEP_BYTES_MAX):
-            if not await hop(self._executor, self._feed, hashed.update, start, min(start + STEP_BYTES_MAX, size)):
-                return None
-        return hashed.digest()
-
-    def _feed(self, update: Callable[[memoryview], object], start: int, stop: int) -> bool:
-        """Whether that range of the file could be read."""
         try:
-            self._disk.feed(self.fd, update, start=start, stop=stop)
-        except OSError:
-            return False
-        return True
+            return (await hashed(self.fd, self.manifest.size, hashlib.sha256(), drop=False, disk=self._disk, executor=self._executor)).digest()
+        except StorageError:
+            return None
 
     async def _find_rotten(self, chunks: Sequence[int]) -> list[int]:
         """Those of the chunks that do not read back as the manifest says."""
-        step = max(1, STEP_BYTES_MAX // self.manifest.chunk_size)
+        step = max(1, MEASURE_BYTES // self.manifest.chunk_size)
         rotten: list[int] = []
         for start in range(0, len(chunks), step):
             rotten += await hop(self._executor, self._rotten, chunks[start : start + step])

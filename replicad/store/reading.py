@@ -9,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from replicad.errors import IntegrityError
 from replicad.model.checksums import NO_HASHES
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from _hashlib import HASH
 
 MEASURE_BYTES = 16 << 20
+"""Read in one thread hop: about 12 ms, so that what is queued behind it does not wait long."""
 STEP_BYTES = 4 << 20
 """Read between two calls of ``pace``: about 3 ms of a core, so that whoever waits for the thread waits little."""
 
@@ -41,28 +42,39 @@ async def unpaced(_bytes: int) -> None:
     """As fast as the disk gives it."""
 
 
-async def measured(fd: int, content: Digest, more: Mapping[str, HASH] = NO_HASHES, *, drop: bool = True, disk: Disk, executor: Executor) -> Manifest:
+async def measured(
+    fd: int, content: Digest, more: Mapping[str, HASH] = NO_HASHES, *, drop: bool = True, disk: Disk, executor: Executor, pace: Pace = unpaced
+) -> Manifest:
     """The manifest of what the file holds; its bytes go to ``more``, too. IntegrityError if that is not ``content``, StorageError if it cannot be read."""
     size = os.fstat(fd).st_size
-    hashes = await hashed(fd, size, Hashes.of_size(size, more), drop=drop, disk=disk, executor=executor)
+    hashes = await hashed(fd, size, Hashes.of_size(size, more), drop=drop, disk=disk, executor=executor, pace=pace)
     found = hashes.manifest(size)
     if found.content != content:
         raise IntegrityError(f"blob {content} holds other bytes")
     return found
 
 
-async def hashed(fd: int, stop: int, hashes: Hashes, *, drop: bool = True, disk: Disk, executor: Executor) -> Hashes:
-    """The ``hashes``, of nothing before, after the bytes of the file up to ``stop``; ``drop``: they do not stay in the page cache. StorageError if they cannot be read."""
+class _Hasher(Protocol):
+    def update(self, content: memoryview, /) -> object: ...
+
+
+_H = TypeVar("_H", bound=_Hasher)
+
+
+async def hashed(fd: int, stop: int, hasher: _H, *, drop: bool = True, disk: Disk, executor: Executor, pace: Pace = unpaced) -> _H:
+    """The ``hasher``, of nothing before, after the bytes of the file up to ``stop``; ``drop``: they do not stay in the page cache. StorageError if they cannot be read."""
 
     def step(start: int, stop: int) -> None:
         with storage_errors("reading a content"):
-            disk.feed(fd, hashes.update, start=start, stop=stop)
+            disk.feed(fd, hasher.update, start=start, stop=stop)
             if drop:
                 os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
 
     for start in range(0, stop, MEASURE_BYTES):
-        await hop(executor, step, start, min(start + MEASURE_BYTES, stop))
-    return hashes
+        end = min(start + MEASURE_BYTES, stop)
+        await hop(executor, step, start, end)
+        await pace(end - start)
+    return hasher
 
 
 async def find_rotten(fd: int, manifest: Manifest, *, disk: Disk, executor: Executor, pace: Pace) -> list[int]:

@@ -27,6 +27,7 @@ from replicad.store.disk import Disk, storage_errors
 from replicad.store.hashing import ChunkHasher, Hashes
 from replicad.store.hops import hop
 from replicad.store.pipeline import PROMISED, BufferPool, Pipeline, run
+from replicad.store.reading import hashed
 from replicad.store.sources import Source
 from replicad.store.space import Space, StoreConfig
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 UPLOAD_PREFIX = "upload."
 SMALL_BYTES_MAX = CHUNK_SIZE_MIN
 """Up to here a content has one chunk at most, so one hash serves for chunk and whole."""
-_REHASH_BYTES = 64 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -150,9 +150,10 @@ class Uploads:
         return small_manifest(found, size)
 
     def _hash_and_write(self, upload: _Upload, content: memoryview, promise: _Promise) -> Digest:
-        hashes = Hashes.of_size(len(content), promise.hashes)
-        hashes.update(content)
-        found = promise.kept(hashes)
+        more = promise.hashes
+        for one in more.values():
+            one.update(content)
+        found = promise.kept(hashlib.sha256(content).digest(), more)
         self._create(upload, len(content))
         with storage_errors("writing an upload"):
             self._disk.write(upload.fd, content, 0)
@@ -175,25 +176,16 @@ class Uploads:
             await _check_end(source, end)
         finally:
             upload.allocated = pipeline.allocated
-        promise.kept(pipeline.hashes)
-        if pipeline.hashes.chunks.outgrown:
-            pipeline.hashes.chunks = await self._chunks_again(upload, pipeline.received)
-        await hop(self._executor, self._trim, upload, pipeline.received)
-        return pipeline.hashes.manifest(pipeline.received)
+        hashes, received = pipeline.hashes, pipeline.received
+        promise.kept(hashes.whole.digest(), hashes.more)
+        if hashes.chunks.outgrown:
+            again = ChunkHasher(chunk_size_for(received))
+            hashes.chunks = await hashed(upload.fd, received, again, drop=False, disk=self._disk, executor=self._executor)
+        await hop(self._executor, self._trim, upload, received)
+        return hashes.manifest(received)
 
     def _pipeline(self, upload: _Upload, hashes: Hashes) -> Pipeline:
         return Pipeline(upload.fd, hashes=hashes, allocated=upload.allocated, pool=self.pool, space=self._space, disk=self._disk, executor=self._executor)
-
-    async def _chunks_again(self, upload: _Upload, size: int) -> ChunkHasher:
-        """What was received, read again because it outgrew the chunk size that an unknown length began with."""
-        hasher = ChunkHasher(chunk_size_for(size))
-        for start in range(0, size, _REHASH_BYTES):
-            await hop(self._executor, self._rehash, upload, hasher, start, min(start + _REHASH_BYTES, size))
-        return hasher
-
-    def _rehash(self, upload: _Upload, hasher: ChunkHasher, start: int, stop: int) -> None:
-        with storage_errors("reading back an upload"):
-            self._disk.feed(upload.fd, hasher.update, start=start, stop=stop)
 
     def _trim(self, upload: _Upload, size: int) -> None:
         with storage_errors("ending an upload"):
@@ -266,10 +258,10 @@ class _Promise:
         """Besides SHA-256, before the first byte."""
         return {**self.more, **({PROMISED: self.also.begin()} if self.also is not None else {})}
 
-    def kept(self, hashes: Hashes) -> Digest:
-        """The content's name; IntegrityError unless it is what was promised."""
-        found = Digest(hashes.whole.digest())
+    def kept(self, whole: bytes, more: Mapping[str, HASH]) -> Digest:
+        """The content's name, of its SHA-256 and the ``hashes`` besides; IntegrityError unless it is what was promised."""
+        found = Digest(whole)
         check_digest(found, self.expect)
-        if self.also is not None and (also := hashes.more[PROMISED]).digest() != self.also.digest:
+        if self.also is not None and (also := more[PROMISED]).digest() != self.also.digest:
             raise IntegrityError(f"the upload has {self.also.algorithm} {also.hexdigest()}, expected {self.also.digest.hex()}")
         return found

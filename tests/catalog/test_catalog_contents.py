@@ -140,19 +140,40 @@ async def test_a_lie_about_the_manifest_is_tried_beside_the_truth(world: World) 
 
 
 async def test_content_is_held_under_the_manifest_that_entries_name(world: World) -> None:
-    """Who computes it anew may know states that the publisher did not, or the reverse. Under another id no peer could fetch it from here."""
+    """Who computes it anew may know states that the publisher did not. Under another id no peer could fetch it from here. States that entries name and nobody computed here may be false."""
     async with world.founded() as ann:
         bare, full, both, other = (big_content(name) for name in ("bare", "full", "both", "other"))
         full, both, other = (replace(manifest, states=bytes([number] * 64)) for number, manifest in enumerate((full, both, other)))
         await ann.author(SHARE, [entry("bare", bare), entry("full", full), entry("both/1", both), entry("both/2", both.bare)])
         await ann.add_manifests([full, other])
         await ann.hold([replace(bare, states=bytes(64)), full.bare, both, other])
-        assert [await ann.held_manifest(one.content) for one in (bare, full, both, other)] == [bare, full, both, other]
+        assert [await ann.held_manifest(one.content) for one in (bare, full, both, other)] == [bare, full.bare, both, other]
         assert await ann.wanted() == []
-        unknown = replace(big_content("unknown"), states=bytes(64))
-        await ann.author(SHARE, [entry("unknown", unknown)])
-        await ann.hold([unknown.bare])
-        assert await ann.held_manifest(unknown.content) == unknown.bare, "nobody knows its states here"
+
+
+async def test_what_was_measured_takes_the_place_of_a_false_manifest(world: World) -> None:
+    """And of nothing else that is known of the content."""
+    async with world.founded() as ann:
+        named, bare, lost = (replace(big_content(name), states=bytes(64)) for name in ("named", "bare", "lost"))
+        lies = [replace(manifest, states=bytes([1] * 64)) for manifest in (named, bare, lost)]
+        await ann.author(SHARE, [entry("named", lies[0]), entry("bare", lies[1]), entry("bare/true", bare.bare), entry("lost", lies[2])])
+        await ann.hold(lies)
+        await ann.add_checksums({named.content: {"md5": b"m"}})
+        await ann.lose(lost.content)
+        before = await ann.usage()
+        for manifest in (named, bare, lost):
+            await ann.hold_under(manifest)
+        told = [ContentHeld(((manifest.content, manifest.size),)) for manifest in (named, bare)]
+        assert [event for event in world.events["ann"] if isinstance(event, ContentHeld)][1:] == told
+        assert await ann.checksums([named.content]) == {named.content: {"md5": b"m"}}
+        assert (await ann.usage(), await wanted(ann)) == (before, [lost.content])
+        await audit(ann)
+    async with world.open("ann") as ann:
+        assert [await ann.held_manifest(one.content) for one in (named, bare, lost)] == [named, bare.bare, None]
+        kept = await rows(ann, "SELECT content, manifest FROM manifest WHERE content <> ? ORDER BY content", lost.content)
+        assert kept == sorted([(named.content, named.id), (bare.content, bare.bare.id)])
+        assert await ann.manifest(lost.content, lost.id) is None
+        assert (ann.is_held(named.content), ann.is_held(lost.content)) == (True, False)
 
 
 async def test_manifests_are_stored_or_follow(world: World) -> None:

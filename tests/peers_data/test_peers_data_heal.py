@@ -53,6 +53,28 @@ async def test_what_rotted_is_healed_and_only_that_is_fetched(tmp_path: Path) ->
         assert (await scrub.whole(0.99)).damaged == ()
 
 
+async def test_what_is_held_under_another_manifest_is_served_under_that_one(tmp_path: Path) -> None:
+    """Who waits for it under the one before hears that there is nothing more to come."""
+    async with data_network(tmp_path) as network:
+        ams, ber = await network.node("ams"), await network.node("ber")
+        await network.share("munki")
+        true = await ams.add(NEW)
+        lie = replace(true, states=bytes(len(true.states)))
+        await network.publish(ams, "munki", image=true)
+        await ams.catalog.hold_under(lie)
+        before, after = Target(true.content, lie.id), Target(true.content, true.id)
+        provider = ams.fetch.provider
+        await until(lambda: not provider._manifests, what="the news of it")
+        for target in (before, after):
+            await provider.watch(ber.id, target, active=True)
+        watched = [provider.supply._watched[target] for target in (before, after)]
+        assert [one.complete for one in watched] == [True, False]
+        await ams.catalog.hold_under(true)
+        await until(lambda: watched[1].complete, what="the content under the other manifest")
+        assert (watched[0].servable, await provider.servable(before)) == (0, (0, 0))
+        assert await provider.manifest(ber.id, after) == true
+
+
 async def test_of_a_new_version_only_what_is_new_is_fetched(tmp_path: Path) -> None:
     """Wherever its chunks stood, and although one of the copies rotted meanwhile."""
     old = random_bytes(8 * MIB + 9)

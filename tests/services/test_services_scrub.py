@@ -8,21 +8,23 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ingest_world import Node, items, running_node
 
 from replicad.catalog import Damage
 from replicad.model.ids import Digest
+from replicad.model.manifest import Manifest
 from replicad.services.hub import Hub
 from replicad.services.reconcile import reconcile
 from replicad.services.scrub import Scrub, passed, passed_at
 from replicad.store.care import ScrubConfig
-from support.storing import MIB, flip, manifest_of, pieces, random_bytes
+from support.storing import MIB, flip, manifest_of, pieces, random_bytes, without_states
 from support.waiting import until
 
 DAY_MS = 86_400_000
@@ -166,6 +168,60 @@ async def test_what_is_held_again_is_damaged_no_more(tmp_path: Path) -> None:
             running.cancel()
         assert await node.catalog.damaged() == []
         assert (await this.scrub.whole(0.5)).damaged == ()
+
+
+CONTENT = random_bytes(2 * MIB + 5)
+TRUE = manifest_of(CONTENT)
+OTHER = manifest_of(random_bytes(2 * MIB + 5, seed=2))
+UNPROVEN = {"states": (replace(TRUE, states=OTHER.states), False), "digests": (replace(TRUE, chunks=OTHER.chunks), True)}
+
+
+async def hold_unproven(node: Node, manifest: Manifest) -> None:
+    """As a node that fetches the content under a manifest that entries name."""
+    await node.catalog.add_manifests([manifest])
+    async with await node.store.open_partial(manifest) as partial:
+        await partial.write(0, CONTENT)
+        await partial.finish()
+    await node.catalog.hold([manifest])
+
+
+@pytest.mark.parametrize(("lie", "by_states"), UNPROVEN.values(), ids=UNPROVEN)
+async def test_what_was_never_proven_condemns_no_content_that_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lie: Manifest, by_states: bool
+) -> None:
+    """Its receiver could look at the states, or only at the digests, and what it could look at was true. Who looks at the others later measures the whole."""
+    with monkeypatch.context() as before:
+        if not by_states:
+            without_states(before)
+        async with world(tmp_path) as this:
+            await hold_unproven(this.node, lie)
+            assert (await this.scrub.whole(0.5)).damaged == ()
+            assert await this.node.catalog.held_manifest(TRUE.content) == lie
+    if by_states:
+        without_states(monkeypatch)
+    async with world(tmp_path, rate=1_000_000) as this:
+        node, true = this.node, TRUE.bare if by_states else TRUE
+        await this.scrub.follow()
+        node.clock.now_ms += 31 * DAY_MS
+        await this.scrub.follow()
+        assert await node.catalog.held_manifest(TRUE.content) == true
+        assert (dict(node.store.aside), await node.catalog.damaged(), node.catalog.is_held(TRUE.content)) == ({}, [], True)
+        assert node.store.path_of(TRUE.content).read_bytes() == CONTENT
+        assert sum(this.slept_s) == 2 * len(CONTENT) / 1_000_000, "the whole was read once more, at the same rate"
+        assert caplog.text.count("chunks of a held content looked wrong and the whole is right") == 1
+    async with world(tmp_path) as this:
+        assert (await this.scrub.whole(0.5)).damaged == ()
+        assert caplog.text.count("chunks of a held content looked wrong and the whole is right") == 1
+
+
+async def test_under_a_false_manifest_rot_is_found_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(tmp_path) as this:
+        with monkeypatch.context() as before:
+            without_states(before)
+            await hold_unproven(this.node, UNPROVEN["states"][0])
+        flip(this.node.store.path_of(TRUE.content), at=MIB)
+        assert [damage.content for damage in (await this.scrub.whole(0.5)).damaged] == [TRUE.content]
+        assert (this.node.catalog.is_held(TRUE.content), set(this.node.store.aside)) == (False, {TRUE.content})
 
 
 async def test_a_file_that_went_is_damaged_too(tmp_path: Path) -> None:

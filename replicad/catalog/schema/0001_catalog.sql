@@ -115,7 +115,7 @@ CREATE TABLE wanted (
 CREATE INDEX wanted_oldest ON wanted (hlc);
 CREATE INDEX wanted_share ON wanted (share, hlc);
 
--- One row is content on this node's disk, verified as a whole. Written by: contents.hold and lose.
+-- One row is content on this node's disk, verified as a whole. Written by: contents.hold, hold_under and lose.
 CREATE TABLE held (
     content BLOB PRIMARY KEY,
     size_bytes INTEGER NOT NULL,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from replicad.errors import InputError, NotFoundError, PeerError, ReplicadError, StorageError
+from replicad.net.congestion import suit
 from replicad.net.pace import paced
 from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import abort
@@ -103,6 +104,7 @@ class OwnAnswer(web.StreamResponse):
         transport = request.transport
         if transport is None:
             return
+        suit(transport)
         try:
             await self._send(transport, functools.partial(drain, request))
         except (StorageError, OSError) as error:

@@ -54,6 +54,14 @@ class Getting:
             raise UnreachableError("no link")
         return found
 
+    async def prepare(self, link: Link) -> None:
+        """Something is going to be asked of this peer: what takes time and can be done before, is."""
+        if self._direct(link):
+            try:
+                await self._client.prepare(link)
+            except UnreachableError as error:
+                self._note(link, error)
+
     async def chunks(self, link: Link, manifest: Manifest, extent: Extent, into: memoryview) -> tuple[int, ReplicadError | None]:
         """Fill ``into`` with an extent, as fast as our limits allow. Returns how many bytes arrived and why not all of them."""
         with self._paces.receiving(link.node, urgent=self._urgent(manifest.content)) as pace:

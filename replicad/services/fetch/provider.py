@@ -129,15 +129,14 @@ class Provider:
             self.tell(supply.Servable(target, partial.manifest.count, self._partials.verified(target)))
 
     async def now_held(self, contents: Iterable[tuple[Digest, int]]) -> None:
-        """These contents (digest, size) are held now, however they came."""
+        """These contents (digest, size) are held now, however they came, under these manifests and no others."""
         small = []
         for content, size in contents:
             if size <= CHUNK_SIZE_MIN:
                 small.append(Small(content, size))
+            self._manifests.pop(content, None)
             for target in self.supply.watched_targets(content):
-                count, servable = await self.servable(target)
-                if count:
-                    self.tell(supply.Servable(target, count, servable))
+                self.tell(supply.Servable(target, *await self.servable(target)))
         if small:
             self.tell(supply.SmallHeld(tuple(small)))
 

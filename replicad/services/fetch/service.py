@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ from replicad.services.fetch.performing import FULL_S, Performing
 from replicad.services.fetch.provider import Provider
 from replicad.services.fetch.rights import Rights
 from replicad.services.fetch.smalls import Smalls
+from replicad.services.fetch.speaking import Speaking
 from replicad.services.fetch.wanting import Wanting
 from replicad.telemetry.log import get
 
@@ -51,8 +51,6 @@ if TYPE_CHECKING:
     from replicad.store.blobs import BlobStore
 
 log = get(__name__)
-
-OUTBOX_MAX = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +109,7 @@ class Fetch:
             progressed=self._progressed,
         )
         self._group: asyncio.TaskGroup | None = None
-        self._outbox: deque[Say] = deque()
-        self._speak = asyncio.Event()
+        self._speaking = Speaking(links, rights, self._getting)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
         self._arming = False
@@ -176,7 +173,7 @@ class Fetch:
     async def _run(self, news: Subscription) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for work in (self._speak_forever(), self.wanting.run(), self._partials.commit_forever(), self._smalls.commit_forever()):
+            for work in (self._speaking.run(), self.wanting.run(), self._partials.commit_forever(), self._smalls.commit_forever()):
                 group.create_task(work)
             for link in self._links.all():
                 self.limiting.up(link.node)
@@ -210,18 +207,6 @@ class Fetch:
                 self.provider.lost(event.content)
                 self.wanting.lost(event.content)
 
-    async def _speak_forever(self) -> None:
-        """Send what is to be said, unless the peer has no right to know of that content."""
-        while True:
-            while self._outbox:
-                say = self._outbox.popleft()
-                link = self._links.get(say.node)
-                message = await self._rights.permitted(say) if link is not None else None
-                if link is not None and message is not None:
-                    link.send(message)
-            self._speak.clear()
-            await self._speak.wait()
-
     # -- events and effects
 
     def _tell(self, event: Event) -> None:
@@ -240,11 +225,7 @@ class Fetch:
         self._arm()
 
     def _say(self, says: list[Say]) -> None:
-        if len(self._outbox) + len(says) > OUTBOX_MAX:
-            log.seldom("outbox", "too many messages about content; some are dropped", waiting=len(self._outbox))
-            return
-        self._outbox.extend(says)
-        self._speak.set()
+        self._speaking.say(says)
         self._arm()
 
     def _arm(self) -> None:

@@ -1,0 +1,70 @@
+"""Which congestion control a connection is left with."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from replicad.net.congestion import MIN_RTT, NEAR_US, suit
+
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_text().split()
+
+
+@contextmanager
+def _connected() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as one:
+        other, _ = listener.accept()
+        with other:
+            yield one
+
+
+def _suit(connection: object) -> None:
+    suit(cast("Any", SimpleNamespace(get_extra_info=lambda _: connection)))
+
+
+def _name(connection: socket.socket) -> str:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("name", ALLOWED)
+def test_bbr_gives_way_on_a_short_way_and_nothing_else_does(name: str) -> None:
+    with _connected() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+        _suit(connection)
+        assert _name(connection) == ("reno" if name == "bbr" else name)
+
+
+class Far:
+    """A connection under BBR whose shortest round trip took so long: the loopback has none."""
+
+    def __init__(self, shortest_us: int, known_bytes: int = MIN_RTT.size) -> None:
+        self._info = MIN_RTT.pack(shortest_us)[:known_bytes]
+        self.name = b"bbr"
+
+    def getsockopt(self, _level: int, option: int, _room: int) -> bytes:
+        return self.name.ljust(16, b"\0") if option == socket.TCP_CONGESTION else self._info
+
+    def setsockopt(self, _level: int, _option: int, name: bytes) -> None:
+        self.name = name
+
+
+@pytest.mark.parametrize(("far", "left_with"), [(Far(NEAR_US - 1), b"reno"), (Far(NEAR_US), b"bbr"), (Far(1, known_bytes=104), b"bbr")])
+def test_on_a_long_way_or_one_that_an_old_kernel_does_not_tell_of_it_stays(far: Far, left_with: bytes) -> None:
+    _suit(far)
+    assert far.name == left_with
+
+
+@pytest.mark.sockets
+def test_a_closed_connection_or_one_that_is_not_tcp_is_left_alone() -> None:
+    one, other = socket.socketpair()
+    _suit(one)
+    one.close()
+    other.close()
+    _suit(one)
