@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from fetch_simulator import Swarm, node_id, wanted
 
+from replicad.model.chunks import Extent
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import events as ev
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import BACKOFF_S, OVERDUE_S_MIN, SUSPICION_S, FetchConfig
 from replicad.protocol.fetch.plan import Plan
-from replicad.protocol.wire import Have
+from replicad.protocol.wire import Have, HaveMore
 
 MIB = 1 << 20
 RATE = 25e6
@@ -117,6 +119,38 @@ def test_the_last_chunks_of_a_silent_peer_are_asked_of_another_before_they_are_o
     swarm.run(lambda: bool(node.complete), limit_s=60)
     assert 0.1 < swarm.now - frozen_at < OVERDUE_S_MIN / 2
     assert not node.blamed
+
+
+def test_whoever_is_late_is_not_asked_for_the_same_again_but_others_are(dice: random.Random) -> None:
+    """Whatever it suggested: else it could be asked as often as anybody may be, and nobody else."""
+    other = node_id(2)
+    plan = Plan(node_id(9), FetchConfig(), dice.randrange)
+    plan.handle(ev.PeerUp(ONE), 0.0)
+    plan.handle(ev.Wants((CONTENT,)), 0.0)
+    plan.handle(ev.Told(ONE, HaveMore(*TARGET, (5,), (5,))), 0.0)
+    (request,) = extents(plan.handle(ev.Opened(TARGET, manifest=True), 0.0))
+    assert (request.node, request.extent) == (ONE, Extent(5, 1))
+    now = 20 * OVERDUE_S_MIN
+    assert not extents([effect for _, effect in after(plan, 0.0, until=now)])
+    assert not extents(plan.handle(ev.Told(ONE, HaveMore(*TARGET, (), (5,))), now))
+    plan.handle(ev.PeerUp(other), now)
+    asked = extents(plan.handle(ev.Told(other, HaveMore(*TARGET, (5,), ())), now))
+    assert [(again.node, again.extent) for again in asked] == [(other, Extent(5, 1))]
+
+
+@pytest.mark.parametrize("frozen_s", [0.5, 1.0, 4.0])
+def test_a_node_that_freezes_in_the_middle_of_a_swarm_delays_the_others_little(seed: int, frozen_s: float) -> None:
+    """Its links stay, and it never answers what it was asked."""
+    took_s = []
+    for delay_s in (frozen_s, 1000.0):
+        swarm = Swarm(seed)
+        source, *others = [swarm.add(up=RATE, down=RATE) for _ in range(9)]
+        swarm.hold(source, [CONTENT])
+        for node in others:
+            swarm.want(node, [CONTENT])
+        swarm.later(delay_s, lambda swarm=swarm, victim=others[0]: swarm.afflict(victim, "frozen"))  # type: ignore[misc]
+        took_s.append(swarm.run(lambda others=others: all(node.complete for node in others[1:]), limit_s=60))  # type: ignore[misc]
+    assert took_s[0] < 1.5 * took_s[1]
 
 
 def test_a_slow_peer_is_asked_only_for_what_the_others_would_not_have_brought_long_before(seed: int) -> None:

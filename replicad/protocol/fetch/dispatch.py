@@ -99,6 +99,8 @@ class Dispatch:
 
     def _ask_units(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
         free = self._open_to(job, peer, job.free(peer.node, busy=bool(peer.requests)))
+        if free & job.late:  # which others may be asked for, not once more whoever is late
+            free &= ~self._flights.asked(job, peer.node)
         if not free or (isinstance(job, PackJob) and peer.requests and not job.enough(free)):
             return _Outcome.NOTHING
         under_way = self._flights.of_job(job)
@@ -166,7 +168,7 @@ class Dispatch:
             return _Outcome.NOTHING
         soon_s = ENDGAME_FACTOR * peer.expected_s(job.chunk_size) + ENDGAME_GAIN_S
         requests = self._flights.of_job(job)
-        own = sets.of(unit for request in requests if request.node == peer.node for unit in request.units)
+        own = self._flights.asked(job, peer.node)
         for request in sorted(requests, key=lambda request: -request.likely_end(now)):
             if request.likely_end(now) <= now + soon_s:
                 self._look_again(request.started + soon_s, now)

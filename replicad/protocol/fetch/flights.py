@@ -90,6 +90,10 @@ class Flights:
         """What is under way for a job."""
         return [request for request in self._requests.values() if request.job is job]
 
+    def asked(self, job: Job, node: NodeId) -> int:
+        """The units of a job that this peer is asked for."""
+        return sets.union(request.mask for request in self._requests.values() if request.job is job and request.node == node)
+
     def of_node(self, node: NodeId) -> list[Request]:
         """What is under way with a peer."""
         return [request for request in self._requests.values() if request.node == node]
