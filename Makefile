@@ -11,6 +11,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Containers often set this. Then every program that a test, a figure or the demo starts compiles the whole tree again.
+unexport PYTHONDONTWRITEBYTECODE
 LOCK := uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet
 
 .PHONY: demo test check soak format bench docs openapi man lock clean

@@ -27,7 +27,7 @@ from replicad.store.aside import Aside
 from replicad.store.commits import Committer
 from replicad.store.disk import Disk, file_sizes, storage_errors
 from replicad.store.hops import hop
-from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, UPLOADS, prepare
+from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, SHARDS_PER_HOP, UPLOADS, prepare
 from replicad.store.partials import Partial, every_chunk
 from replicad.store.reading import Pace, find_rotten, measured, path_below, unpaced
 from replicad.store.resumable import Resumables
@@ -218,13 +218,16 @@ class BlobStore:
     async def contents(self) -> dict[Digest, int]:
         """Every blob on the disk and its size in bytes."""
         found: dict[Digest, int] = {}
-        for number in range(SHARDS):
-            found |= await self.shard(number)
+        for first in range(0, SHARDS, SHARDS_PER_HOP):
+            found |= await hop(self._executor, self._shards, range(first, first + SHARDS_PER_HOP))
         return found
 
     async def shard(self, number: int) -> dict[Digest, int]:
         """The same for the blobs whose digest begins with that byte."""
         return await hop(self._executor, self._shard, number)
+
+    def _shards(self, numbers: range) -> dict[Digest, int]:
+        return {content: size for number in numbers for content, size in self._shard(number).items()}
 
     def _shard(self, number: int) -> dict[Digest, int]:
         with storage_errors("listing blobs"):

@@ -77,7 +77,7 @@ def test_waiting_for_an_offline_node_ends_with_3(network: Network, tmp_path: Pat
     network.wait_linked()
     ams.cli("share", "create", "munki", "--public")
     network.nodes["cdg1"].stop()
-    wait_for(lambda: [peer["name"] for peer in ams.ask("peer", "list")["peers"] if peer["linked"]] == ["ber1"], what="cdg1 to be missed")
+    wait_for(lambda: ams.linked == {"ber1"}, what="cdg1 to be missed")
     (tmp_path / "a.pkg").write_bytes(os.urandom(3 << 20))
     answer = ams.cli("publish", str(tmp_path / "a.pkg"), "--wait", "all", "--timeout", "60s", code=3)
     assert "replicated to 2 of 3 nodes" in answer.err

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from operator import itemgetter
 
 from replicad.model.chunks import CHUNK_SIZE_MIN, Extent, chunk_count, chunk_size_for
 from replicad.model.entries import Wanted
@@ -450,13 +451,14 @@ class Swarm:
         flow.since = self.now
 
     def _share(self, source: Node, sink: Node) -> None:
-        """Something began or ended between these two: the source divides its uplink anew among what its sinks could take, they divide their downlinks among what they are offered."""
-        limits = {
-            flow: _divide(flow.sink.down, {other: float("inf") if other is flow else other.offer for other in flow.sink.ins})[flow] for flow in source.outs
-        }
-        for flow, offer in _divide(source.up, limits).items():
-            flow.offer = offer
-        for node in {sink.id: sink, **{flow.sink.id: flow.sink for flow in source.outs}}.values():
+        """Something began or ended between these two: the source divides its uplink anew among what its sinks could take; those that are offered something else, and this one, divide their downlinks anew."""
+        changed = {sink.id: sink}
+        offers = _divide(source.up, {flow: _room(flow) for flow in source.outs})
+        for flow in source.outs:
+            if flow.offer != offers[flow]:
+                flow.offer = offers[flow]
+                changed[flow.sink.id] = flow.sink
+        for node in changed.values():
             for flow, rate in _divide(node.down, {flow: flow.offer for flow in node.ins}).items():
                 self._set_rate(flow, rate)
 
@@ -472,11 +474,23 @@ class Swarm:
 def _divide(capacity: float, bounds: dict[Flow, float]) -> dict[Flow, float]:
     """Fair shares of a capacity among flows that cannot use more than their bound."""
     shares: dict[Flow, float] = {}
-    left, flows = capacity, sorted(bounds, key=lambda flow: bounds[flow])
-    for place, flow in enumerate(flows):
-        shares[flow] = min(bounds[flow], left / (len(flows) - place))
-        left -= shares[flow]
+    left, count = capacity, len(bounds)
+    for flow, bound in sorted(bounds.items(), key=itemgetter(1)):
+        even = left / count
+        shares[flow] = share = min(even, bound)
+        left -= share
+        count -= 1
     return shares
+
+
+def _room(flow: Flow) -> float:
+    """What the flow's sink could take of it: the share of one without a bound among the others."""
+    left, count = flow.sink.down, len(flow.sink.ins)
+    for bound in sorted([other.offer for other in flow.sink.ins if other is not flow]):
+        even = left / count
+        left -= min(even, bound)
+        count -= 1
+    return left
 
 
 def _member(node: Node) -> Member:

@@ -26,7 +26,7 @@ def publish(node: Node, name: str, content: bytes) -> None:
 
 
 def names(node: Node) -> set[str]:
-    return {entry["path"] for entry in node.ask("ls", "munki")["entries"]}
+    return {entry["path"] for entry in node.api("entries?share=munki")["entries"]}
 
 
 def what_it_is(node: Node) -> dict[str, object]:

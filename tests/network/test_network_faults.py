@@ -46,7 +46,7 @@ def test_what_a_dead_origin_published_arrives_over_connections_that_keep_breakin
         ams.start()
         ber = network.add("ber1", "--peers-url", f"https://127.0.0.1:{free_port()}", to="ams1", invite=("--role", "publisher"))
         ams.cli("share", "create", "munki", "--public")
-        wait_for(lambda: ber.ask("share", "list")["shares"], what="the share at the publisher")
+        wait_for(lambda: ber.shares, what="the share at the publisher")
         relay.life_bytes = lambda: dice.randrange(4_000, 60_000)
         relay.cut()
         relay.heal()

@@ -68,7 +68,7 @@ async def ask_for(node: PeerNode, link: Link, content: Manifest) -> int:
 async def test_what_mirrors_thieves_and_removed_nodes_cannot_do(network: Network, tmp_path: Path) -> None:
     ams, ber, cdg = (await asyncio.to_thread(network.three))[:3]
     ams.cli("share", "create", "munki", "--public")
-    wait_for(lambda: all(node.ask("share", "list")["shares"] for node in (ber, cdg)), what="the share")
+    wait_for(lambda: all(node.shares for node in (ber, cdg)), what="the share")
 
     def publish(node: Node, name: str) -> Manifest:
         (tmp_path / name).write_bytes(name.encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +34,19 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def unparsed(path: Path) -> str:
+    """Its code in one form, without comments."""
+    return ast.unparse(tree(path))
+
+
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -95,12 +107,7 @@ def test_no_function_only_says_that_it_is_not_implemented() -> None:
 
 def test_tasks_have_owners() -> None:
     """Structured concurrency: task groups only."""
-    loose = [
-        f"{name(path)}: {on}.{called}"
-        for path in PROGRAM
-        for on, called in calls(ast.parse(path.read_text()))
-        if on.split(".")[-1] in UNSTRUCTURED.get(called, set())
-    ]
+    loose = [f"{name(path)}: {on}.{called}" for path in PROGRAM for on, called in calls(tree(path)) if on.split(".")[-1] in UNSTRUCTURED.get(called, set())]
     assert loose == []
 
 
@@ -110,7 +117,7 @@ def test_only_the_doors_import_the_web_server() -> None:
     for path in PROGRAM:
         if path.is_relative_to(ROOT / "replicad" / "server"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.ImportFrom):
                 modules = [f"{node.module}.{alias.name}" for alias in node.names]
             elif isinstance(node, ast.Import):
@@ -124,7 +131,7 @@ def test_only_the_doors_import_the_web_server() -> None:
 def test_tests_wait_for_conditions_and_never_for_time() -> None:
     sleeping: dict[str, int] = {}
     for path in TESTS:
-        count = len(re.findall(r"\bsleep\((?!0\))", ast.unparse(ast.parse(path.read_text()))))
+        count = len(re.findall(r"\bsleep\((?!0\))", unparsed(path)))
         if count and path != Path(__file__):
             sleeping[name(path)] = count
     assert sleeping == SLEEPING
@@ -134,7 +141,7 @@ def test_tests_are_not_skipped() -> None:
     """What a system may lack is said with ``@pytest.mark.needs("program")``; conftest.py decides what follows."""
     skipping: dict[str, int] = {}
     for path in TESTS:
-        text = ast.unparse(ast.parse(path.read_text()))
+        text = unparsed(path)
         count = len(re.findall(r"pytest\.(?:skip|xfail|importorskip)\(|mark\.(?:skip|skipif|xfail)\b|\bSkipTest\b", text))
         if count and path != Path(__file__):
             skipping[name(path)] = count

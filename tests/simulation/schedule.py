@@ -41,6 +41,8 @@ WEATHERS = (
     Weather(loss=0.2, duplicate=0.1),
     Weather(latency_ms=(1, 100), loss=0.05, duplicate=0.2, reorder=True),
 )
+SURVIVED = frozenset({"crash", "restore", "clone", "clock", *(f"attack: {name}" for name in ATTACKS)})
+"""What must have happened, or nothing is shown."""
 
 
 @dataclass
@@ -54,6 +56,11 @@ class Outcome:
     checks: Counter[str] = field(default_factory=Counter)
     accusations: Counter[str] = field(default_factory=Counter)
     messages: int = 0
+
+    @property
+    def looked(self) -> int:
+        """How often at least each invariant that holds all the time was looked at."""
+        return min(self.checks[name] for name in ("stored", "settled", "overheard"))
 
 
 class Schedule:

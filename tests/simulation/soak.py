@@ -31,11 +31,12 @@ def _say(text: str) -> None:
 def one(seed: int) -> tuple[int, str, schedule.Outcome | None]:
     """The seed, what went wrong, and how it was."""
     try:
-        return seed, "", schedule.run(seed)
+        outcome = schedule.run(seed)
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed has failed and the next one is to run
         return seed, f"{type(error).__name__}: {error}", None
     finally:
         gc.collect()
+    return (seed, "", outcome) if outcome.looked > schedule.EVENTS else (seed, f"looked at only {outcome.looked} times", None)
 
 
 def main() -> int:
@@ -51,7 +52,7 @@ def main() -> int:
 
 
 def soak(seeds: range) -> int:
-    """1 if some seed failed."""
+    """1 if some seed failed, or if something that is to be survived never happened."""
     begun, failed, done = time.monotonic(), 0, Counter[str]()
     rounds = 0.0
     with ProcessPoolExecutor(PROCESSES) as pool:
@@ -65,7 +66,9 @@ def soak(seeds: range) -> int:
             if count % TOLD_EVERY == 0 or count == len(seeds):
                 _say(f"{count} seeds, {failed} failed, {done.total()} events, agreement after {rounds:.1f} rounds at most, {time.monotonic() - begun:.0f} s")
     _say(", ".join(f"{name} {times}" for name, times in sorted(done.items())))
-    return 1 if failed else 0
+    if never := schedule.SURVIVED - done.keys():
+        _say(f"never happened: {', '.join(sorted(never))}")
+    return 1 if failed or never else 0
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from simulation import schedule
-from simulation.attacks import ATTACKS
 from simulation.mutations import MUTATIONS, caught
 
-SEEDS = 20
+SEEDS = 6
+"""Each broken rule shows in the first of them (bench/results/mutations.md); ``make soak`` tries hundreds."""
 SLOW = {"gossip: nothing is pulled"}
 """It shows only when peace does not come; ``bench/mutations.py`` tries all."""
 
@@ -18,8 +18,8 @@ def test_honest_nodes_agree_whatever_happens_and_believe_only_what_is_signed_and
     outcome = schedule.run(seed)
     assert outcome.done.total() >= schedule.EVENTS
     assert outcome.rounds <= schedule.ROUNDS_MAX
-    assert {"crash", "restore", "clone", "clock", *(f"attack: {name}" for name in ATTACKS)} <= outcome.done.keys()
-    assert min(outcome.checks[name] for name in ("stored", "settled", "overheard")) > schedule.EVENTS
+    assert outcome.done.keys() >= schedule.SURVIVED
+    assert outcome.looked > schedule.EVENTS
 
 
 @pytest.mark.parametrize("name", sorted(MUTATIONS.keys() - SLOW))
