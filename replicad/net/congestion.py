@@ -23,6 +23,8 @@ def suit(transport: asyncio.Transport) -> None:
     BBR lets about as much be on its way as one shortest round trip holds (draft-ietf-ccwg-bbr). Microseconds hold a few packets, so as soon as anything queues, it sends these one by one: with eight nodes a quarter of all CPU (ADR 0009).
     """
     connection = transport.get_extra_info("socket")
+    if connection is None:  # closed, with TLS
+        return
     with contextlib.suppress(OSError, struct.error):
         if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, NAME_BYTES_MAX).startswith(b"bbr"):
             (shortest_us,) = MIN_RTT.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, MIN_RTT.size))

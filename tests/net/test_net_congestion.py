@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,10 @@ from typing import Any, cast
 
 import pytest
 
+from replicad.crypto import certificate
 from replicad.net.congestion import MIN_RTT, NEAR_US, suit
+from replicad.net.tls import client_context, server_context
+from support.waiting import until
 
 ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_text().split()
 
@@ -59,6 +63,19 @@ class Far:
 def test_on_a_long_way_or_one_that_an_old_kernel_does_not_tell_of_it_stays(far: Far, left_with: bytes) -> None:
     _suit(far)
     assert far.name == left_with
+
+
+@pytest.mark.sockets
+async def test_a_closed_connection_under_tls_is_left_alone(tmp_path: Path) -> None:
+    """It has no socket any more, and must not end in an error in the log."""
+    certificate.ensure(tmp_path / "crt", tmp_path / "key")
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=server_context(tmp_path / "crt", tmp_path / "key"))
+    async with server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=client_context())
+        suit(writer.transport)
+        writer.transport.abort()
+        await until(lambda: writer.transport.get_extra_info("socket") is None, what="the end of the connection")
+        suit(writer.transport)
 
 
 @pytest.mark.sockets
