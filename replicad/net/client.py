@@ -192,9 +192,9 @@ class PeerClient:
         """One exchange; repeated once on a new connection if a kept one had been closed by the peer meanwhile. A refusal by status becomes the answer's error."""
         for fresh in (False, True):
             try:
-                async with self._connection(link, fresh=fresh) as connection:
+                async with self._connection(link, fresh=fresh) as (connection, kept):
                     answer = await self._exchange_on(connection, link, request, accept, expect_bytes=expect_bytes)
-                    stale = isinstance(answer.error, LostError) and not fresh and connection.used > 1
+                    stale = kept and isinstance(answer.error, LostError)
             except ReplicadError as error:
                 return Answer(None, 0, error)
             if not stale:
@@ -223,22 +223,22 @@ class PeerClient:
         return answer
 
     @asynccontextmanager
-    async def _connection(self, link: DataLink, *, fresh: bool) -> AsyncIterator[Connection]:
+    async def _connection(self, link: DataLink, *, fresh: bool) -> AsyncIterator[tuple[Connection, bool]]:
+        """A connection, and whether it was kept; afterwards it is kept again."""
         url = link.peer_url
         if url is None:
             raise UnreachableError("no address of the peer's door is known")
         key = link.node, url
-        connection = None if fresh else self._take(key)
-        if connection is None:
-            connection = await self._connect(link, url)
+        kept = None if fresh else self._take(key)
+        connection = kept or await self._connect(link, url)
         try:
-            yield connection
+            yield connection, kept is not None
         except BaseException:
             connection.close()
             raise
-        kept = self._idle.setdefault(key, [])
-        if not connection.closed and len(kept) < self._config.idle_max:
-            kept.append(connection)
+        idle = self._idle.setdefault(key, [])
+        if not connection.closed and len(idle) < self._config.idle_max:
+            idle.append(connection)
         else:
             connection.close()
 

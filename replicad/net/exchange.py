@@ -84,7 +84,6 @@ class Connection(asyncio.BufferedProtocol):
         self.closed = False
         self.surplus = False
         """The peer sent bytes that nobody had asked for."""
-        self.used = 0
         self.idle_since_s = 0.0
         self.on_closed: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
@@ -145,7 +144,6 @@ class Connection(asyncio.BufferedProtocol):
             self._timer.cancel()
             if not complete or (self._head is not None and not self._head.keeps):
                 self.close()
-        self.used += 1
         self.idle_since_s = self._loop.time()
         return Answer(self._head, self._received, error)
 
