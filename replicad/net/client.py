@@ -24,14 +24,13 @@ from replicad.net.pace import Pace, paced
 from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import TLS_HANDSHAKE_TIMEOUT_S, check_pin, client_context
 from replicad.protocol.fetch import batch
+from replicad.protocol.fetch.config import FIRST_REQUESTS
 from replicad.protocol.wire import Small
 
 BLOBS_PATH = "/peer/v1/blobs/"
 MANIFESTS_PATH = "/peer/v1/manifests/"
 BATCH_PATH = "/peer/v1/batch"
 REFUSAL_BYTES_MAX = 4096
-READY = 2
-"""Connections to a peer's door that are opened before they are needed: as many requests as begin with a peer whose rate is not known (``protocol.fetch.config``)."""
 _REFUSALS: dict[int, type[ReplicadError]] = {401: NotAllowedError, 403: NotAllowedError, 404: NotFoundError, 416: NotFoundError, 429: BusyError, 503: BusyError}
 
 
@@ -90,7 +89,7 @@ class PeerClient:
     def __init__(self, config: ClientConfig | None = None) -> None:
         self._config = config or ClientConfig()
         self._idle: dict[tuple[NodeId, str], list[Connection]] = {}
-        self._open: dict[NodeId, set[Connection]] = {}
+        self._open: dict[Connection, NodeId] = {}
         self._preparing: set[NodeId] = set()
         self._surplus: set[NodeId] = set()
 
@@ -98,7 +97,7 @@ class PeerClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for connection in [connection for connections in self._open.values() for connection in connections]:
+        for connection in list(self._open):
             connection.close()
 
     def forget(self, node: NodeId) -> None:
@@ -111,10 +110,10 @@ class PeerClient:
     @property
     def connections(self) -> int:
         """Open now."""
-        return sum(map(len, self._open.values()))
+        return len(self._open)
 
     async def prepare(self, link: DataLink) -> None:
-        """Have ``READY`` connections to the peer's door. For when a content begins to be sought: nothing queues on the way yet, so nobody waits for handshakes, and the kernel, which fits the size of what it sends at once to
+        """Have as many connections to the peer's door as there are first requests. For when a content begins to be sought: nothing queues on the way yet, so nobody waits for handshakes, and the kernel, which fits the size of what it sends at once to
         the shortest round trip that a connection has seen (tcp(7)), sends large pieces (ADR 0009). UnreachableError.
         """
         if link.peer_url is None or link.node in self._preparing:
@@ -123,7 +122,7 @@ class PeerClient:
         try:
             key = link.node, link.peer_url
             self._kept(key)
-            while len(self._open.get(link.node, ())) < READY:
+            while list(self._open.values()).count(link.node) < FIRST_REQUESTS:
                 connection = await self._connect(link, link.peer_url)
                 self._idle.setdefault(key, []).append(connection)
         finally:
@@ -282,16 +281,13 @@ class PeerClient:
         except PeerError as error:
             connection.close()
             raise UnreachableError(f"{parts.netloc}: {error.message}", code="connect") from None
-        self._open.setdefault(link.node, set()).add(connection)
-        connection.on_closed = lambda: self._ended(link.node, connection)
+        self._open[connection] = link.node
+        connection.on_closed = lambda: self._ended(connection)
         connection.idle_since_s = loop.time()
         return connection
 
-    def _ended(self, node: NodeId, connection: Connection) -> None:
-        connections = self._open[node]
-        connections.discard(connection)
-        if not connections:
-            del self._open[node]
+    def _ended(self, connection: Connection) -> None:
+        node = self._open.pop(connection)
         if connection.surplus:
             self._surplus.add(node)
 

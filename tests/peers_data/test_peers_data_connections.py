@@ -9,7 +9,8 @@ import pytest
 
 from replicad.errors import NotFoundError, UnreachableError
 from replicad.model.chunks import CHUNK_SIZE_MIN
-from replicad.net.client import READY, ClientConfig, PeerClient
+from replicad.net.client import ClientConfig, PeerClient
+from replicad.protocol.fetch.config import FIRST_REQUESTS
 from support.data_node import DataNetwork, DataNode, data_network
 from support.storing import manifest_of, random_bytes
 from support.waiting import until
@@ -48,11 +49,11 @@ async def test_what_was_prepared_is_used(tmp_path: Path, tls: bool) -> None:
         (wanted,) = await sink.catalog.wanted()
         async with PeerClient() as client:
             await asyncio.gather(*(client.prepare(to_source) for _ in range(3)))
-            prepared = {connection for connections in client._open.values() for connection in connections}
-            assert len(prepared) == READY
+            prepared = set(client._open)
+            assert len(prepared) == FIRST_REQUESTS
             for _ in range(3):
                 await client.manifest(to_source, wanted)
-            assert {connection for connections in client._open.values() for connection in connections} == prepared
+            assert set(client._open) == prepared
 
 
 async def test_what_was_idle_for_too_long_is_replaced_and_what_ended_is_closed(tmp_path: Path) -> None:
@@ -63,8 +64,8 @@ async def test_what_was_idle_for_too_long_is_replaced_and_what_ended_is_closed(t
         async with PeerClient(ClientConfig(idle_s=-1.0)) as client:
             await client.prepare(to_source)
             await client.prepare(to_source)
-            assert client.connections == READY
-            await until(lambda: (door.seen, door.open) == (2 * READY, READY), what="new connections in place of the old")
+            assert client.connections == FIRST_REQUESTS
+            await until(lambda: (door.seen, door.open) == (2 * FIRST_REQUESTS, FIRST_REQUESTS), what="new connections in place of the old")
             client.forget(source.id)
             assert client.connections == 0
             await until(lambda: door.open == 0, what="their end")
@@ -77,7 +78,7 @@ async def test_what_the_door_closes_just_before_its_first_use_is_replaced(tmp_pa
     async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal seen
         seen += 1
-        closes = seen <= READY
+        closes = seen <= FIRST_REQUESTS
         await reader.readuntil(b"\r\n\r\n")
         if not closes:
             writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
@@ -88,7 +89,7 @@ async def test_what_the_door_closes_just_before_its_first_use_is_replaced(tmp_pa
         to_source, _ = await network.link(sink, source)
         async with PeerClient() as client:
             await client.prepare(to_source)
-            await until(lambda: seen == READY, what="connections")
+            await until(lambda: seen == FIRST_REQUESTS, what="connections")
             await network.unlink(source, sink)
             await network.publish(source, "files", a=manifest_of(random_bytes(3 * CHUNK_SIZE_MIN, seed=1)))
             (wanted,) = await sink.catalog.wanted()
@@ -110,7 +111,7 @@ async def test_a_door_that_cannot_be_reached_is_found_out_and_prepared_again_lat
             assert client.connections == 0
             to_source.peer_url = url
             await client.prepare(to_source)
-            assert client.connections == READY
+            assert client.connections == FIRST_REQUESTS
 
 
 @pytest.mark.parametrize("size", [5, 3 * CHUNK_SIZE_MIN], ids=["small", "large"])
@@ -121,4 +122,4 @@ async def test_whoever_hears_what_is_sought_is_connected_to_before_there_is_anyt
         await network.link(sink, source)
         assert door.seen == 0
         await network.publish(source, "files", a=manifest_of(random_bytes(size, seed=2)))
-        await until(lambda: door.seen == READY, what="connections")
+        await until(lambda: door.seen == FIRST_REQUESTS, what="connections")
