@@ -29,7 +29,11 @@ FIRST_PORT, LAST_PORT = 12_000, 32_000
 """Below Linux's ephemeral ports, so that no outgoing connection takes one of them between two looks."""
 START_S = 60.0
 CLI_S = 60.0
-_ports = itertools.cycle(range(FIRST_PORT + os.getpid() * 61 % (LAST_PORT - FIRST_PORT), LAST_PORT))
+_worker, _workers = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_own = range(FIRST_PORT, LAST_PORT)[_worker::_workers]
+"""No two workers take the same one between its probe and the daemon's start."""
+_begin = os.getpid() * 61 % len(_own)
+_ports = itertools.cycle((*_own[_begin:], *_own[:_begin]))
 
 
 def free_port() -> int:
