@@ -36,7 +36,10 @@ def warm() -> None:
 
 @contextmanager
 def kept(size_bytes: int) -> Iterator[None]:
-    """Take so much from the host and keep the last page of every block until the end: the others are free for everybody, however often they are used and freed. Needs root, to know which page is where."""
+    """Take so much from the host, at most half of what is free, and keep the last page of every block until the end: the others are free for everybody, however often they are used and freed. A file that is
+    written a MiB at a time finds half of it in pieces of that size, then the kernel takes other memory. Needs root, to know which page is where.
+    """
+    size_bytes = min(size_bytes, os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE // 2)
     size_bytes -= size_bytes % BLOCK_BYTES
     with mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.madvise(mmap.MADV_NOHUGEPAGE)
