@@ -185,8 +185,8 @@ async def test_uploads_are_batched(repository: Path) -> None:
     assert [[source.path for source in job] for job in jobs] == [["pkgs/big.dmg"], ["a.pkg", "pkgs/b.pkg", "pkgs/empty"]]
     many = scan([repository / "a.pkg"], "") * 600
     assert [len(job) for job in uploads.batches(many)] == [256, 256, 88]
-    wide = scan([repository / "pkgs" / "b.pkg"], "") * 100
-    assert [len(job) for job in uploads.batches(wide)] == [59, 41]
+    wide = scan([repository / "pkgs" / "b.pkg"], "") * 150
+    assert [len(job) for job in uploads.batches(wide)] == [119, 31]
 
 
 async def test_who_shows_no_bar_waits_with_its_first_request(door: Door, terminal: Terminal, repository: Path) -> None:
