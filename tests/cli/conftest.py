@@ -28,7 +28,8 @@ def unprivileged(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
     for directory in [place, *place.parents]:
         if directory.stat().st_uid == 0 and directory != directory.parent and directory.stat().st_mode & 0o007 == 0:
             directory.chmod(directory.stat().st_mode | 0o011)
-    os.chown(place, NOBODY, NOBODY)
+    for path in (place, *place.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
     os.setegid(NOBODY)
     os.seteuid(NOBODY)
     try:

@@ -118,9 +118,12 @@ def test_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["network"] is None
 
 
-def test_a_key_is_exported_to_where_nobody_can_write(tmp_path: Path, unprivileged: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_is_exported_to_where_nobody_can_write(tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever loses its privileges reads nothing of the program any more: that may lie where only root can look."""
     assert init(tmp_path, "--json") == 0
     config = ["--config", json.loads(capsys.readouterr().out)["config"]]
+    assert main([*config, "key", "export", str(tmp_path / "spare")]) == 0
+    request.getfixturevalue("unprivileged")
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     for place, code, reason in ((tmp_path / "none" / "x", 1, "No such file or directory"), (closed / "x", 6, "Permission denied")):
