@@ -36,10 +36,10 @@ def warm() -> None:
 
 @contextmanager
 def kept(size_bytes: int) -> Iterator[None]:
-    """Take so much from the host, at most half of what is free, and keep the last page of every block until the end: the others are free for everybody, however often they are used and freed. A file that is
-    written a MiB at a time finds half of it in pieces of that size, then the kernel takes other memory. Needs root, to know which page is where.
+    """Have room for so many bytes of files that are written a MiB at a time: take twice as much from the host, since half of it will lie in pieces of that size, but at most half of what is free, and keep the
+    last page of every block until the end: the others are free for everybody, however often they are used and freed. Needs root, to know which page is where.
     """
-    size_bytes = min(size_bytes, os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE // 2)
+    size_bytes = min(2 * size_bytes, _free_bytes() // 2)
     size_bytes -= size_bytes % BLOCK_BYTES
     with mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.madvise(mmap.MADV_NOHUGEPAGE)
@@ -69,10 +69,13 @@ def _give(memory: mmap.mmap, start: int, stop: int) -> None:
         memory.madvise(mmap.MADV_DONTNEED, start * mmap.PAGESIZE, (stop - start) * mmap.PAGESIZE)
 
 
+def _free_bytes() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE
+
+
 @contextmanager
 def _taken(left_bytes: int) -> Iterator[None]:
-    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE
-    with mmap.mmap(-1, max(mmap.PAGESIZE, free_bytes - left_bytes)) as memory:
+    with mmap.mmap(-1, max(mmap.PAGESIZE, _free_bytes() - left_bytes)) as memory:
         memory.madvise(mmap.MADV_HUGEPAGE)  # taken and given back in large pieces: the kernel wants such for files, and looks for them through all memory
         for at in range(0, len(memory), mmap.PAGESIZE):
             memory[at] = 1

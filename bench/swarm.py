@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> None:
         title = f"{options.files} x {options.kib} KiB to {options.nodes} nodes at {options.mbit:g} Mbit/s"
         print(title, flush=True)
         seen: dict[str, list[Seen]] = {}
-        stack.enter_context(kept((options.nodes + 1) * ((4 * options.files * options.kib << 10) + PROCESS_BYTES)))
+        stack.enter_context(kept((options.nodes + 1) * ((2 * options.files * options.kib << 10) + PROCESS_BYTES)))
         for _ in range(options.rounds):
             turns = [("T1", Plain, 1)] if all(map(shutil.which, Plain.needs)) else []
             for name, kind, nodes in [*turns, *((kind.name, kind, options.nodes) for kind in chosen)]:
