@@ -17,7 +17,8 @@ from replicad.model.manifest import Manifest
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import AWAITED_MAX, PACK_MAX, RENEW_S, SEEKING_MAX, STALLED_S, FetchConfig
 from replicad.protocol.fetch.events import Awaits, Close, Effect, Open, Priority, Say, Target, Wants, small_of
-from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
+from replicad.protocol.fetch.jobs import ContentJob, State
+from replicad.protocol.fetch.pack import Job, PackJob
 from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, Have, HaveMore, Hold, Interest, Seek, Small, parts
 
 SHUNNED_S = 3600.0

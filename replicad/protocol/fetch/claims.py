@@ -98,6 +98,10 @@ class Claims:
         for table in (self._sought, self._ahead, self._likely, self._expected, self._spoke, self._heard):
             table.pop(node, None)
 
+    def owners(self, units: int) -> int:
+        """How many others own, or soon own, some of these places."""
+        return sum(bool((self._ahead.get(node, 0) | self._likely.get(node, 0)) & units) for node in self._sought)
+
     def review(self, now: float) -> int:
         """Bring ``foreign`` up to date; returns the places that became free for everybody."""
         before, self.foreign, times = self.foreign, 0, []

@@ -14,10 +14,11 @@ from itertools import groupby
 from replicad.model.ids import Digest
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import COPIES_MAX, OVERDUE_S_MIN, PACK_BYTES_MIN, FetchConfig
+from replicad.protocol.fetch.config import BATCH_BYTES, COPIES_MAX, OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.events import Effect, GetBatch, GetExtent, GetManifest
 from replicad.protocol.fetch.flights import Flights
-from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
+from replicad.protocol.fetch.jobs import ContentJob, State
+from replicad.protocol.fetch.pack import Job, PackJob
 from replicad.protocol.fetch.peers import Peer
 from replicad.protocol.fetch.roster import Roster
 
@@ -123,7 +124,7 @@ class Dispatch:
 
     def _grain(self, job: Job, peer: Peer) -> int:
         grain = peer.grain(self._config)
-        return max(grain, min(PACK_BYTES_MIN, self._config.bytes_in_flight_max)) if isinstance(job, PackJob) else grain
+        return min(max(grain, BATCH_BYTES), job.part_bytes, self._config.bytes_in_flight_max) if isinstance(job, PackJob) else grain
 
     def _open_to(self, job: Job, peer: Peer, units: int) -> int:
         """Those of them that may be asked of the peer: when our own limits let nothing through, what is urgent."""

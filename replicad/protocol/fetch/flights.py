@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import LIMITED_S, FetchConfig
-from replicad.protocol.fetch.jobs import Job, PackJob
+from replicad.protocol.fetch.pack import Job, PackJob
 from replicad.protocol.fetch.peers import Peer
 
 

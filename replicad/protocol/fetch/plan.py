@@ -1,8 +1,8 @@
 """The fetching side of the swarm: ``handle(event, now) -> effects``, ``next_deadline()``, ``statistics()``.
 
 It decides what is asked of whom and when, what is asked of a second peer because the first is late, who is banned. It refuses to know bytes, hashes, files and sockets: the service that
-performs the effects reports per chunk what was verified. Specification: docs/protocol.md, "Content transfer". Its parts: ``backlog`` (what is wanted, what of it is open), ``jobs`` (who has which
-units), ``roster`` (who may be asked, how fast, how honest), ``flights`` (requests under way), ``dispatch`` (who is asked for what).
+performs the effects reports per chunk what was verified. Specification: docs/protocol.md, "Content transfer". Its parts: ``backlog`` (what is wanted, what of it is open), ``jobs`` and ``pack`` (who
+has which units), ``roster`` (who may be asked, how fast, how honest), ``flights`` (requests under way), ``dispatch`` (who is asked for what).
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ from replicad.protocol.fetch.events import (
     Wants,
 )
 from replicad.protocol.fetch.flights import Flights, Request
-from replicad.protocol.fetch.jobs import ContentJob, Job, PackJob, State
+from replicad.protocol.fetch.jobs import ContentJob, State
 from replicad.protocol.fetch.owners import Owners
+from replicad.protocol.fetch.pack import Job, PackJob
 from replicad.protocol.fetch.roster import Roster
 
 

@@ -1,0 +1,168 @@
+"""The pack: a moving window over the small contents. Its units are places in the window, and a request takes any of them (a batch)."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from heapq import heappop, heappush
+from itertools import groupby
+
+from replicad.model.entries import Wanted
+from replicad.model.ids import STAMP_MAX, Digest, NodeId
+from replicad.protocol.fetch import sets
+from replicad.protocol.fetch.claims import Claims
+from replicad.protocol.fetch.config import BATCH_BYTES, BATCH_BYTES_LEAST, BATCH_BYTES_MAX, PACK_MAX
+from replicad.protocol.fetch.events import Priority, small_of
+from replicad.protocol.fetch.jobs import ContentJob, Order, Units
+from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
+
+
+class PackJob(Units):
+    """The small contents looked for now, each in a place of its own that is used again when it is here."""
+
+    def __init__(self, own: NodeId) -> None:
+        super().__init__()
+        self.claims = Claims(own)
+        self.places: dict[Small, int] = {}
+        """The place of each as a set of one."""
+        self._wanted: list[Wanted | None] = [None] * PACK_MAX
+        self._sizes = sets.Tally()
+        self._since: list[float] = [0.0] * PACK_MAX
+        self._empty = list(range(PACK_MAX - 1, -1, -1))
+        self._ages: list[tuple[int, Digest, int]] = []
+        self._classes: dict[Priority, int] = {}
+        self._came_bytes = 0
+        """Since nothing was missing."""
+
+    @property
+    def room(self) -> int:
+        """Places free."""
+        return len(self._empty)
+
+    @property
+    def order(self) -> Order:
+        """The best class in the window, and the age of its oldest content."""
+        while self._ages and Small(*self._ages[0][1:]) not in self.places:
+            heappop(self._ages)
+        return self._best_class(self.reachable), *(self._ages[0][:2] if self._ages else (STAMP_MAX, Digest(bytes(32))))
+
+    def _best_class(self, units: int) -> Priority:
+        return next((priority for priority, ranked in sorted(self._classes.items()) if ranked & units), Priority.HEAL)
+
+    def rank(self, units: int, priority: Priority) -> None:
+        """These places are of that class."""
+        self._classes = {other: ranked & ~units for other, ranked in self._classes.items() if ranked & ~units}
+        if units:
+            self._classes[priority] = self._classes.get(priority, 0) | units
+
+    def behind(self, priority: Priority) -> int:
+        """The missing units of worse classes that are not under way."""
+        return sum(ranked for other, ranked in self._classes.items() if other > priority) & self.missing & ~self.flying.counted
+
+    def add(self, many: Mapping[Small, Wanted], now: float, priority: Priority) -> None:
+        """Give places to contents of one class, or want them again in the places they still have; there must be room."""
+        new = {small: 1 << self._empty.pop() for small in many if small not in self.places}
+        self.places.update(new)
+        self.claims.add(new, now)
+        for size, alike in groupby(sorted(new, key=lambda small: small.size), key=lambda small: small.size):
+            self._sizes.put(self.units_of(alike), size)
+        for small, wanted in many.items():
+            at = self.places[small].bit_length() - 1
+            self._wanted[at], self._since[at] = wanted, now
+            if small in new:
+                heappush(self._ages, (wanted.hlc, wanted.content, wanted.size))
+        if len(self._ages) > 2 * PACK_MAX:
+            self._ages = sorted((known.hlc, known.content, known.size) for known in self._wanted if known is not None)
+        units = self.units_of(many)
+        self.missing |= units
+        self.rank(units, priority)
+
+    def got(self, units: int) -> None:
+        """These are here now."""
+        self._came_bytes += self.size_of(units & self.missing)
+        super().got(units)
+        if not self.missing:
+            self._came_bytes = 0
+
+    @property
+    def part_bytes(self) -> int:
+        """No batch asks for more than an even part, for each peer that has something, of what came, nor than two such parts of what nobody was asked for yet."""
+        left_bytes = self.size_of(self.missing & ~self.flying.counted)
+        return max(BATCH_BYTES_LEAST, min(self._came_bytes, 2 * left_bytes) // max(1, len(self.have)))
+
+    def drop(self, units: int) -> None:
+        """These are here, or not wanted any more: their places are free again, unless they are under way (then ``drop`` them again when that ended)."""
+        self.got(units)
+        units &= ~self.flying.counted
+        self.rarity.clear(units)
+        self.claims.drop(units)
+        for node in self.have:
+            self.have[node] &= ~units
+        for place in sets.members(units):
+            wanted = self._wanted[place]
+            if wanted is not None:
+                del self.places[small_of(wanted)]
+                self._wanted[place] = None
+                self._empty.append(place)
+
+    def forget(self, node: NodeId) -> None:
+        """The peer is gone."""
+        super().forget(node)
+        self.claims.forget(node)
+
+    def free(self, node: NodeId, *, busy: bool = False) -> int:
+        """While only this peer has something that is missing here, only that is taken from it, and of that what this node owns: others soon have the rest. Whoever has all that it owns helps those who have still
+        more to take than half a batch each, for not all own the same, and some are slow. A waiting client ignores that.
+        """
+        free = super().free(node, busy=busy)
+        sole = self.have.get(node, 0) & self.missing & ~self.rarity.several
+        if not sole:
+            return free
+        own = free & (self.late | self._classes.get(Priority.AWAITED, 0) | sole & ~self.claims.foreign)
+        helps = not own and not busy and 2 * self.size_of(sole) > BATCH_BYTES * self.claims.owners(sole)
+        return free & sole if helps else own
+
+    def enough(self, free: int) -> bool:
+        """Whether that is worth a request of its own, or most of what is left; else it waits for more while another one is under way."""
+        count = free.bit_count()
+        if self._best_class(free) is Priority.AWAITED:
+            return True
+        return count >= BATCH_CONTENTS_MAX or 4 * count >= self.missing.bit_count() or 2 * self.size_of(free) >= min(self.part_bytes, BATCH_BYTES)
+
+    def units_of(self, contents: Iterable[Small]) -> int:
+        """The places of those of them that have one."""
+        return sets.union([self.places.get(small, 0) for small in contents])
+
+    def wanted_of(self, units: int) -> list[Wanted]:
+        """What stands in these places, in order of place."""
+        return [wanted for place in sets.members(units) if (wanted := self._wanted[place]) is not None]
+
+    def named(self, contents: Container[Digest], units: int) -> int:
+        """Of these places those of such contents."""
+        return sets.of(place for place in sets.members(units) if (wanted := self._wanted[place]) is not None and wanted.content in contents)
+
+    def unheld(self, now: float, longer_than_s: float) -> int:
+        """What nobody had for so long."""
+        return sets.of(place for place in sets.members(self.missing & ~self.rarity.counted) if now - self._since[place] >= longer_than_s)
+
+    def size_of(self, units: int) -> int:
+        """Bytes of these contents."""
+        return self._sizes.total(units)
+
+    def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
+        """Of the places ``free`` with this peer (some are), about that many bytes, at least one and at most a batch: the best class first, of that the rarest, starting anywhere among them."""
+        chosen, budget, left = 0, min(size_bytes, BATCH_BYTES_MAX), BATCH_CONTENTS_MAX
+        while free:
+            pool = self.best(node, free & self._classes.get(self._best_class(free), free))
+            place = sets.some(pool, randrange)
+            later = pool >> place << place
+            for unit in sets.members(later):
+                wanted = self._wanted[unit]
+                size = wanted.size if wanted is not None else 0
+                if not left or (chosen and budget < size):
+                    return chosen
+                chosen, budget, left = chosen | 1 << unit, budget - size, left - 1
+            free &= ~later
+        return chosen
+
+
+Job = ContentJob | PackJob
