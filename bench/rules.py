@@ -152,7 +152,7 @@ RULES = (
         "I13",
         "the expected time of completion does not matter",
         FETCH + "dispatch.py",
-        "if not self._worthwhile(job, peer, size_bytes):",
+        "if not self._worthwhile(job, peer, units, size_bytes=size_bytes):",
         "if False:",
         f"{TROUBLE}::test_a_slow_peer_is_asked_only_for_what_the_others_would_not_have_brought_long_before",
     ),

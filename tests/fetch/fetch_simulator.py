@@ -107,6 +107,7 @@ class Swarm:
         self.abroad: Counter[str] = Counter()
         """Bytes that came to each site from others."""
         self._links: dict[frozenset[NodeId], None] = {}
+        self._all_linked = True
 
     # -- building
 
@@ -123,6 +124,7 @@ class Swarm:
     def link_like_the_product(self) -> None:
         """Links as ``protocol.gossip.neighbours`` chooses them: everybody with everybody, or in a large network with a few."""
         members = {node.id: _member(node) for node in self.nodes.values()}
+        self._all_linked = len(members) <= FULL_MESH_MAX
         chosen = {node: neighbours(node, members) if len(members) > FULL_MESH_MAX else list(members) for node in members}
         for one, other in sorted({(min(node, other), max(node, other)) for node, others in chosen.items() for other in others if other != node}):
             self.link(self.nodes[one], self.nodes[other])
@@ -296,7 +298,8 @@ class Swarm:
             case Seek():
                 held = tuple(small for small in message.contents if small in node.small)
                 says = node.supply.handle(supply.Sought(sender.id, message.contents, held, message.active), self.now)
-                self.tell(node, ev.Sought(sender.id, message))
+                if self._all_linked:
+                    self.tell(node, ev.Sought(sender.id, message))
             case Have() | HaveMore():
                 self.tell(node, ev.Told(sender.id, message))
                 target = ev.Target(message.content, message.manifest)

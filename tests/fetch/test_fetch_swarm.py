@@ -8,8 +8,9 @@ import pytest
 from fetch_simulator import Node, Swarm, wanted
 
 from replicad.model.entries import Wanted
-from replicad.protocol.fetch.config import BAN_S, EXTENT_S, PACK_MAX, SEEKING_MAX, FetchConfig
+from replicad.protocol.fetch.config import BAN_S, EXTENT_S, OWNER_S, PACK_MAX, SEEKING_MAX, FetchConfig
 from replicad.protocol.fetch.events import GetExtent, Limited, Wants
+from replicad.protocol.gossip.neighbours import FULL_MESH_MAX
 
 MIB = 1 << 20
 RATE = 25e6
@@ -71,6 +72,17 @@ def test_many_small_contents_cost_few_requests_and_spread_among_the_peers(seed: 
     assert took_s <= bound_factor * size / RATE
     assert source.sent_bytes <= copies_max * size
     assert all(node.plan.statistics().requests <= 300 for node in nodes)
+
+
+def test_in_a_large_network_small_contents_wait_for_nobody_who_is_not_linked_with_their_only_holder(seed: int) -> None:
+    contents = [wanted(number, 30_000, age=number) for number in range(30)]
+    swarm = Swarm(seed)
+    source, *nodes = [swarm.add(up=RATE, down=RATE, linked=False) for _ in range(FULL_MESH_MAX + 8)]
+    swarm.hold(source, contents)
+    swarm.link_like_the_product()
+    for node in nodes:
+        swarm.want(node, contents)
+    assert swarm.run(lambda: _all_have(nodes, contents), limit_s=60) < OWNER_S / 2
 
 
 def test_one_to_one_small_contents_take_tens_of_requests(seed: int) -> None:

@@ -8,12 +8,13 @@ import pytest
 from fetch_simulator import Swarm, node_id, wanted
 
 from replicad.model.chunks import Extent
+from replicad.model.entries import Wanted
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import events as ev
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import BACKOFF_S, OVERDUE_S_MIN, SUSPICION_S, FetchConfig
 from replicad.protocol.fetch.plan import Plan
-from replicad.protocol.wire import Have, HaveMore
+from replicad.protocol.wire import Have, HaveMore, Hold
 
 MIB = 1 << 20
 RATE = 25e6
@@ -174,6 +175,42 @@ def test_a_slow_peer_is_asked_only_for_what_the_others_would_not_have_brought_lo
         swarm.hold(slow, [content])
         swarm.run(lambda content=content: content.content in node.complete, limit_s=100)  # type: ignore[misc]
         assert (slow.sent_bytes > before) is used
+
+
+def test_what_only_a_peer_has_that_seems_slow_is_asked_of_it_while_others_bring_the_rest(seed: int) -> None:
+    """A tiny content takes as long as a message does, so whoever gave only that seems to be slow."""
+    tiny, only, *rest = (wanted(number, size, age=number) for number, size in enumerate((50, 900_000, *[500_000] * 200)))
+    swarm = Swarm(seed, latency_s=0.02)
+    node, other, seems_slow = (swarm.add(up=RATE, down=RATE) for _ in range(3))
+    swarm.hold(seems_slow, [tiny, only])
+    swarm.hold(other, rest)
+    swarm.want(node, [tiny])
+    swarm.run(lambda: bool(node.complete), limit_s=1)
+    swarm.want(node, rest)
+    swarm.run(lambda: node.plan.statistics().in_flight > 0, limit_s=1)
+    swarm.want(node, [*rest, only])
+    swarm.run(lambda: only.content in node.complete, limit_s=2)
+    assert len(node.complete) < len(rest)
+
+
+def test_who_was_passed_over_as_slow_is_asked_when_the_others_bring_nothing_more(dice: random.Random) -> None:
+    tiny, first, second = (wanted(number, size) for number, size in enumerate((50, 900_000, 900_000)))
+    plan, other = Plan(node_id(9), FetchConfig(requests_per_peer=1), dice.randrange), node_id(2)
+
+    def asked(event: ev.Event, now: float) -> list[tuple[NodeId, tuple[Wanted, ...]]]:
+        return [(effect.node, effect.wanted) for effect in plan.handle(event, now) if isinstance(effect, ev.GetBatch)]
+
+    plan.handle(ev.PeerUp(ONE), 0.0)
+    plan.handle(ev.PeerUp(other), 0.0)
+    plan.handle(ev.Wants((tiny,)), 0.0)
+    assert asked(ev.Told(ONE, Hold((ev.small_of(tiny),))), 0.0) == [(ONE, (tiny,))]
+    plan.handle(ev.Ended(1, good=(0,)), 1.0)
+    plan.handle(ev.Wants((first, second)), 1.0)
+    assert asked(ev.Told(other, Hold((ev.small_of(first),))), 1.0) == [(other, (first,))]
+    assert not asked(ev.Told(other, Hold((ev.small_of(second),))), 1.0), "it is asked for one thing at a time"
+    assert not asked(ev.Told(ONE, Hold((ev.small_of(second),))), 1.0), "the other would have it long before"
+    plan.handle(ev.Told(other, Hold((ev.small_of(second),), held=False)), 1.0)
+    assert asked(ev.Ended(2, good=(0,)), 1.1) == [(ONE, (second,))]
 
 
 def test_the_holders_of_one_content_are_all_used(dice: random.Random) -> None:

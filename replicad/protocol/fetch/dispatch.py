@@ -117,7 +117,7 @@ class Dispatch:
         size_bytes = job.size_of(units)
         if size_bytes > room:
             return _Outcome.FULL
-        if not self._worthwhile(job, peer, size_bytes):
+        if not self._worthwhile(job, peer, units, size_bytes=size_bytes):
             return _Outcome.NOTHING
         self._start(job, peer, units, size_bytes=size_bytes, now=now)
         return _Outcome.STARTED
@@ -153,10 +153,12 @@ class Dispatch:
         else:
             self._emit(GetExtent(request.number, peer.node, job.target, job.extent(units)))
 
-    def _worthwhile(self, job: Job, peer: Peer, size_bytes: int) -> bool:
-        """Not if the others would have everything long before this peer had brought its part; but while nobody brings anything, whoever can does: all of them may be slow."""
+    def _worthwhile(self, job: Job, peer: Peer, units: int, *, size_bytes: int) -> bool:
+        """Not if the others would have everything long before this peer had brought its part; but what nobody else has is not theirs to bring, and while nobody brings anything, whoever can does: all of
+        them may be slow.
+        """
         expected_s = peer.expected_s(size_bytes)
-        if peer.rate.value() is None or expected_s <= OVERDUE_S_MIN or not self._flights.of_job(job):
+        if peer.rate.value() is None or expected_s <= OVERDUE_S_MIN or units & ~job.rarity.several or not self._flights.of_job(job):
             return True
         others = sum(self._roster.peers[node].speed for node in job.sources if node != peer.node and node in self._roster.peers)
         return not others or expected_s <= OVERDUE_S_MIN + 2 * job.size_of(job.missing) / others

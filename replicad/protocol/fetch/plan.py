@@ -309,9 +309,11 @@ class Plan:
             job.state = State.OPENING
 
     def _clear_up(self, job: Job, request: Request) -> None:
-        """What this request brought need not be brought by others."""
+        """What this request brought need not be brought by others. If nothing of the job is under way any more, whoever was passed over as slow may be asked for what is left."""
         for needless in self._flights.needless(job):
             self._cancel(needless)
+        if job.reachable and not self._flights.of_job(job):
+            self._roster.wake()
         if isinstance(job, PackJob):
             self._backlog.small_here(request.mask & ~job.missing)
         else:

@@ -306,7 +306,8 @@ class Fetch:
         await self.provider.watch(link.node, target, active=message.active)
 
     async def _on_seek(self, link: Link, message: Seek) -> None:
-        self._tell(Sought(link.node, message))
+        if self._rights.all_linked():  # else who owns a content may have no link to its only holder, and wait for whoever waits for it
+            self._tell(Sought(link.node, message))
         await self.provider.seek(link.node, message.contents, active=message.active)
 
     def _on_have(self, link: Link, message: Have | HaveMore) -> None:
