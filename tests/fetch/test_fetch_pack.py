@@ -18,7 +18,8 @@ KIB = 1 << 10
 EACH = 64 * KIB
 OWN, SOURCE, PEER = node_id(1), node_id(2), node_id(3)
 HOLDERS = [node_id(number) for number in range(4, 8)]
-ANSWER_S = 0.05
+RATE = 25e6
+"""Bytes per second, of all answers together."""
 
 
 def batches(effects: list[ev.Effect]) -> list[ev.GetBatch]:
@@ -50,7 +51,7 @@ def answered(plan: Plan, asked: list[ev.GetBatch]) -> list[list[Wanted]]:
     while asked:
         request = asked.pop(0)
         found.append(list(request.wanted))
-        now += ANSWER_S
+        now += EACH * len(request.wanted) / RATE
         asked += batches(plan.handle(ev.Ended(request.number, good=tuple(range(len(request.wanted)))), now))
     assert now < OWNER_S
     return found

@@ -219,3 +219,20 @@ def test_the_holders_of_one_content_are_all_used(dice: random.Random) -> None:
     chunks = [sets.run(request.extent.first, request.extent.count) for request in asked]
     assert sets.union(chunks).bit_count() == sum(map(int.bit_count, chunks)), "nothing is asked for twice"
     assert plan.statistics().repeated == 0
+
+
+def test_the_last_small_contents_are_asked_of_others_when_one_peer_is_slow_with_them(seed: int) -> None:
+    contents = [wanted(number, 64 << 10, age=number) for number in range(400)]
+    swarm = Swarm(seed)
+    holders = [swarm.add(up=RATE, down=RATE) for _ in range(4)]
+    for holder in holders:
+        swarm.hold(holder, contents)
+    node = swarm.add(up=RATE, down=RATE)
+    swarm.want(node, contents)
+    swarm.run(lambda: len(node.complete) >= 100)
+    swarm.afflict(holders[0], "slow")
+    swarm.afflict(holders[1], "frozen")
+    began = swarm.now
+    took_s = swarm.run(lambda: len(node.complete) == len(contents), limit_s=60) - began
+    assert took_s <= 3.0
+    assert not node.blamed

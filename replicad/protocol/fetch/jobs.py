@@ -133,6 +133,11 @@ class ContentJob(Units):
         self.owners: Owners | None = None
 
     @property
+    def again_bytes(self) -> int:
+        """So much of it is asked for a second time at once."""
+        return self.chunk_size
+
+    @property
     def order(self) -> Order:
         """By class, then oldest first."""
         return Priority.AWAITED if self.awaited else self.priority, self.wanted.hlc, self.wanted.content

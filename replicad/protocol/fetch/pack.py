@@ -89,6 +89,11 @@ class PackJob(Units):
         left_bytes = self.size_of(self.missing & ~self.flying.counted)
         return max(BATCH_BYTES_LEAST, min(self._came_bytes, 2 * left_bytes) // max(1, len(self.have)))
 
+    @property
+    def again_bytes(self) -> int:
+        """So much of it is asked for a second time at once."""
+        return min(BATCH_BYTES_LEAST, self.size_of(self.missing))
+
     def drop(self, units: int) -> None:
         """These are here, or not wanted any more: their places are free again, unless they are under way (then ``drop`` them again when that ended)."""
         self.got(units)
