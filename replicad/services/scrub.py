@@ -224,7 +224,7 @@ class Scrub:
             return None
         if not self._catalog.is_held(content):  # nobody has brought it meanwhile
             try:
-                self._store.set_aside(content)
+                self._store.set_aside(content, damage.size)
             except ReplicadError as error:
                 log.warning("a damaged file cannot be set aside", content=content.short, reason=error.message)
         name = "/".join(await self._catalog.name_of(content) or ())

@@ -32,17 +32,19 @@ class Aside:
         """Content to bytes."""
         return MappingProxyType(self._sizes)
 
-    def take(self, content: Digest, path: Path) -> bool:
-        """Move the file here; False if there is none. An older one of that content makes way."""
+    def take(self, content: Digest, path: Path, counted: int | None = None) -> None:
+        """Move the file here, if there is one. An older one of that content makes way. ``counted``: for so many bytes ``space`` counts it; None: for those it has."""
         with storage_errors(f"setting {content} aside"):
             try:
                 size = path.stat().st_size
                 path.rename(self._directory / str(content))
             except FileNotFoundError:
-                return False
+                self._space.release(counted or 0)
+                return
         self._space.release(self._sizes.pop(content, 0))
+        if counted is not None:
+            self._space.release(counted - size)
         self._sizes[content] = size
-        return True
 
     def lend(self, content: Digest, size: int, path: Path) -> bool:
         """Give the file ``path`` as second name, if it has that size and the file system can do that. Counted twice meanwhile: whoever removes ``path`` releases it."""

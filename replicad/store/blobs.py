@@ -207,9 +207,9 @@ class BlobStore:
         """Contents whose damaged copy was set aside, and its size in bytes."""
         return self._aside.sizes
 
-    def set_aside(self, content: Digest) -> None:
-        """Move a damaged blob out of the way: at once nobody opens it any more. Harmless if it is not there. StorageError."""
-        self._aside.take(content, self.path_of(content))
+    def set_aside(self, content: Digest, counted: int | None = None) -> None:
+        """Move a damaged blob out of the way: at once nobody opens it any more. Harmless if it is not there. ``counted``: its size when it was counted as used, if somebody may have changed it since. StorageError."""
+        self._aside.take(content, self.path_of(content), counted)
 
     def drop_aside(self, content: Digest) -> None:
         """Remove what was set aside: the content is whole again, or nobody needs it. StorageError."""

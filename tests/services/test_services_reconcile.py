@@ -17,6 +17,7 @@ MANIFEST = manifest_of(CONTENT)
 OTHER = random_bytes(1 * MIB + 3, seed=2)
 ELSE = manifest_of(OTHER)
 CLEAN = Reconciled((), (), (), (), 0)
+DAMAGES = ("removed", "shortened", "lengthened")
 
 
 async def publish(node: Node) -> None:
@@ -43,15 +44,34 @@ async def test_nothing_to_do(tmp_path: Path) -> None:
         assert node.events == []
 
 
-@pytest.mark.parametrize("damage", ["removed", "shortened", "lengthened"])
+def spoil(path: Path, damage: str) -> None:
+    """Somebody's hands, or a file system that lost something."""
+    if damage == "removed":
+        path.unlink()
+    else:
+        os.truncate(path, len(CONTENT) + (1 if damage == "lengthened" else -1))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_the_disk_lost_does_not_count_as_used(tmp_path: Path, damage: str, *, restarted: bool) -> None:
+    """Otherwise a quota refuses the copy that would heal it."""
+    async with running_node(tmp_path) as node:
+        await publish(node)
+        spoil(node.store.path_of(MANIFEST.content), damage)
+        if not restarted:
+            await reconcile(node.catalog, node.store)
+            assert node.store.used_bytes == sum(node.store.aside.values())
+    async with running_node(tmp_path) as node:
+        await reconcile(node.catalog, node.store, opened=True)
+        assert node.store.used_bytes == sum(node.store.aside.values())
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_blob_that_is_not_there_in_full_is_lost_and_wanted_again(tmp_path: Path, damage: str) -> None:
     async with running_node(tmp_path) as node:
         await publish(node)
-        path = node.store.path_of(MANIFEST.content)
-        if damage == "removed":
-            path.unlink()
-        else:
-            os.truncate(path, len(CONTENT) + (1 if damage == "lengthened" else -1))
+        spoil(node.store.path_of(MANIFEST.content), damage)
         assert await settled(node) == Reconciled((MANIFEST.content,), (), (), (), 0)
         assert node.events == [ContentLost(MANIFEST.content)]
         assert not node.catalog.is_held(MANIFEST.content)

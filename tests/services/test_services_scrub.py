@@ -231,4 +231,4 @@ async def test_a_file_that_went_is_damaged_too(tmp_path: Path) -> None:
         await this.scrub.lost(manifest.content)
         await this.scrub.lost(manifest.content)
         assert [damage.detail for damage in await this.node.catalog.damaged()] == ["it is not on the disk any more"]
-        assert (this.node.catalog.is_held(manifest.content), dict(this.node.store.aside)) == (False, {})
+        assert (this.node.catalog.is_held(manifest.content), dict(this.node.store.aside), this.node.store.used_bytes) == (False, {}, 0)
