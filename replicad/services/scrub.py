@@ -81,8 +81,8 @@ class Scrub:
     def _clear_up(self) -> None:
         """What was set aside of contents that are held again is not needed any more."""
         for content in [content for content in self._store.aside if self._catalog.is_held(content)]:
-            self._store.drop_aside(content)
-            log.info("a damaged file is whole again", content=content.short)
+            if self._store.drop_aside(content):
+                log.info("a damaged file is whole again", content=content.short)
 
     # -- the hand
 

@@ -17,6 +17,9 @@ from replicad.errors import InputError
 from replicad.model.ids import Digest
 from replicad.store.disk import storage_errors
 from replicad.store.space import Space
+from replicad.telemetry.log import get
+
+log = get(__name__)
 
 
 class Aside:
@@ -57,13 +60,17 @@ class Aside:
         self._space.count(size)
         return True
 
-    def drop(self, content: Digest) -> None:
-        """Remove it; harmless if it is not here."""
-        size = self._sizes.pop(content, None)
-        if size is not None:
-            with storage_errors(f"removing what was set aside of {content}"):
-                (self._directory / str(content)).unlink(missing_ok=True)
-            self._space.release(size)
+    def drop(self, content: Digest) -> bool:
+        """Remove it; False if it is not here, or still is: what the disk does not let go is said, and nothing else ends for such a leftover."""
+        if content not in self._sizes:
+            return False
+        try:
+            (self._directory / str(content)).unlink(missing_ok=True)
+        except OSError as error:
+            log.seldom("aside", "a damaged copy that nobody needs cannot be removed", content=content.short, reason=error.strerror)
+            return False
+        self._space.release(self._sizes.pop(content))
+        return True
 
 
 def _listed(directory: Path) -> list[tuple[Digest, int]]:

@@ -211,9 +211,9 @@ class BlobStore:
         """Move a damaged blob out of the way: at once nobody opens it any more. Harmless if it is not there. ``counted``: its size when it was counted as used, if somebody may have changed it since. StorageError."""
         self._aside.take(content, self.path_of(content), counted)
 
-    def drop_aside(self, content: Digest) -> None:
-        """Remove what was set aside: the content is whole again, or nobody needs it. StorageError."""
-        self._aside.drop(content)
+    def drop_aside(self, content: Digest) -> bool:
+        """Remove what was set aside: the content is whole again, or nobody needs it. Whether something went."""
+        return self._aside.drop(content)
 
     async def contents(self) -> dict[Digest, int]:
         """Every blob on the disk and its size in bytes."""

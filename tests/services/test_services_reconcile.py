@@ -67,6 +67,16 @@ async def test_what_the_disk_lost_does_not_count_as_used(tmp_path: Path, damage:
         assert node.store.used_bytes == sum(node.store.aside.values())
 
 
+async def test_a_leftover_that_the_disk_does_not_let_go_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A node with a bad disk starts."""
+    (tmp_path / "aside" / str(MANIFEST.content) / "unremovable").mkdir(parents=True)
+    async with running_node(tmp_path) as node:
+        await publish(node)
+        assert await settled(node) == CLEAN
+        assert set(node.store.aside) == {MANIFEST.content}
+        assert "a damaged copy that nobody needs cannot be removed" in caplog.text
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_blob_that_is_not_there_in_full_is_lost_and_wanted_again(tmp_path: Path, damage: str) -> None:
     async with running_node(tmp_path) as node:
