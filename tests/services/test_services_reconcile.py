@@ -10,7 +10,7 @@ from ingest_world import Node, items, running_node
 
 from replicad.model.events import ContentHeld, ContentLost
 from replicad.services.reconcile import Reconciled, reconcile
-from support.storing import MIB, files_in, manifest_of, pieces, random_bytes
+from support.storing import MIB, FailingDisk, files_in, manifest_of, pieces, random_bytes
 
 CONTENT = random_bytes(2 * MIB + 77)
 MANIFEST = manifest_of(CONTENT)
@@ -65,6 +65,17 @@ async def test_what_the_disk_lost_does_not_count_as_used(tmp_path: Path, damage:
     async with running_node(tmp_path) as node:
         await reconcile(node.catalog, node.store, opened=True)
         assert node.store.used_bytes == sum(node.store.aside.values())
+
+
+async def test_a_wanted_blob_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
+    """A node with a bad disk starts, and fetches it."""
+    disk = FailingDisk("read", armed=0)
+    async with running_node(tmp_path, disk=disk) as node:
+        await publish(node)
+        await node.catalog.lose(MANIFEST.content)
+        disk.armed = 1
+        assert await reconcile(node.catalog, node.store) == Reconciled((), (), (MANIFEST.content,), (), 0)
+        assert [wanted.content for wanted in await node.catalog.wanted()] == [MANIFEST.content]
 
 
 async def test_a_leftover_that_the_disk_does_not_let_go_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
