@@ -25,7 +25,7 @@ from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.aside import Aside
 from replicad.store.commits import Committer
-from replicad.store.disk import Disk, file_sizes, storage_errors
+from replicad.store.disk import Disk, file_sizes, storage_error, storage_errors
 from replicad.store.hops import hop
 from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, SHARDS_PER_HOP, UPLOADS, prepare
 from replicad.store.partials import Partial, every_chunk
@@ -87,22 +87,26 @@ class BlobStore:
         return f"{self._blobs_text}/{name[:2]}/{name}"
 
     def size_of(self, content: Digest) -> int | None:
-        """The length of a blob; None if it is not there. One stat."""
+        """The length of a blob; None if it is not there. StorageError. One stat."""
         try:
             return os.stat(self._name_of(content)).st_size  # noqa: PTH116 - a Path costs more than the call
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise storage_error(f"looking at {content}", error) from error
 
     def has(self, content: Digest) -> bool:
         """Whether the blob is there. One stat."""
         return self.size_of(content) is not None
 
     def open_blob(self, content: Digest) -> int:
-        """A file descriptor for reading the blob; the caller closes it. NotFoundError if it is not there. One open, no hop."""
+        """A file descriptor for reading the blob; the caller closes it. NotFoundError if it is not there, StorageError. One open, no hop."""
         try:
             return os.open(self._name_of(content), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFoundError(f"content {content} is not on this node") from None
+        except OSError as error:
+            raise storage_error(f"opening {content}", error) from error
 
     async def receive(
         self, source: Incoming, *, size: int | None, expect: Digest | None = None, also: Checksum | None = None, more: Mapping[str, HASH] = NO_HASHES
