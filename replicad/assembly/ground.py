@@ -87,7 +87,7 @@ async def lay(stack: AsyncExitStack, config: Config, certificate: Digest | None)
     catalog = await stack.enter_async_context(_catalog(config, key))
     catalog.on_event, catalog.retention = hub.publish, config.admin.retention
     store = await stack.enter_async_context(BlobStore.open(config.node.data, config=config.storage, executor=executor))
-    await reconcile(catalog, store)
+    await reconcile(catalog, store, opened=True)
     if not states.available():
         log.warning(
             "Python's OpenSSL does not let SHA-256 go on from a state: what is published here has none, and large contents are read once more when they are complete"

@@ -263,7 +263,10 @@ def _explained(path: Path) -> Iterator[None]:
 def _locked(path: Path, *, create: bool) -> Iterator[None]:
     """One process at a time: memory mirrors the disk, so nobody else may write."""
     if not create and not path.is_file():
-        raise ConfigurationError(f"{path}: there is no catalog here", hint="replicad init")
+        raise ConfigurationError(
+            f"{path}: there is no catalog here",
+            hint="replicad backup restore FILE; without a backup, in another data directory: replicad init, replicad peer add",
+        )
     descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -38,8 +38,7 @@ def render_usage(answer: nouns.StoreUsage) -> str:
 
 
 def _damaged_lines(damaged: list[nouns.Damaged]) -> list[str]:
-    kept = {True: "kept aside", False: "nothing left of it"}
-    lines = [f"damaged  {clean(one.name or one.sha256)}  {one.detail}  {kept[one.aside]}" for one in damaged[:LINES_MAX]]
+    lines = [f"damaged  {clean(one.name or one.sha256)}  {one.detail}{'  kept aside' if one.aside else ''}" for one in damaged[:LINES_MAX]]
     return [*lines, f"and {len(damaged) - LINES_MAX} more (all of them: --json)"] if len(damaged) > LINES_MAX else lines
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from replicad.errors import InputError, NotFoundError
+from replicad.errors import InputError, NotFoundError, StorageError
 from replicad.integrations import munki
 from replicad.integrations.munki import INDEX_BYTES_MAX, Reference
 from replicad.model import paths
@@ -177,12 +177,12 @@ class Repositories:
             return (Reference(index.path, index.key, index.content),)
         try:
             found = await self._references(index)
-        except (NotFoundError, OSError):
+        except (NotFoundError, StorageError, OSError):
             return (Reference(index.path, index.key, index.content),)
         return [reference for reference in found if not await self._is_here(index, reference)]
 
     async def _references(self, index: Listed) -> tuple[Reference, ...]:
-        """NotFoundError, OSError. An index that cannot be read names itself as what can never be here."""
+        """NotFoundError, StorageError, OSError. An index that cannot be read names itself as what can never be here."""
         root = self._root(index.share) or ""
         name = root, index.key, index.content
         if name not in self._read:

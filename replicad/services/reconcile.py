@@ -33,10 +33,10 @@ class Reconciled:
     partials_removed: int
 
 
-async def reconcile(catalog: Catalog, store: BlobStore) -> Reconciled:
-    """Compare, and do what is needed. Idempotent."""
+async def reconcile(catalog: Catalog, store: BlobStore, *, opened: bool = False) -> Reconciled:
+    """Compare, and do what is needed. Idempotent. ``opened``: the store has just counted its files as they are; otherwise a held one counts as it was when it came."""
     on_disk = await store.contents()
-    lost = await _lose(catalog, store, on_disk)
+    lost = await _lose(catalog, store, on_disk, opened=opened)
     adopted: list[Digest] = []
     corrupt: list[Digest] = []
     unclaimed: list[Digest] = []
@@ -58,7 +58,7 @@ async def reconcile(catalog: Catalog, store: BlobStore) -> Reconciled:
     return found
 
 
-async def _lose(catalog: Catalog, store: BlobStore, on_disk: dict[Digest, int]) -> list[Digest]:
+async def _lose(catalog: Catalog, store: BlobStore, on_disk: dict[Digest, int], *, opened: bool) -> list[Digest]:
     """Held contents that are not there, or not in full. Asked again one by one: what came after the listing is there."""
     suspects = [(content, size) async for content, size in catalog.held_contents() if on_disk.get(content) != size]
     lost = []
@@ -66,7 +66,7 @@ async def _lose(catalog: Catalog, store: BlobStore, on_disk: dict[Digest, int]) 
         there = store.size_of(content)
         fault = "it is not on the disk any more" if there is None else f"it has {there} bytes instead of {size}"
         if there != size and await catalog.damage(content, fault) is not None:
-            store.set_aside(content)
+            store.set_aside(content, None if opened else size)
             lost.append(content)
     return lost
 

@@ -81,8 +81,8 @@ class Scrub:
     def _clear_up(self) -> None:
         """What was set aside of contents that are held again is not needed any more."""
         for content in [content for content in self._store.aside if self._catalog.is_held(content)]:
-            self._store.drop_aside(content)
-            log.info("a damaged file is whole again", content=content.short)
+            if self._store.drop_aside(content):
+                log.info("a damaged file is whole again", content=content.short)
 
     # -- the hand
 
@@ -224,7 +224,7 @@ class Scrub:
             return None
         if not self._catalog.is_held(content):  # nobody has brought it meanwhile
             try:
-                self._store.set_aside(content)
+                self._store.set_aside(content, damage.size)
             except ReplicadError as error:
                 log.warning("a damaged file cannot be set aside", content=content.short, reason=error.message)
         name = "/".join(await self._catalog.name_of(content) or ())

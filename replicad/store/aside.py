@@ -17,6 +17,9 @@ from replicad.errors import InputError
 from replicad.model.ids import Digest
 from replicad.store.disk import storage_errors
 from replicad.store.space import Space
+from replicad.telemetry.log import get
+
+log = get(__name__)
 
 
 class Aside:
@@ -32,17 +35,19 @@ class Aside:
         """Content to bytes."""
         return MappingProxyType(self._sizes)
 
-    def take(self, content: Digest, path: Path) -> bool:
-        """Move the file here; False if there is none. An older one of that content makes way."""
+    def take(self, content: Digest, path: Path, counted: int | None = None) -> None:
+        """Move the file here, if there is one. An older one of that content makes way. ``counted``: for so many bytes ``space`` counts it; None: for those it has."""
         with storage_errors(f"setting {content} aside"):
             try:
                 size = path.stat().st_size
                 path.rename(self._directory / str(content))
             except FileNotFoundError:
-                return False
+                self._space.release(counted or 0)
+                return
         self._space.release(self._sizes.pop(content, 0))
+        if counted is not None:
+            self._space.release(counted - size)
         self._sizes[content] = size
-        return True
 
     def lend(self, content: Digest, size: int, path: Path) -> bool:
         """Give the file ``path`` as second name, if it has that size and the file system can do that. Counted twice meanwhile: whoever removes ``path`` releases it."""
@@ -55,13 +60,17 @@ class Aside:
         self._space.count(size)
         return True
 
-    def drop(self, content: Digest) -> None:
-        """Remove it; harmless if it is not here."""
-        size = self._sizes.pop(content, None)
-        if size is not None:
-            with storage_errors(f"removing what was set aside of {content}"):
-                (self._directory / str(content)).unlink(missing_ok=True)
-            self._space.release(size)
+    def drop(self, content: Digest) -> bool:
+        """Remove it; False if it is not here, or still is: what the disk does not let go is said, and nothing else ends for such a leftover."""
+        if content not in self._sizes:
+            return False
+        try:
+            (self._directory / str(content)).unlink(missing_ok=True)
+        except OSError as error:
+            log.seldom("aside", "a damaged copy that nobody needs cannot be removed", content=content.short, reason=error.strerror)
+            return False
+        self._space.release(self._sizes.pop(content))
+        return True
 
 
 def _listed(directory: Path) -> list[tuple[Digest, int]]:

@@ -19,13 +19,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replicad.errors import BusyError, InputError, IntegrityError, NotFoundError
+from replicad.errors import BusyError, InputError, IntegrityError, NotFoundError, StorageError
 from replicad.model.checksums import NO_HASHES, Checksum, begin, digests
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.store.aside import Aside
 from replicad.store.commits import Committer
-from replicad.store.disk import Disk, file_sizes, storage_errors
+from replicad.store.disk import Disk, file_sizes, storage_error, storage_errors
 from replicad.store.hops import hop
 from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, SHARDS_PER_HOP, UPLOADS, prepare
 from replicad.store.partials import Partial, every_chunk
@@ -87,22 +87,26 @@ class BlobStore:
         return f"{self._blobs_text}/{name[:2]}/{name}"
 
     def size_of(self, content: Digest) -> int | None:
-        """The length of a blob; None if it is not there. One stat."""
+        """The length of a blob; None if it is not there. StorageError. One stat."""
         try:
             return os.stat(self._name_of(content)).st_size  # noqa: PTH116 - a Path costs more than the call
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise storage_error(f"looking at {content}", error) from error
 
     def has(self, content: Digest) -> bool:
         """Whether the blob is there. One stat."""
         return self.size_of(content) is not None
 
     def open_blob(self, content: Digest) -> int:
-        """A file descriptor for reading the blob; the caller closes it. NotFoundError if it is not there. One open, no hop."""
+        """A file descriptor for reading the blob; the caller closes it. NotFoundError if it is not there, StorageError. One open, no hop."""
         try:
             return os.open(self._name_of(content), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFoundError(f"content {content} is not on this node") from None
+        except OSError as error:
+            raise storage_error(f"opening {content}", error) from error
 
     async def receive(
         self, source: Incoming, *, size: int | None, expect: Digest | None = None, also: Checksum | None = None, more: Mapping[str, HASH] = NO_HASHES
@@ -207,13 +211,13 @@ class BlobStore:
         """Contents whose damaged copy was set aside, and its size in bytes."""
         return self._aside.sizes
 
-    def set_aside(self, content: Digest) -> None:
-        """Move a damaged blob out of the way: at once nobody opens it any more. Harmless if it is not there. StorageError."""
-        self._aside.take(content, self.path_of(content))
+    def set_aside(self, content: Digest, counted: int | None = None) -> None:
+        """Move a damaged blob out of the way: at once nobody opens it any more. Harmless if it is not there. ``counted``: its size when it was counted as used, if somebody may have changed it since. StorageError."""
+        self._aside.take(content, self.path_of(content), counted)
 
-    def drop_aside(self, content: Digest) -> None:
-        """Remove what was set aside: the content is whole again, or nobody needs it. StorageError."""
-        self._aside.drop(content)
+    def drop_aside(self, content: Digest) -> bool:
+        """Remove what was set aside: the content is whole again, or nobody needs it. Whether something went."""
+        return self._aside.drop(content)
 
     async def contents(self) -> dict[Digest, int]:
         """Every blob on the disk and its size in bytes."""
@@ -254,12 +258,12 @@ class BlobStore:
             return file_sizes(self._partials)
 
     async def adopt(self, content: Digest) -> Manifest | None:
-        """The manifest of a blob that is on the disk, after reading and verifying all of it; None if there is none. One that holds other bytes is set aside. StorageError if it cannot be read."""
+        """The manifest of a blob that is on the disk, after reading and verifying all of it; None if there is none. One that holds other bytes, or cannot be read, is set aside."""
         if not self.has(content):
             return None
         try:
             return await self.measure(content)
-        except IntegrityError:
+        except (IntegrityError, StorageError):
             self.set_aside(content)
             return None
 

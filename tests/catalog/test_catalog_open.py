@@ -34,12 +34,13 @@ def bytes_of(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-async def expect_refusal(world: World, path: Path, words: str, *, network: NodeId | None = None) -> None:
+async def expect_refusal(world: World, path: Path, words: str, *, network: NodeId | None = None) -> ConfigurationError:
     before = bytes_of(path)
-    with pytest.raises(ConfigurationError, match=words):
+    with pytest.raises(ConfigurationError, match=words) as refusal:
         async with world.open("ann", path=path, network=network):
             pass
     assert bytes_of(path) == before
+    return refusal.value
 
 
 async def test_reopened_it_is_the_same(world: World) -> None:
@@ -72,7 +73,8 @@ async def test_pragmas(world: World) -> None:
 
 
 async def test_a_missing_catalog_is_not_made_by_accident(world: World) -> None:
-    await expect_refusal(world, world.path("ann"), "there is no catalog here")
+    refusal = await expect_refusal(world, world.path("ann"), "there is no catalog here")
+    assert refusal.hint.startswith("replicad backup restore FILE"), "init refuses a directory that belongs to a node"
     assert list(world.directory.iterdir()) == []
 
 

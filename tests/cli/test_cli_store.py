@@ -56,6 +56,17 @@ async def test_what_rotted_is_told_everywhere(door: Door, terminal: Terminal) ->
     assert (await terminal.json("status"))["problems"] == []
 
 
+async def test_kept_aside_is_said_only_of_what_is(door: Door, terminal: Terminal) -> None:
+    """Of a file that went nothing is, nor of a small one that is whole again before the answer is made."""
+    await door.publish("munki", "b", b"small")
+    door.services.store.path_of(manifest_of(b"small").content).unlink()
+    async with scrubbing(door):
+        code, out, _ = await terminal.run("store", "verify")
+    assert (code, out.splitlines()[0]) == (7, "damaged  munki/b  it is not on the disk any more")
+    [problem] = (await terminal.json("status"))["problems"]
+    assert problem["message"].endswith("munki/b (it is not on the disk any more); not served, fetched again as soon as a peer has it")
+
+
 async def test_collecting_and_repairing_say_what_they_did(door: Door, terminal: Terminal) -> None:
     await door.publish("munki", "a", b"named")
     await door.upload(b"nameless")

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Self
 
 from replicad.crypto import certificate
-from replicad.errors import NotFoundError
+from replicad.errors import NotFoundError, StorageError
 from replicad.integrations.mirrors import Mirror
 from replicad.model import paths
 from replicad.model.access import OPEN, Access
@@ -48,7 +48,7 @@ class World:
         """Pages of names that were asked for."""
         self.noted: list[Answered] = []
         self.waiting_for: list[str] = []
-        self.open_error: OSError | None = None
+        self.open_error: StorageError | None = None
         self.manifests: dict[Digest, Manifest] = {}
         self.known: dict[Digest, dict[str, bytes]] = {}
         """Checksums."""

@@ -22,7 +22,7 @@ from replicad.crypto import passwords as verifiers
 from replicad.crypto import prestage
 from replicad.crypto.hashing import sha256
 from replicad.crypto.keys import SigningKey
-from replicad.errors import InputError
+from replicad.errors import InputError, StorageError
 from replicad.model.access import Access, BearerToken, check_network
 from replicad.model.ids import NodeId, Stamp
 from replicad.model.members import Member
@@ -366,7 +366,7 @@ async def test_nothing_secret_is_logged(world: World) -> None:
         door = client.server.handler.__self__  # type: ignore[attr-defined]
         for shown in (*(shown("private") for shown in GOOD.values()), ("", basic("jane", "wrong secret"))):
             await ask(client, "/private/a.pkg", shown)
-            world.open_error = OSError(24, "no descriptors")
+            world.open_error = StorageError("no descriptors")
             await ask(client, "/private/a.pkg", shown)
             world.open_error = None
             door._visible = None

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from downloads_world import Client, World, listening, read_reply, request_of
 
+from replicad.errors import StorageError
 from replicad.server.downloads import application, connections
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.listening import UNSENT_BYTES, open_downloads
@@ -333,9 +334,10 @@ async def test_what_was_asked_before_an_upgrade_is_answered(world: World) -> Non
         writer.close()
 
 
-async def test_no_descriptors_left(world: World) -> None:
+async def test_a_file_that_cannot_be_opened_for_now(world: World) -> None:
+    """No descriptors are left, or a directory is out of reach."""
     async with world.serve() as client:
-        world.open_error = OSError(24, "Too many open files")
+        world.open_error = StorageError("opening small: Too many open files")
         reply = await client.get("/jamf/small")
         assert (reply.status, reply.fields["retry-after"]) == (503, "1")
         assert world.lost == []

@@ -11,6 +11,7 @@ from replicad.crypto.hashing import sha256
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.records import Cut, Envelope, Grant, Role
 from replicad.protocol.gossip.alarms import FROZEN_MS, LAG_MS, WENT_BACK_SHOWN_MS, Alarm
+from replicad.protocol.gossip.announce import AGE_S_MAX
 from replicad.protocol.gossip.heads import Head, HeadEnd
 from replicad.protocol.gossip.standing import Kept, Standing
 from replicad.protocol.wire import End, Message, Records
@@ -105,6 +106,17 @@ def test_lag_is_told_after_a_while_and_ends_with_the_last_content() -> None:
     assert said.alarms() == []
     assert said.say(missing_count=1, missing_bytes=5).alarms() == [("lags", "")]
     assert said.say().alarms() == []
+
+
+def test_what_was_said_before_this_node_started_is_no_lag_of_a_hundred_years() -> None:
+    """Saved heads have an age beyond all others until their author is heard again."""
+    said = Said()
+    said.now_ms = -AGE_S_MAX * 1000
+    said.say(missing_count=1, missing_bytes=5)
+    said.now_ms = 0
+    assert said.alarms() == []
+    assert said.say(missing_count=1, missing_bytes=5, times=LAG_MS // EVERY_MS).alarms() == []
+    assert said.say(missing_count=1, missing_bytes=5).alarms() == [("lags", "")]
 
 
 @pytest.mark.parametrize(

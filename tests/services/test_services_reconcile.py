@@ -10,13 +10,14 @@ from ingest_world import Node, items, running_node
 
 from replicad.model.events import ContentHeld, ContentLost
 from replicad.services.reconcile import Reconciled, reconcile
-from support.storing import MIB, files_in, manifest_of, pieces, random_bytes
+from support.storing import MIB, FailingDisk, files_in, manifest_of, pieces, random_bytes
 
 CONTENT = random_bytes(2 * MIB + 77)
 MANIFEST = manifest_of(CONTENT)
 OTHER = random_bytes(1 * MIB + 3, seed=2)
 ELSE = manifest_of(OTHER)
 CLEAN = Reconciled((), (), (), (), 0)
+DAMAGES = ("removed", "shortened", "lengthened")
 
 
 async def publish(node: Node) -> None:
@@ -43,15 +44,55 @@ async def test_nothing_to_do(tmp_path: Path) -> None:
         assert node.events == []
 
 
-@pytest.mark.parametrize("damage", ["removed", "shortened", "lengthened"])
+def spoil(path: Path, damage: str) -> None:
+    """Somebody's hands, or a file system that lost something."""
+    if damage == "removed":
+        path.unlink()
+    else:
+        os.truncate(path, len(CONTENT) + (1 if damage == "lengthened" else -1))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_the_disk_lost_does_not_count_as_used(tmp_path: Path, damage: str, *, restarted: bool) -> None:
+    """Otherwise a quota refuses the copy that would heal it."""
+    async with running_node(tmp_path) as node:
+        await publish(node)
+        spoil(node.store.path_of(MANIFEST.content), damage)
+        if not restarted:
+            await reconcile(node.catalog, node.store)
+            assert node.store.used_bytes == sum(node.store.aside.values())
+    async with running_node(tmp_path) as node:
+        await reconcile(node.catalog, node.store, opened=True)
+        assert node.store.used_bytes == sum(node.store.aside.values())
+
+
+async def test_a_wanted_blob_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
+    """A node with a bad disk starts, and fetches it."""
+    disk = FailingDisk("read", armed=0)
+    async with running_node(tmp_path, disk=disk) as node:
+        await publish(node)
+        await node.catalog.lose(MANIFEST.content)
+        disk.armed = 1
+        assert await reconcile(node.catalog, node.store) == Reconciled((), (), (MANIFEST.content,), (), 0)
+        assert [wanted.content for wanted in await node.catalog.wanted()] == [MANIFEST.content]
+
+
+async def test_a_leftover_that_the_disk_does_not_let_go_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A node with a bad disk starts."""
+    (tmp_path / "aside" / str(MANIFEST.content) / "unremovable").mkdir(parents=True)
+    async with running_node(tmp_path) as node:
+        await publish(node)
+        assert await settled(node) == CLEAN
+        assert set(node.store.aside) == {MANIFEST.content}
+        assert "a damaged copy that nobody needs cannot be removed" in caplog.text
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_blob_that_is_not_there_in_full_is_lost_and_wanted_again(tmp_path: Path, damage: str) -> None:
     async with running_node(tmp_path) as node:
         await publish(node)
-        path = node.store.path_of(MANIFEST.content)
-        if damage == "removed":
-            path.unlink()
-        else:
-            os.truncate(path, len(CONTENT) + (1 if damage == "lengthened" else -1))
+        spoil(node.store.path_of(MANIFEST.content), damage)
         assert await settled(node) == Reconciled((MANIFEST.content,), (), (), (), 0)
         assert node.events == [ContentLost(MANIFEST.content)]
         assert not node.catalog.is_held(MANIFEST.content)

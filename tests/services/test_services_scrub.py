@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ingest_world import Node, items, running_node
 
 from replicad.catalog import Damage
+from replicad.errors import StorageError
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 from replicad.services.hub import Hub
@@ -224,6 +225,25 @@ async def test_under_a_false_manifest_rot_is_found_all_the_same(tmp_path: Path, 
         assert (this.node.catalog.is_held(TRUE.content), set(this.node.store.aside)) == (False, {TRUE.content})
 
 
+async def test_a_file_that_cannot_be_opened_is_said_and_ends_no_scrub(tmp_path: Path) -> None:
+    """Somebody took the permission, or there are too many open files: that says nothing about the content."""
+    async with world(tmp_path) as this:
+        [manifest] = await this.node.upload(b"out of reach")
+        path, moved = this.node.store.path_of(manifest.content), tmp_path / "moved"
+        path.rename(moved)
+        path.symlink_to(path)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(this.scrub.run())
+            with pytest.raises(StorageError, match=f"opening {manifest.content}: "):
+                await this.scrub.whole()
+            with pytest.raises(StorageError, match=f"looking at {manifest.content}: "):
+                this.node.store.size_of(manifest.content)
+            assert this.node.catalog.is_held(manifest.content)
+            moved.rename(path)
+            assert (await this.scrub.whole()).damaged == ()
+            running.cancel()
+
+
 async def test_a_file_that_went_is_damaged_too(tmp_path: Path) -> None:
     async with world(tmp_path) as this:
         [manifest] = await this.node.upload(b"here and gone")
@@ -231,4 +251,4 @@ async def test_a_file_that_went_is_damaged_too(tmp_path: Path) -> None:
         await this.scrub.lost(manifest.content)
         await this.scrub.lost(manifest.content)
         assert [damage.detail for damage in await this.node.catalog.damaged()] == ["it is not on the disk any more"]
-        assert (this.node.catalog.is_held(manifest.content), dict(this.node.store.aside)) == (False, {})
+        assert (this.node.catalog.is_held(manifest.content), dict(this.node.store.aside), this.node.store.used_bytes) == (False, {}, 0)

@@ -1,6 +1,6 @@
 """Alarms: what the heads of one member show to be wrong with it, judged from how they follow each other. Told by ``standing`` of every head it keeps; decides nothing about rights.
 
-    lags           it has been missing contents for ``LAG_MS``
+    lags           its heads are fresh and it has been missing contents for ``LAG_MS``
     frozen         its heads are fresh and its frontier stands still, while this node has records that it does not take
     withholds      the same, but it claims records that this node does not have: it does not give them to anybody who would pass them on
     went-back      a later head knows less than an earlier one: a restored backup, or a disk that lost what it had

@@ -156,7 +156,7 @@ class Standing:
     def alarms(self, node: NodeId, now_ms: int) -> list[Alarm]:
         """What is wrong with the member as far as its heads tell; "lags" at most once."""
         kept = list(self._heads.get(node, {}).values())
-        behind_ms = max((self._trends.behind_ms(one.head, now_ms) for one in kept), default=0)
+        behind_ms = max((self._trends.behind_ms(one.head, now_ms) for one in kept if one.is_fresh(now_ms)), default=0)
         found = [Alarm("lags", "", behind_ms)] if behind_ms >= LAG_MS else []
         for one in kept:
             head = one.head

@@ -120,9 +120,9 @@ async def _content(services: Services) -> list[nouns.Trouble]:
         return []
     named = [(one, "/".join(await services.catalog.name_of(one.content) or ()) or str(one.content)) for one in found[:DAMAGED_SHOWN_MAX]]
     listed = ", ".join(f"{name} ({one.detail})" for one, name in named) + (", ..." if len(found) > len(named) else "")
-    words = (
-        f"{len(found)} {'file' if len(found) == 1 else 'files'} damaged on this disk: {listed}; not served, kept aside, fetched again as soon as a peer has it"
-    )
+    files = "1 file" if len(found) == 1 else f"{len(found)} files"
+    kept = ", kept aside" if any(one.content in services.store.aside for one in found) else ""
+    words = f"{files} damaged on this disk: {listed}; not served{kept}, fetched again as soon as a peer has it"
     return [nouns.Trouble("damaged", words, f"replicad show {named[0][1]}" if "/" in named[0][1] else "replicad store usage")]
 
 

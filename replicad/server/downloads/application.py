@@ -119,13 +119,13 @@ class Door:
             refusal = self._gate.refusal(request.method)
         except TooManyGuessesError as error:
             refusal = self._gate.slow_down(error, request.method)
-        except OSError as error:
-            log.seldom(error.errno, "a file cannot be opened", reason=error.strerror)
+        except (OSError, StorageError) as error:
+            log.seldom("open", "a file cannot be opened", reason=error.strerror if isinstance(error, OSError) else error.message)
             refusal = plain(HTTPStatus.SERVICE_UNAVAILABLE, request.method, extra=BUSY)
         return self._respond(refusal)
 
     async def _found(self, request: Request) -> Response:
-        """Raises InputError for a bad target, NotFoundError for whatever this node does not show, RefusedError for what this client may not see, OSError when a file cannot be opened for now."""
+        """Raises InputError for a bad target, NotFoundError for whatever this node does not show, RefusedError for what this client may not see, OSError and StorageError when a file cannot be opened for now."""
         if request.method not in METHODS:
             return self._respond(plain(HTTPStatus.METHOD_NOT_ALLOWED, request.method, extra=ALLOW))
         target = targets.parse(request.raw_path)

@@ -10,7 +10,7 @@ import os
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from replicad.errors import NotFoundError
+from replicad.errors import NotFoundError, StorageError
 
 if TYPE_CHECKING:
     from replicad.catalog import Catalog
@@ -36,7 +36,7 @@ async def reuse(catalog: Catalog, store: BlobStore, partials: Partials, target: 
             continue
         try:
             fd = store.open_blob(other.content)
-        except NotFoundError:
+        except (NotFoundError, StorageError):
             continue
         try:
             for index in known:
