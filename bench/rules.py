@@ -19,7 +19,7 @@ class Rule(NamedTuple):
 FETCH = "replicad/protocol/fetch/"
 PARTIALS, CHECKING, PROVIDER = "replicad/store/partials.py", "replicad/store/checking.py", "replicad/services/fetch/provider.py"
 SAVED = "replicad/services/fetch/partials.py"
-SWARM, SITES, TROUBLE = (f"tests/fetch/test_fetch_{name}.py" for name in ("swarm", "sites", "trouble"))
+SWARM, SITES, TROUBLE, PACK = (f"tests/fetch/test_fetch_{name}.py" for name in ("swarm", "sites", "trouble", "pack"))
 STORE = "tests/store/test_store_partials.py"
 RESUME, BOUNDS, TRANSFER = (f"tests/peers_data/test_peers_data_{name}.py" for name in ("resume", "bounds", "transfer"))
 THROTTLE, LEAVE = (f"tests/limits/test_limits_{name}.py" for name in ("throttle", "sockets"))
@@ -126,7 +126,7 @@ RULES = (
         "I12",
         "at the end also those who are far are asked twice",
         FETCH + "dispatch.py",
-        "if job.owners is not None and peer.node not in job.owners.near:",
+        "if isinstance(job, ContentJob) and job.owners is not None and peer.node not in job.owners.near:",
         "if False:",
         f"{SITES}::test_what_comes_from_another_site_is_asked_for_twice_only_when_it_is_overdue",
     ),
@@ -163,6 +163,38 @@ RULES = (
         "self.due = at if self.due is None else min(self.due, at)",
         "pass",
         f"{TROUBLE}::test_the_last_chunks_of_a_silent_peer_are_asked_of_another_before_they_are_overdue",
+    ),
+    Rule(
+        "I13",
+        "the last small contents are waited for",
+        FETCH + "dispatch.py",
+        "if not there or job.reachable & ~job.flying.counted",
+        "if not there or isinstance(job, PackJob) or job.reachable & ~job.flying.counted",
+        f"{TROUBLE}::test_the_last_small_contents_are_asked_of_others_when_one_peer_is_slow_with_them",
+    ),
+    Rule(
+        "I13",
+        "batches are large from the first to the last",
+        FETCH + "dispatch.py",
+        "min(max(grain, BATCH_BYTES), job.part_bytes, self._config.bytes_in_flight_max)",
+        "min(max(grain, BATCH_BYTES), self._config.bytes_in_flight_max)",
+        f"{PACK}::test_batches_begin_small_grow_with_what_came_and_end_small",
+    ),
+    Rule(
+        "I13",
+        "nobody takes over what others own",
+        FETCH + "pack.py",
+        "return free & sole if helps else own",
+        "return own",
+        f"{PACK}::test_whoever_has_what_it_owns_takes_over_from_one_who_still_has_much_ahead",
+    ),
+    Rule(
+        "I13",
+        "everybody takes what others own",
+        FETCH + "pack.py",
+        "2 * self.size_of(sole) > BATCH_BYTES * self.claims.owners(sole)",
+        "True",
+        f"{PACK}::test_of_what_one_batch_brings_nobody_takes_what_another_owns",
     ),
     Rule("I15", "what was granted is not deducted", "replicad/protocol/throttle.py", "bucket.tokens -= granted", "pass", RATES),
     Rule(
