@@ -197,7 +197,7 @@ async def test_a_large_file_leaves_in_whole_segments_and_its_last_bytes_at_once(
 
 
 async def test_pages_that_are_not_cached_are_read_by_a_thread(connected: Callable, tmp_path: Path, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file for each, because pages that the first one's read-ahead is still filling stay."""
+    """A new file for each try: the kernel may read it back between its being dropped and the first look (1 in 400 on a quick disk), and then nothing has to be read by anybody."""
     hops = []
     real_hop = sendfile._hop
 
@@ -206,21 +206,29 @@ async def test_pages_that_are_not_cached_are_read_by_a_thread(connected: Callabl
         return await real_hop(blocking, fd, offset, count)
 
     monkeypatch.setattr(sendfile, "_hop", counted)
+    first_hops = []
+    expected = b""
     async with connected() as (sender, receiver):
         for count in (4096, len(BODY)):
-            path = tmp_path / str(count)
-            path.write_bytes(BODY)
-            async with opened(path) as fd:
-                os.fsync(fd)
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-                await send_file(sender.transport, fd, offset=0, count=count, drain=sender.drain)
+            hops.clear()
+            for attempt in range(20):
+                path = tmp_path / f"{count} {attempt}"
+                path.write_bytes(BODY)
+                async with opened(path) as fd:
+                    os.fsync(fd)
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                    await send_file(sender.transport, fd, offset=0, count=count, drain=sender.drain)
+                path.unlink()
+                expected += BODY[:count]
+                if hops:
+                    break
+            first_hops += hops[:1]
         sender.transport.close()
         await receiver.ended.wait()
-        assert receiver.received == BODY[:4096] + BODY
-    if not hops:
+        assert receiver.received == expected
+    if len(first_hops) < 2:
         pytest.skip("this file system keeps its pages or cannot tell")
-    assert hops[0] == (0, 4096)
-    assert hops[1] == (0, SMALL_BYTES if tls else BURST_BYTES)
+    assert first_hops == [(0, 4096), (0, SMALL_BYTES if tls else BURST_BYTES)]
 
 
 @pytest.mark.parametrize("count", [4096, len(BODY)])
