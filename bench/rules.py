@@ -19,7 +19,7 @@ class Rule(NamedTuple):
 FETCH = "replicad/protocol/fetch/"
 PARTIALS, CHECKING, PROVIDER = "replicad/store/partials.py", "replicad/store/checking.py", "replicad/services/fetch/provider.py"
 SAVED = "replicad/services/fetch/partials.py"
-SWARM, SITES, TROUBLE, PACK = (f"tests/fetch/test_fetch_{name}.py" for name in ("swarm", "sites", "trouble", "pack"))
+SWARM, SITES, TROUBLE, PACK, CLAIMS = (f"tests/fetch/test_fetch_{name}.py" for name in ("swarm", "sites", "trouble", "pack", "claims"))
 STORE = "tests/store/test_store_partials.py"
 RESUME, BOUNDS, TRANSFER = (f"tests/peers_data/test_peers_data_{name}.py" for name in ("resume", "bounds", "transfer"))
 THROTTLE, LEAVE = (f"tests/limits/test_limits_{name}.py" for name in ("throttle", "sockets"))
@@ -184,9 +184,17 @@ RULES = (
         "I13",
         "nobody takes over what others own",
         FETCH + "pack.py",
-        "return free & sole if helps else own",
+        "return self.claims.next_in_line(free & sole) if helps else own",
         "return own",
         f"{PACK}::test_whoever_has_what_it_owns_takes_over_from_one_who_still_has_much_ahead",
+    ),
+    Rule(
+        "I13",
+        "two who help take the same",
+        FETCH + "claims.py",
+        "return before.least(units)",
+        "return units",
+        f"{CLAIMS}::test_what_one_owns_others_have_next_each_in_a_part_of_its_own",
     ),
     Rule(
         "I13",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from replicad.crypto.hashing import sha256
 from replicad.model.ids import NodeId
+from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.claims import SOUGHT_MAX, Claims
 from replicad.protocol.fetch.config import OWNER_S
 from replicad.protocol.wire import Small
@@ -60,3 +61,22 @@ def test_of_who_seeks_without_end_the_oldest_is_forgotten() -> None:
     remembered = Claims(OWN)
     remembered.seek(PEER, CONTENTS[-1:], PLACES, 0.0)
     assert _owned(claims) == _owned(remembered)
+
+
+def test_what_one_owns_others_have_next_each_in_a_part_of_its_own() -> None:
+    nodes = NodeId(sha256(b"owner")), PEER, OTHER
+    claims = {node: Claims(node) for node in nodes}
+    for node in nodes:
+        claims[node].add(PLACES, 0.0)
+        for other in nodes:
+            if other != node:
+                claims[node].seek(other, CONTENTS, PLACES, 0.0)
+        claims[node].review(0.0)
+    owned = sets.full(len(CONTENTS)) & ~claims[nodes[0]].foreign
+    one, other = (claims[node].next_in_line(owned) for node in nodes[1:])
+    assert one
+    assert other
+    assert one | other == owned
+    assert not one & other
+    alone = claims[PEER].next_in_line(owned & ~one)
+    assert alone == owned & ~one, "when nothing is left of that, it takes of the rest"

@@ -102,6 +102,13 @@ class Claims:
         """How many others own, or soon own, some of these places."""
         return sum(bool((self._ahead.get(node, 0) | self._likely.get(node, 0)) & units) for node in self._sought)
 
+    def next_in_line(self, units: int) -> int:
+        """Those of these places which the fewest others would take before this node. Simulated, 2,000 files, x F/u and copies from the source: 8 nodes 1.111 and 1.084 -> 1.108 and 1.066, 16 nodes 1.196 and 1.159 -> 1.185 and 1.130."""
+        before = sets.Tally()
+        for node in self._sought:
+            before.add(self._ahead.get(node, 0) | self._likely.get(node, 0))
+        return before.least(units)
+
     def review(self, now: float) -> int:
         """Bring ``foreign`` up to date; returns the places that became free for everybody."""
         before, self.foreign, times = self.foreign, 0, []

@@ -116,7 +116,7 @@ class PackJob(Units):
 
     def free(self, node: NodeId, *, busy: bool = False) -> int:
         """While only this peer has something that is missing here, only that is taken from it, and of that what this node owns: others soon have the rest. Whoever has all that it owns helps those who have still
-        more to take than half a batch each, for not all own the same, and some are slow. A waiting client ignores that.
+        more to take than half a batch each, for not all own the same, and some are slow; of that it takes what it would own next, so that two who help do not take the same. A waiting client ignores that.
         """
         free = super().free(node, busy=busy)
         sole = self.have.get(node, 0) & self.missing & ~self.rarity.several
@@ -124,7 +124,7 @@ class PackJob(Units):
             return free
         own = free & (self.late | self._classes.get(Priority.AWAITED, 0) | sole & ~self.claims.foreign)
         helps = not own and not busy and 2 * self.size_of(sole) > BATCH_BYTES * self.claims.owners(sole)
-        return free & sole if helps else own
+        return self.claims.next_in_line(free & sole) if helps else own
 
     def enough(self, free: int) -> bool:
         """Whether that is worth a request of its own, or most of what is left; else it waits for more while another one is under way."""
