@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from replicad.model.manifest import Manifest
 from replicad.model.records import Entry
 from replicad.protocol.fetch.config import FetchConfig
+from replicad.protocol.fetch.events import Target
+from replicad.services.fetch import partials as saving
 from support.data_node import DataNetwork, DataNode, data_network
-from support.storing import random_bytes
+from support.storing import RecordingDisk, manifest_of, random_bytes
 from support.waiting import until
 
 pytestmark = pytest.mark.sockets
@@ -45,6 +48,39 @@ async def test_a_crash_costs_at_most_what_was_not_safe_yet(tmp_path: Path, perce
         await sink.wait_for(manifest)
         assert source.fetch.provider.sent_bytes - before <= SIZE - saved
         assert sink.store.path_of(manifest.content).stat().st_size == SIZE
+
+
+async def test_writers_wait_while_as_much_as_a_crash_may_cost_is_not_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk's syncs stand still and then go on; nothing but the size of what was written begins one."""
+    monkeypatch.setattr(saving, "GROUP_S", 1e9)
+    going = threading.Event()
+    disk = RecordingDisk(lambda name: going.wait(60.0) if name == "sync" else None)
+    async with data_network(tmp_path) as network:
+        sink = await network.node("sink", disk=disk)
+        content = random_bytes(40 * MIB)
+        manifest = manifest_of(content)
+        partials, target = sink.fetch._partials, Target(manifest.content, manifest.id)
+        await partials.open(manifest)
+        highest = 0
+
+        async def write_all() -> None:
+            nonlocal highest
+            for index in range(40):
+                assert await partials.write(target, index, memoryview(content)[index * MIB : (index + 1) * MIB]) == ([index], [])
+                highest = max(highest, partials._unsafe_bytes)
+
+        writing = asyncio.create_task(write_all())
+        try:
+            await until(
+                lambda: writing.done() or (partials._unsafe_bytes >= saving.UNSAFE_BYTES_MAX and not partials._room.is_set()), what="a writer that waits"
+            )
+            assert not writing.done()
+            assert "sync" in disk.calls, "one begins long before that"
+        finally:
+            going.set()
+        await asyncio.wait_for(writing, 60.0)
+        assert highest == saving.UNSAFE_BYTES_MAX
+        await partials.close(target, discard=True)
 
 
 async def test_a_good_stop_costs_only_what_was_under_way(tmp_path: Path) -> None:
