@@ -14,7 +14,7 @@ from replicad.model.ids import Stamp
 from replicad.model.members import Member
 from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.alarms import Alarm
-from replicad.protocol.gossip.neighbours import FULL_MESH_MAX
+from replicad.protocol.gossip.neighbours import is_full_mesh
 from replicad.server.admin import nouns, views
 from replicad.server.admin.services import Services
 
@@ -197,7 +197,7 @@ def _unreachable_pairs(services: Services) -> Iterator[nouns.Finding]:
     there = sorted(views.linked_members(services), key=lambda node: views.label(members, node))
     links = {node: set(presence.links) for node in there if (presence := services.standing.presence(node))}
     links[services.node] = {link.node for link in services.links.all()}
-    if len(members) > FULL_MESH_MAX:
+    if not is_full_mesh(members):
         return
     apart = [(one, other) for one, other in itertools.combinations(links, 2) if other not in links[one] and one not in links[other]]
     for one, other in apart[:UNREACHABLE_SHOWN_MAX]:
