@@ -98,10 +98,6 @@ class Flights:
         """What is under way with a peer."""
         return [request for request in self._requests.values() if request.node == node]
 
-    def needless(self, job: Job) -> list[Request]:
-        """Requests for units all of which are here by now."""
-        return [request for request in self.of_job(job) if request.units and not request.mask & job.missing]
-
     def newly_overdue(self, now: float) -> list[Request]:
         """Requests that became overdue; each is returned again after as long as it was given at first."""
         if self._deadline is None or now < self._deadline:
