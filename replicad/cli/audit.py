@@ -15,8 +15,9 @@ from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
 from replicad.cli.files import new_private, told_of
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
-from replicad.cli.output import moment, plural
+from replicad.cli.output import moment
 from replicad.errors import DistrustError
+from replicad.model.words import plural
 from replicad.server.admin import nouns
 
 
@@ -85,7 +86,7 @@ def verify(invocation: Invocation) -> None:
             hint="whoever could write catalog.sqlite in the data directory did it; what came before that action is as it was",
             code="audit-broken",
         )
-    invocation.out.data(answer, f"{max(0, answer.last - answer.first + 1)} actions, up to {answer.last}, are as they were written; hash {answer.hash}")
+    invocation.out.data(answer, f"as written: {plural(max(0, answer.last - answer.first + 1), 'action')}, up to {answer.last}; hash {answer.hash}")
 
 
 def _actions(client: Client, query: dict[str, Any]) -> Iterator[nouns.Action]:

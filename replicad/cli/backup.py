@@ -19,9 +19,10 @@ from replicad.cli.client import ANSWER_BYTES_MAX, CONNECT_TIMEOUT_S, Client, err
 from replicad.cli.files import copy_body, new_private, told_of
 from replicad.cli.init import hand_over, write_config, write_token
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
-from replicad.cli.output import clean, moment, plural, size
+from replicad.cli.output import clean, moment, size
 from replicad.crypto.encryption import PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN
 from replicad.errors import ConfigurationError, DistrustError, InputError, IntegrityError, ReplicadError
+from replicad.model.words import plural
 from replicad.services.backup import archive as format_
 from replicad.services.backup.archive import Archive, Backup
 

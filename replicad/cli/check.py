@@ -10,8 +10,9 @@ import click
 
 from replicad.cli.client import path_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
-from replicad.cli.output import clean, plural, size
+from replicad.cli.output import clean, size
 from replicad.errors import ReplicadError, UnreachableError
+from replicad.model.words import plural
 from replicad.server.admin import nouns
 
 ANSWER_S = 8.0

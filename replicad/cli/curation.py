@@ -9,9 +9,10 @@ import click
 from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import YES, Invocation, Verb, pass_invocation
-from replicad.cli.output import clean, moment, plural, size
+from replicad.cli.output import clean, moment, size
 from replicad.cli.publish import LINES_MAX, PUBLISH_TIMEOUT_S, publisher_label
 from replicad.errors import InputError, NotFoundError
+from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -21,11 +21,12 @@ from replicad.cli import output
 from replicad.cli.client import path_of
 from replicad.cli.demo_nodes import LOOK_S, SHARE, DemoNode, running
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
-from replicad.cli.output import Output, clean, duration, plural, size
+from replicad.cli.output import Output, clean, duration, size
 from replicad.cli.publish import publish_sources
 from replicad.cli.scan import scan
 from replicad.errors import IntegrityError, ReplicadError
 from replicad.model.chunks import chunk_size_for
+from replicad.model.words import plural
 from replicad.server.admin import nouns
 
 FILE_BYTES = 64 * 1024 * 1024

@@ -22,6 +22,7 @@ from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import clean, moment, size
 from replicad.cli.progress import Progress
 from replicad.errors import ConflictError, IntegrityError, NotAllowedError, ReplicadError, UnreachableError
+from replicad.model.words import plural
 from replicad.server.admin import nouns
 
 PIECE_BYTES = 1 << 20
@@ -69,7 +70,7 @@ def render_entry(answer: nouns.EntryAnswer) -> str:
     facts = [
         ("file", f"{one.share}/{one.path}"),
         ("stage", one.stage),
-        ("size", f"{size(one.size)} ({one.size} bytes)"),
+        ("size", f"{size(one.size)} ({plural(one.size, 'byte')})"),
         ("sha256", one.sha256),
         *one.checksums.items(),
         ("published", f"{moment(one.published)} by {one.publisher or 'somebody'} at {one.origin}"),

@@ -6,7 +6,8 @@ import click
 
 from replicad.cli.client import path_of
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
-from replicad.cli.output import clean, moment, plural
+from replicad.cli.output import clean, moment
+from replicad.model.words import plural
 from replicad.server.admin import nouns
 
 SHOWN_MAX = 5

@@ -125,11 +125,6 @@ def since(iso: str) -> str:
     return f"since {clock} ({duration(max(0.0, time.time() - then.timestamp()))})"
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 file``, ``2 files``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns as wide as their widest cell; a head that starts with ``>`` aligns its column to the right. Without rows, the heads alone."""
     cells = [[head.removeprefix(RIGHT) for head in heads], *([clean(cell) for cell in row] for row in rows)]

@@ -14,11 +14,12 @@ import msgspec
 from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
-from replicad.cli.output import Output, clean, moment, plural, since, size
+from replicad.cli.output import Output, clean, moment, since, size
 from replicad.errors import InputError, UnreachableError
 from replicad.model.ids import NodeId
 from replicad.model.limits import show_rate
 from replicad.model.records import Role
+from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns
 
 ROLES = click.Choice([role.value for role in Role])

@@ -16,12 +16,13 @@ from msgspec import Struct
 from replicad.cli import values
 from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
-from replicad.cli.output import Output, clean, duration, plural, size
+from replicad.cli.output import Output, clean, duration, size
 from replicad.cli.progress import Progress
 from replicad.cli.scan import Source, identity, scan
 from replicad.cli.share import only_share
 from replicad.cli.upload import changed, opened, told_of, upload
 from replicad.cli.wait import check_nodes, wait_for
+from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns
 
 LINES_MAX = 20

@@ -12,10 +12,11 @@ from msgspec import UNSET
 from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
-from replicad.cli.output import clean, moment, plural
+from replicad.cli.output import clean, moment
 from replicad.errors import InputError, NotFoundError
 from replicad.model.callers import PASSWORD_CHARS_MAX
 from replicad.model.checksums import ALGORITHMS
+from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns
 
 ANYWHERE, NONE = "any", "none"

@@ -9,7 +9,8 @@ import click
 from replicad.cli import output
 from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
-from replicad.cli.output import Output, clean, duration, plural, since, size
+from replicad.cli.output import Output, clean, duration, since, size
+from replicad.model.words import plural
 from replicad.server.admin import nouns
 
 WATCH_S = 2.0

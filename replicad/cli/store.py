@@ -9,8 +9,9 @@ import click
 from replicad.cli import output
 from replicad.cli.client import path_of
 from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
-from replicad.cli.output import clean, moment, plural, size
+from replicad.cli.output import clean, moment, size
 from replicad.errors import IntegrityError
+from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%?")
@@ -129,10 +130,15 @@ def repair(invocation: Invocation) -> None:
     """Compare the disk with the catalog and mend what differs: take up files that are wanted, fetch again what is missing, remove leftovers."""
     answer = invocation.client().ask("POST", path_of("store", "repair"), answer=nouns.Repaired, timeout_s=None)
     lines = [
-        f"lost       {plural(len(answer.lost), 'file')}, to be fetched again",
-        f"adopted    {plural(len(answer.adopted), 'file')}",
-        f"corrupt    {plural(len(answer.corrupt), 'file')}, set aside, to be fetched again",
-        f"unclaimed  {plural(len(answer.unclaimed), 'file')}, to be collected",
+        f"lost       {_files(answer.lost, 'to be fetched again')}",
+        f"adopted    {_files(answer.adopted)}",
+        f"corrupt    {_files(answer.corrupt, 'set aside, to be fetched again')}",
+        f"unclaimed  {_files(answer.unclaimed, 'to be collected')}",
         f"partials   {plural(answer.partials, 'leftover')} removed",
     ]
     invocation.out.data(answer, "\n".join(lines))
+
+
+def _files(found: list[str], fate: str = "") -> str:
+    """How many there are, and, if any, what becomes of them."""
+    return plural(len(found), "file") + (f", {fate}" if found and fate else "")

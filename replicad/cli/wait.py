@@ -13,6 +13,7 @@ from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import Output, clean, duration
 from replicad.cli.progress import Progress
+from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns
 
 EXIT_PARTLY = 3
@@ -40,7 +41,7 @@ def wait_for(client: Client, out: Output, *, share: str, entries: Sequence[bodie
                     break
                 if progress is None:
                     progress = stack.enter_context(Progress(out, "replicating", total_bytes=sum(node.bytes_wanted for node in answer.nodes), begun_s=started))
-                progress.show(sum(node.bytes for node in answer.nodes), f"{answer.holders} of {len(answer.nodes)} nodes")
+                progress.show(sum(node.bytes for node in answer.nodes), f"{answer.holders} of {plural(len(answer.nodes), 'node')}")
     except KeyboardInterrupt:
         out.talk("stopped waiting; replication goes on")
         raise
@@ -56,7 +57,7 @@ def check_nodes(client: Client, *, share: str, stage: str | None, nodes: str) ->
 def summary(answer: nouns.Waited, elapsed_s: float) -> str:
     """``replicated to 6 of 7 nodes in 38 s   (nyc2 is offline and will catch up)``."""
     behind = [clean(node.name) for node in answer.nodes if node.files < node.files_wanted]
-    words = f"replicated to {answer.holders} of {len(answer.nodes)} nodes in {duration(elapsed_s)}"
+    words = f"replicated to {answer.holders} of {plural(len(answer.nodes), 'node')} in {duration(elapsed_s)}"
     if answer.state == "linked":
         return f"{words}   ({', '.join(behind)} {'is' if len(behind) == 1 else 'are'} offline and will catch up)"
     return words if answer.state == "done" else f"{words}   (stopped waiting; replication goes on)"

@@ -83,4 +83,4 @@ def _check_segment(path: str, segment: str) -> None:
 
 def _refused(path: str, reason: str) -> InputError:
     shown = path if len(path) <= 80 else f"{path[:77]}..."
-    return InputError(f"path {shown!a}: {reason}", code="bad-path")
+    return InputError(f"path {shown!r}: {reason}", code="bad-path")

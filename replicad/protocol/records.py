@@ -203,7 +203,7 @@ def _check_grant(grant: Grant) -> None:
     for prefix in grant.paths or ():
         _check_path(prefix)
         if paths.key(prefix) != prefix:
-            raise RecordError(f"path prefix {prefix[:80]!a} is not a collision key", code="bad-path")
+            raise RecordError(f"path prefix {prefix[:80]!r} is not a collision key", code="bad-path")
 
 
 def _check_content(entry: Entry) -> None:

@@ -22,6 +22,7 @@ from replicad.model.entries import Listed, Revision, RevisionKind
 from replicad.model.ids import NETWORK_SHARE, Digest, RecordId, Stamp
 from replicad.model.members import Share
 from replicad.model.records import SUPERSEDES_MAX, Entry, Role, Takedown, Tombstone
+from replicad.model.words import plural
 
 NAMES_UNGUARDED = 100
 """Removing more names than this at once must be confirmed by their number; so must removing more than half of a share of more than SHARE_UNGUARDED names. Guesses: a release is a few
@@ -231,7 +232,9 @@ class Curation:
     async def _guard(self, share: str, names: int, expect: int | None) -> None:
         if expect is not None:
             if expect != names:
-                raise ConflictError(f"{names} names would be removed, not {expect}; none was", hint="look again with --dry-run", code="not-as-expected")
+                raise ConflictError(
+                    f"{plural(names, 'name')} would be removed, not {expect}; none was", hint="look again with --dry-run", code="not-as-expected"
+                )
             return
         if names > NAMES_UNGUARDED:
             reason = f"more than {NAMES_UNGUARDED}"
@@ -240,7 +243,9 @@ class Curation:
         else:
             return
         raise ConflictError(
-            f"this would remove {names} names, {reason}; none was removed", hint=f"look with --dry-run; if it is right: --expect {names}", code="many-names"
+            f"this would remove {plural(names, 'name')}, {reason}; none was removed",
+            hint=f"look with --dry-run; if it is right: --expect {names}",
+            code="many-names",
         )
 
     async def _live(self, share: str, doomed: Sequence[Listed]) -> list[tuple[RecordId, ...]]:

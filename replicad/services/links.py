@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from replicad.errors import ReplicadError
 from replicad.model.events import HeadsChanged, LinkDown, LinkUp, TrustChanged
-from replicad.protocol.gossip.neighbours import FULL_MESH_MAX, Circle, circles
+from replicad.protocol.gossip.neighbours import Circle, circles, is_full_mesh
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Links:
         members = self.members()
         own = self.table.own
         others = members.keys() - {own}
-        if len(others) >= FULL_MESH_MAX and own in members:
+        if own in members and not is_full_mesh(members):
             if self._chosen[0] is not members:
                 self._chosen = members, circles(own, members)
             others = set()

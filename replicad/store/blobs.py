@@ -23,6 +23,7 @@ from replicad.errors import BusyError, InputError, IntegrityError, NotFoundError
 from replicad.model.checksums import NO_HASHES, Checksum, begin, digests
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
+from replicad.model.words import plural
 from replicad.store.aside import Aside
 from replicad.store.commits import Committer
 from replicad.store.disk import Disk, file_sizes, storage_error, storage_errors
@@ -299,7 +300,7 @@ class BlobStore:
             rotten = await find_rotten(fd, manifest, disk=self._disk, executor=self._executor, pace=pace)
         finally:
             os.close(fd)
-        return f"{len(rotten)} of {manifest.count} chunks are wrong" if rotten else ""
+        return f"{len(rotten)} of {plural(manifest.count, 'chunk')} wrong" if rotten else ""
 
     @property
     def used_bytes(self) -> int:

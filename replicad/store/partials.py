@@ -19,6 +19,7 @@ from typing import Self
 from replicad.errors import IntegrityError, ReplicadError, StorageError
 from replicad.model.chunks import chunk_count
 from replicad.model.manifest import Manifest
+from replicad.model.words import plural
 from replicad.store.checking import is_false, is_good, proves
 from replicad.store.commits import Commit, Committer
 from replicad.store.disk import Disk, storage_error, storage_errors
@@ -215,7 +216,7 @@ class Partial:
             if rotten:
                 self._safe = _without(self._safe, rotten)
                 self._forget(_without(self.have, rotten))
-                raise StorageError(f"{len(rotten)} chunks of {self.manifest.content} do not read back as they were written")
+                raise StorageError(f"{plural(len(rotten), 'chunk')} of {self.manifest.content} did not read back as written")
             if whole is None:
                 raise StorageError(f"{self.manifest.content} could not be read back")
         if whole != self.manifest.content:

@@ -252,10 +252,11 @@ async def test_status_tells_how_it_is(door: Door) -> None:
     ]
 
 
-async def test_what_heads_show_to_be_wrong_is_said_with_the_next_command(door: Door) -> None:
+@pytest.mark.parametrize(("missing", "said"), [(1, "1 file"), (3, "3 files")])
+async def test_what_heads_show_to_be_wrong_is_said_with_the_next_command(door: Door, missing: int, said: str) -> None:
     other = await door.admit("nyc2")
     behind: dict[str, Any] = {
-        "missing_count": 3,
+        "missing_count": missing,
         "missing_bytes": 4 << 20,
         "ends": (HeadEnd(other.key.id, Stamp(1), 7, Stamp(7)),),
         "frontier": Digest(bytes(32)),
@@ -267,7 +268,7 @@ async def test_what_heads_show_to_be_wrong_is_said_with_the_next_command(door: D
     told = {one["code"]: one for one in status["problems"] if one["code"] != "peer-offline"}
     assert status["node"]["state"] == "degraded"
     assert told.keys() == {"peer-lags", "peer-frozen", "peer-went-back"}
-    assert told["peer-lags"]["message"].startswith("nyc2 lags by 3 files, 4.0 MiB, since 20")
+    assert told["peer-lags"]["message"].startswith(f"nyc2 lags by {said}, 4.0 MiB, since 20")
     assert told["peer-lags"]["hint"] == "replicad matrix --incomplete"
     assert told["peer-frozen"]["message"].startswith("nyc2 is there but has taken nothing new of share munki since 20")
     assert told["peer-frozen"]["hint"] == "replicad peer check nyc2"

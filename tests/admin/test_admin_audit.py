@@ -24,7 +24,7 @@ async def test_who_did_what_and_what_does_not_count(door: Door) -> None:
     ]
     assert whole["records"][3]["detail"] == "publisher; shares munki; site ber"
     assert whole["records"][3]["subject"] == str(member.key.id)
-    assert whole["records"][4]["detail"].endswith(" (1 bytes) by jane")
+    assert whole["records"][4]["detail"].endswith(" (1 byte) by jane")
 
     paged, after = [], ""
     while after is not None:

@@ -55,7 +55,7 @@ def test_how_many_are_needed(asked: str, wanting: int, needed: int) -> None:
 
 
 def test_more_than_want_it_can_never_hold_it() -> None:
-    with pytest.raises(InputError, match="8 nodes can never hold it, 7 want it"):
+    with pytest.raises(InputError, match="8 nodes can never hold it, it is wanted by 7"):
         needed_nodes("8", 7)
 
 

@@ -144,7 +144,7 @@ def test_the_api_over_tcp_a_token_for_a_script_and_the_log_of_what_it_did(networ
     assert actions[-1]["code"] == "unauthorized"
     assert made.lines[-1] not in str(actions)
     assert "token ci 127.0.0.1 POST /shares/munki/entries" in " ".join(ams.cli("audit", "--log").out.split())
-    assert "are as they were written" in ams.cli("audit", "verify").out
+    assert "as written: " in ams.cli("audit", "verify").out
     with sqlite3.connect(ams.data / "catalog.sqlite") as outside:
         outside.execute("UPDATE action SET status = 403 WHERE seq = 2")
     outside.close()

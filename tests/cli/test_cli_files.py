@@ -72,7 +72,7 @@ async def test_what_publish_tells_people(door: Door, terminal: Terminal, reposit
     code, out, err = await terminal.run("publish", str(repository / "a.pkg"), "--share", "munki", "--wait", "all")
     assert code == 0
     assert out.startswith("published  munki/a.pkg  100 B  sha256 ")
-    assert err.startswith("replicated to 1 of 1 nodes in 0.")
+    assert err.startswith("replicated to 1 of 1 node in 0.")
     code, out, _ = await terminal.run("publish", str(repository), "--share", "munki", "--dry-run")
     assert code == 0
     assert "would publish  4 files to munki  3.1 MiB  (3 new, 1 unchanged)" in out
@@ -286,7 +286,7 @@ async def test_waiting_for_more_nodes_than_there_are_publishes_nothing(door: Doo
     await door.admit("dev1", stages=("dev",))
     for options, wanting in (((), 2), (("--stage", "dev"), 3), (("--dry-run",), 2)):
         code, error = await terminal.error("publish", str(repository), "--share", "munki", "--wait", "9", *options)
-        assert (code, error["message"]) == (2, f"nodes: 9 nodes can never hold it, {wanting} want it")
+        assert (code, error["message"]) == (2, f"nodes: 9 nodes can never hold it, it is wanted by {wanting}")
     assert (await terminal.json("ls"))["entries"] == []
     assert door.services.store.used_bytes == 0
     assert (await terminal.run("publish", str(repository / "a.pkg"), "--share", "munki", "--wait", "2", "--timeout", "0s"))[0] == 8

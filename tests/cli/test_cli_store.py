@@ -35,12 +35,12 @@ async def test_what_rotted_is_told_everywhere(door: Door, terminal: Terminal) ->
         assert (code, out.startswith("REPLICAD OK - ams1: 3 files, "), out.count("\n")) == (0, True, 1)
         flip(door.services.store.path_of(manifest_of(FILES["a"]).content), at=MIB)
         [damaged] = (await terminal.json("store", "verify", "--sample", "100%", code=7))["damaged"]
-        assert (damaged["name"], damaged["detail"], damaged["aside"]) == ("munki/a", "1 of 3 chunks are wrong", True)
+        assert (damaged["name"], damaged["detail"], damaged["aside"]) == ("munki/a", "1 of 3 chunks wrong", True)
         code, out, err = await terminal.run("store", "scrub", "now")
         assert (code, out, err) == (0, "read 2 files, 12 B: all of them right\n", "")
     [problem] = (await terminal.json("status"))["problems"]
     assert problem["code"] == "damaged"
-    assert "1 file damaged on this disk: munki/a (1 of 3 chunks are wrong); not served, kept aside" in problem["message"]
+    assert "1 file damaged on this disk: munki/a (1 of 3 chunks wrong); not served, kept aside" in problem["message"]
     assert ("content", "failed") in {(one["check"], one["state"]) for one in (await terminal.json("doctor", code=1))["findings"]}
     code, out, _ = await terminal.run("check", "-w", "0", "-c", "0")
     assert (code, out.startswith("REPLICAD CRITICAL - 1 file damaged"), out.count("\n")) == (2, True, 1)
@@ -51,7 +51,7 @@ async def test_what_rotted_is_told_everywhere(door: Door, terminal: Terminal) ->
         {"share": "munki", "stage": "prod", "files": 3, "bytes": len(FILES["a"]) + 12, "held_files": 2, "held_bytes": 12}
     ]
     code, out, _ = await terminal.run("store", "usage")
-    assert (code, "damaged  munki/a  1 of 3 chunks are wrong  kept aside" in out, "munki  prod" in out) == (0, True, True)
+    assert (code, "damaged  munki/a  1 of 3 chunks wrong  kept aside" in out, "munki  prod" in out) == (0, True, True)
     await door.upload(FILES["a"])
     assert (await terminal.json("status"))["problems"] == []
 
@@ -80,8 +80,13 @@ async def test_collecting_and_repairing_say_what_they_did(door: Door, terminal: 
     door.services.store.path_of(manifest_of(b"named").content).unlink()
     repaired = await terminal.json("store", "repair")
     assert repaired == {"lost": [str(manifest_of(b"named").content)], "adopted": [], "corrupt": [], "unclaimed": [], "partials": 0}
+    nothing = ["lost       0 files", "adopted    0 files", "corrupt    0 files", "unclaimed  0 files", "partials   0 leftovers removed"]
     code, out, _ = await terminal.run("store", "repair")
-    assert (code, out.splitlines()[0]) == (0, "lost       0 files, to be fetched again")
+    assert (code, out.splitlines()) == (0, nothing)
+    await door.publish("munki", "b", b"lost, too")
+    door.services.store.path_of(manifest_of(b"lost, too").content).unlink()
+    code, out, _ = await terminal.run("store", "repair")
+    assert (code, out.splitlines()) == (0, ["lost       1 file, to be fetched again", *nothing[1:]])
 
 
 async def test_bad_values_are_named(door: Door, terminal: Terminal) -> None:

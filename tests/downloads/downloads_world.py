@@ -48,7 +48,7 @@ class World:
         """Pages of names that were asked for."""
         self.noted: list[Answered] = []
         self.waiting_for: list[str] = []
-        self.open_error: StorageError | None = None
+        self.open_error: StorageError | OSError | None = None
         self.manifests: dict[Digest, Manifest] = {}
         self.known: dict[Digest, dict[str, bytes]] = {}
         """Checksums."""

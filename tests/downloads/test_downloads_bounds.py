@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import logging
 import os
@@ -334,15 +335,19 @@ async def test_what_was_asked_before_an_upgrade_is_answered(world: World) -> Non
         writer.close()
 
 
-async def test_a_file_that_cannot_be_opened_for_now(world: World) -> None:
+@pytest.mark.parametrize("error", [StorageError("opening small: Too many open files"), OSError(errno.EMFILE, "Too many open files")])
+async def test_a_file_that_cannot_be_opened_for_now(world: World, error: StorageError | OSError, warnings: pytest.LogCaptureFixture) -> None:
     """No descriptors are left, or a directory is out of reach."""
     async with world.serve() as client:
-        world.open_error = StorageError("opening small: Too many open files")
+        world.open_error = error
         reply = await client.get("/jamf/small")
         assert (reply.status, reply.fields["retry-after"]) == (503, "1")
         assert world.lost == []
         world.open_error = None
         assert (await client.get("/jamf/small")).status == 200
+    [told] = warnings.records
+    assert told.getMessage() == "a file cannot be opened"
+    assert told.fields["reason"].endswith("Too many open files")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

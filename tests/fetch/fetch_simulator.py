@@ -27,7 +27,7 @@ from replicad.protocol.fetch.jobs import chunks_of
 from replicad.protocol.fetch.plan import Plan
 from replicad.protocol.fetch.supply import Supply
 from replicad.protocol.fetch.turns import Turn, Turns
-from replicad.protocol.gossip.neighbours import FULL_MESH_MAX, neighbours
+from replicad.protocol.gossip.neighbours import is_full_mesh, neighbours
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Small
 
 LOSSY_BREAKS = 0.05
@@ -124,8 +124,8 @@ class Swarm:
     def link_like_the_product(self) -> None:
         """Links as ``protocol.gossip.neighbours`` chooses them: everybody with everybody, or in a large network with a few."""
         members = {node.id: _member(node) for node in self.nodes.values()}
-        self._all_linked = len(members) <= FULL_MESH_MAX
-        chosen = {node: neighbours(node, members) if len(members) > FULL_MESH_MAX else list(members) for node in members}
+        self._all_linked = is_full_mesh(members)
+        chosen = {node: list(members) if self._all_linked else neighbours(node, members) for node in members}
         for one, other in sorted({(min(node, other), max(node, other)) for node, others in chosen.items() for other in others if other != node}):
             self.link(self.nodes[one], self.nodes[other])
 

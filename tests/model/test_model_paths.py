@@ -96,6 +96,22 @@ def test_refused_path_says_why(path: str, reason: str) -> None:
     assert refusal.value.message.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        pytest.param("Gr\u00fcn/\u65e5?", "'Gr\u00fcn/\u65e5?'", id="letters"),
+        pytest.param("a\x1b[31m?", "'a\\x1b[31m?'", id="terminal escape"),
+        pytest.param("a\u202eb?", "'a\\u202eb?'", id="right-to-left override"),
+        pytest.param("a\u2066b?", "'a\\u2066b?'", id="left-to-right isolate"),
+        pytest.param("a\ud800b", "'a\\ud800b'", id="lone surrogate"),
+    ],
+)
+def test_a_refused_path_is_shown_with_its_letters_and_without_what_would_rearrange_the_message(path: str, shown: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        paths.check(path)
+    assert refusal.value.message.startswith(f"path {shown}: ")
+
+
 def test_long_path_is_cut_in_the_message() -> None:
     with pytest.raises(InputError) as refusal:
         paths.check("x" * 100_000)

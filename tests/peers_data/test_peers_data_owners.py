@@ -8,7 +8,7 @@ import pytest
 
 from replicad.protocol.fetch.events import Event, Sought
 from replicad.protocol.fetch.plan import Plan
-from replicad.services.fetch import rights
+from replicad.protocol.gossip import neighbours
 from support.data_node import data_network
 from support.storing import random_bytes
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.sockets
 
 @pytest.mark.parametrize("members_linked", [1, 2, 3])
 async def test_who_else_seeks_small_contents_counts_only_where_all_members_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members_linked: int) -> None:
-    monkeypatch.setattr(rights, "FULL_MESH_MAX", members_linked)
+    monkeypatch.setattr(neighbours, "FULL_MESH_MAX", members_linked)
     sought: list[Event] = []
     handle = Plan.handle
 

@@ -160,7 +160,7 @@ async def test_what_is_held_again_is_damaged_no_more(tmp_path: Path) -> None:
         await node.ingest.publish("munki", items({"a": content}))
         flip(node.store.path_of(manifest.content), at=MIB)
         found = await this.scrub.whole(0.01)
-        assert found.damaged == (Damage(manifest.content, manifest.size, node.clock.now_ms, "1 of 3 chunks are wrong"),)
+        assert found.damaged == (Damage(manifest.content, manifest.size, node.clock.now_ms, "1 of 3 chunks wrong"),)
         assert await this.scrub.check(manifest.content) is None
         async with asyncio.TaskGroup() as group:
             running = group.create_task(this.scrub.run())

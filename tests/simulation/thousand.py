@@ -17,7 +17,7 @@ from replicad.model.manifest import Manifest
 from replicad.model.records import Entry, Grant, Policy, Role
 from replicad.protocol.clock import HybridClock
 from replicad.protocol.gossip.core import ROUND_MS
-from replicad.protocol.gossip.neighbours import FULL_MESH_MAX, neighbours
+from replicad.protocol.gossip.neighbours import is_full_mesh, neighbours
 from replicad.protocol.replica import Replica
 from replicad.protocol.wire import Heads, Records
 from simulation.catalog import Catalog
@@ -224,7 +224,7 @@ class Grown(AbstractContextManager["Grown"]):
 
 def _chosen(own: NodeId, members: object) -> list[NodeId]:
     """As the product decides: everybody in a small network."""
-    return neighbours(own, members) if len(members) > FULL_MESH_MAX else [node for node in members if node != own]
+    return [node for node in members if node != own] if is_full_mesh(members) else neighbours(own, members)
 
 
 def entry(path: str) -> Entry:

@@ -189,7 +189,7 @@ async def test_what_is_set_aside_is_counted_lent_and_dropped(tmp_path: Path) -> 
     async with opened_store(tmp_path) as store:
         await store.receive(pieces(CONTENT), size=None)
         flip(store.path_of(MANIFEST.content), at=MIB + 3)
-        assert await store.examine(MANIFEST) == f"1 of {MANIFEST.count} chunks are wrong"
+        assert await store.examine(MANIFEST) == f"1 of {MANIFEST.count} chunks wrong"
         store.set_aside(MANIFEST.content)
         store.set_aside(MANIFEST.content)
         assert await store.examine(MANIFEST) == "it is not on the disk any more"

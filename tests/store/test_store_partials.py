@@ -353,7 +353,7 @@ async def test_chunks_that_rotted_are_found_and_fetched_again(tmp_path: Path) ->
         safe = await partial.sync()
         rot(tmp_path / "partials" / f"{BARE.content}.{BARE.id}", chunk=4)
         await partial.write(0, chunks(0))
-        with pytest.raises(StorageError, match=r"1 chunks of .* do not read back"):
+        with pytest.raises(StorageError, match=r"1 chunk of .* did not read back"):
             await partial.finish()
         assert bytes(partial.have) == bitmap(*(index for index in ALL if index != 4))
         assert await partial.sync() == bytes(partial.have) != safe

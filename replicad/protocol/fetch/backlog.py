@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TypeVar
 
-from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId
 from replicad.model.manifest import Manifest
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import AWAITED_MAX, PACK_MAX, RENEW_S, SEEKING_MAX, STALLED_S, FetchConfig
-from replicad.protocol.fetch.events import Awaits, Close, Effect, Open, Priority, Say, Target, Wants, small_of
+from replicad.protocol.fetch.events import Awaits, Close, Effect, Open, Priority, Say, Target, Wants, key_of, small_of
 from replicad.protocol.fetch.jobs import ContentJob, State
 from replicad.protocol.fetch.pack import Job, PackJob
 from replicad.protocol.wire import SEEK_PER_MESSAGE_MAX, Have, HaveMore, Hold, Interest, Seek, Small, parts
@@ -60,8 +59,9 @@ class Backlog:
         """Replace the list; if it is cut it only holds the first, so nothing is dropped for being absent."""
         self._wants = event
         wanted = (*event.wanted, *(awaits.wanted for awaits in self._awaits.values() if event.cut))
-        large = {Target(one.content, one.manifest): one for one in wanted if one.size > CHUNK_SIZE_MIN}
-        small = {Small(one.content, one.size): one for one in wanted if one.size <= CHUNK_SIZE_MIN}
+        keyed = [(key_of(one), one) for one in wanted]
+        large = {key: one for key, one in keyed if isinstance(key, Target)}
+        small = {key: one for key, one in keyed if isinstance(key, Small)}
         if not event.cut:
             self._drop_unwanted(large, small)
         self._benched = {key: until for key, until in self._benched.items() if until > now}
@@ -74,7 +74,7 @@ class Backlog:
     def await_(self, event: Awaits) -> None:
         """Clients wait for it, or do not any more. Beyond ``AWAITED_MAX`` contents they wait in the content's usual class."""
         wanted = event.wanted
-        key = small_of(wanted) if wanted.size <= CHUNK_SIZE_MIN else Target(wanted.content, wanted.manifest)
+        key = key_of(wanted)
         if not event.chunks:
             self._awaits.pop(key, None)
         elif key in self._awaits or len(self._awaits) < AWAITED_MAX:
@@ -92,8 +92,7 @@ class Backlog:
         self._changed = True
 
     def _priority(self, wanted: Wanted) -> Priority:
-        key = (small_of(wanted) if wanted.size <= CHUNK_SIZE_MIN else Target(wanted.content, wanted.manifest)) if self._awaits else None
-        return Priority.AWAITED if key in self._awaits else self._wants.priority(wanted)
+        return Priority.AWAITED if self._awaits and key_of(wanted) in self._awaits else self._wants.priority(wanted)
 
     def _in_order(self, waiting: Iterable[tuple[_Key, Wanted]]) -> dict[_Key, Wanted]:
         return dict(sorted(waiting, key=lambda item: self._priority(item[1])))

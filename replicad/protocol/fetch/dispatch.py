@@ -23,12 +23,8 @@ from replicad.protocol.fetch.peers import Peer
 from replicad.protocol.fetch.roster import Roster
 
 ENDGAME_FACTOR = 2.0
-"""Something is asked for twice only if the second source is expected to bring it in less than half of the time the first still needs..."""
-ENDGAME_GAIN_S = 0.25
-"""...and at least so much earlier: on a fast network the first is nearly done before the second has begun (both guesses; the simulator measures what they cost)."""
-ENDGAME_BATCH_GAIN_S = 1.0
-"""Of a batch, which is large. Simulated, 2,000 files of 64 KiB: four holders of which the slowest has a third of the rate 25.4 -> 24.4 s, four holders and eight nodes 6.4 -> 5.9 s; with 0.25 s a third more requests
-where all are equally fast, for nothing."""
+"""Something is asked for twice only if the second source is expected to bring it in less than half of the time the first still needs (a guess; the simulator measures what it costs), and at
+least a job's ``again_gain_s`` earlier."""
 ENDGAME_LOOK_S = 0.5
 """When nothing happens, that is looked for so often at most: a loaded machine is silent for shorter times, too (a guess)."""
 
@@ -171,7 +167,7 @@ class Dispatch:
         there = self._open_to(job, peer, job.missing & job.have.get(peer.node, 0))
         if not there or job.reachable & ~job.flying.counted or job.free(peer.node) or self._flights.room() < job.again_bytes:
             return _Outcome.NOTHING
-        soon_s = ENDGAME_FACTOR * peer.expected_s(job.again_bytes) + (ENDGAME_BATCH_GAIN_S if isinstance(job, PackJob) else ENDGAME_GAIN_S)
+        soon_s = ENDGAME_FACTOR * peer.expected_s(job.again_bytes) + job.again_gain_s
         there &= ~self._flights.asked(job, peer.node)
         for request in sorted(self._flights.of_job(job), key=lambda request: -request.likely_end(now)):
             if request.likely_end(now) <= now + soon_s:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
-from replicad.model.chunks import Extent
+from replicad.model.chunks import CHUNK_SIZE_MIN, Extent
 from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId
 from replicad.protocol.fetch.config import STALLED_S
@@ -24,6 +24,11 @@ class Target(NamedTuple):
 def small_of(wanted: Wanted) -> Small:
     """The same as the wire names it."""
     return Small(wanted.content, wanted.size)
+
+
+def key_of(wanted: Wanted) -> Target | Small:
+    """What it is kept by: the pack has it, or it is a job of its own."""
+    return Small(wanted.content, wanted.size) if wanted.size <= CHUNK_SIZE_MIN else Target(wanted.content, wanted.manifest)
 
 
 class Priority(IntEnum):

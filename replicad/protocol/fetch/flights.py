@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from replicad.model.ids import NodeId
+from replicad.model.words import plural
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import LIMITED_S, FetchConfig
 from replicad.protocol.fetch.pack import Job, PackJob
@@ -37,8 +38,8 @@ class Request:
     def what(self) -> str:
         """For people."""
         if isinstance(self.job, PackJob):
-            return f"a batch of {len(self.units)} small contents"
-        return f"{len(self.units)} chunks of {self.job.target.content}" if self.units else f"the manifest of {self.job.target.content}"
+            return f"a batch of {plural(len(self.units), 'small content')}"
+        return f"{plural(len(self.units), 'chunk')} of {self.job.target.content}" if self.units else f"the manifest of {self.job.target.content}"
 
 
 class Flights:
@@ -97,10 +98,6 @@ class Flights:
     def of_node(self, node: NodeId) -> list[Request]:
         """What is under way with a peer."""
         return [request for request in self._requests.values() if request.node == node]
-
-    def needless(self, job: Job) -> list[Request]:
-        """Requests for units all of which are here by now."""
-        return [request for request in self.of_job(job) if request.units and not request.mask & job.missing]
 
     def newly_overdue(self, now: float) -> list[Request]:
         """Requests that became overdue; each is returned again after as long as it was given at first."""

@@ -119,6 +119,9 @@ class ContentJob(Units):
     delayed by what is read later.
     """
 
+    again_gain_s = 0.25
+    """Nothing is asked for a second time unless it comes so much earlier: on a fast network the first is nearly done before the second has begun (a guess)."""
+
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         self.target = Target(wanted.content, wanted.manifest)

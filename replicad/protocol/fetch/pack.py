@@ -19,6 +19,10 @@ from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
 class PackJob(Units):
     """The small contents looked for now, each in a place of its own that is used again when it is here."""
 
+    again_gain_s = 1.0
+    """More than of a content: a batch is large. Simulated, 2,000 files of 64 KiB: four holders of which the slowest has a third of the rate 25.4 -> 24.4 s, four holders and eight nodes 6.4 -> 5.9 s; with 0.25 s a
+    third more requests where all are equally fast, for nothing."""
+
     def __init__(self, own: NodeId) -> None:
         super().__init__()
         self.claims = Claims(own)

@@ -310,9 +310,11 @@ class Plan:
 
     def _clear_up(self, job: Job, request: Request) -> None:
         """What this request brought need not be brought by others. If nothing of the job is under way any more, whoever was passed over as slow may be asked for what is left."""
-        for needless in self._flights.needless(job):
-            self._cancel(needless)
-        if job.reachable and not self._flights.of_job(job):
+        under_way = self._flights.of_job(job)
+        needless = [other for other in under_way if other.units and not other.mask & job.missing]
+        for other in needless:
+            self._cancel(other)
+        if job.reachable and len(needless) == len(under_way):
             self._roster.wake()
         if isinstance(job, PackJob):
             self._backlog.small_here(request.mask & ~job.missing)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sized
 
     from replicad.model.ids import NodeId
     from replicad.model.members import Member
@@ -18,6 +18,11 @@ LINKS_FAR = 2
 """Dialled; as many more dial this node: about 4 links in the site and 4 outside, or 8 where there is one site (docs/adr/0006)."""
 SHARE_LINKS_NEAR = 1
 SHARE_LINKS_FAR = 1
+
+
+def is_full_mesh(members: Sized) -> bool:
+    """Whether the network is so small that everybody links with everybody."""
+    return len(members) <= FULL_MESH_MAX
 
 
 @dataclass(frozen=True)

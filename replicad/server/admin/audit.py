@@ -5,6 +5,7 @@ from __future__ import annotations
 from replicad.model.access import OPEN
 from replicad.model.ids import NodeId, RecordId, Stamp
 from replicad.model.records import Body, Cut, Entry, Grant, Policy, Record, Takedown, Tombstone
+from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns, paging, queries
 from replicad.server.admin.routes import Call
 
@@ -85,7 +86,7 @@ def _detail(body: Body) -> str:
         return f"{body.name}: {'removed' if body.removed else '; '.join([kind, *parts])}"
     if isinstance(body, Entry):
         promoted = f" promoted from {body.source}" if body.source else ""
-        return f"{body.content} ({body.size} bytes){promoted}{f' by {body.publisher}' if body.publisher else ''}"
+        return f"{body.content} ({plural(body.size, 'byte')}){promoted}{f' by {body.publisher}' if body.publisher else ''}"
     if isinstance(body, Takedown):
         return f"{body.content}: {'lifted' if body.lifted else 'taken down'}{f', {body.reason}' if body.reason else ''}"
     return f"removed{f' by {body.publisher}' if body.publisher else ''}" if isinstance(body, Tombstone) else ""

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from replicad.errors import ConflictError
 from replicad.model.ids import Stamp
 from replicad.model.members import Member
+from replicad.model.words import plural
 from replicad.protocol.clock import check_may_author
 from replicad.protocol.gossip.alarms import Alarm
-from replicad.protocol.gossip.neighbours import FULL_MESH_MAX
+from replicad.protocol.gossip.neighbours import is_full_mesh
 from replicad.server.admin import nouns, views
 from replicad.server.admin.services import Services
 
@@ -107,8 +108,7 @@ async def _disk(services: Services) -> list[nouns.Trouble]:
         return [nouns.Trouble("disk-full", f"there is no room {bounds}: nothing is fetched until there is", hint)]
     lacking = usage.wanted_bytes - sum(await services.store.partial_sizes()) - free
     if lacking > 0:
-        files = "1 file" if usage.wanted == 1 else f"{usage.wanted} files"
-        words = f"{files}, {usage.wanted_bytes / MIB:.1f} MiB, to be fetched, and {free / MIB:.1f} MiB are free {bounds}: fetching pauses until there are {lacking / MIB:.1f} MiB more"
+        words = f"{plural(usage.wanted, 'file')}, {usage.wanted_bytes / MIB:.1f} MiB, to be fetched, and {free / MIB:.1f} MiB are free {bounds}: fetching pauses until there are {lacking / MIB:.1f} MiB more"
         return [nouns.Trouble("disk-full", words, hint)]
     return []
 
@@ -120,9 +120,8 @@ async def _content(services: Services) -> list[nouns.Trouble]:
         return []
     named = [(one, "/".join(await services.catalog.name_of(one.content) or ()) or str(one.content)) for one in found[:DAMAGED_SHOWN_MAX]]
     listed = ", ".join(f"{name} ({one.detail})" for one, name in named) + (", ..." if len(found) > len(named) else "")
-    files = "1 file" if len(found) == 1 else f"{len(found)} files"
     kept = ", kept aside" if any(one.content in services.store.aside for one in found) else ""
-    words = f"{files} damaged on this disk: {listed}; not served{kept}, fetched again as soon as a peer has it"
+    words = f"{plural(len(found), 'file')} damaged on this disk: {listed}; not served{kept}, fetched again as soon as a peer has it"
     return [nouns.Trouble("damaged", words, f"replicad show {named[0][1]}" if "/" in named[0][1] else "replicad store usage")]
 
 
@@ -180,7 +179,7 @@ def _alarm(services: Services, member: Member, alarm: Alarm) -> nouns.Trouble:
     match alarm.kind:
         case "lags":
             lag = services.standing.lag(member.id)
-            words, hint = f"{member.name} lags by {lag.files} files, {lag.bytes / (1 << 20):.1f} MiB, since {since}", "replicad matrix --incomplete"
+            words, hint = f"{member.name} lags by {plural(lag.files, 'file')}, {lag.bytes / (1 << 20):.1f} MiB, since {since}", "replicad matrix --incomplete"
         case "frozen":
             words = f"{member.name} is there but has taken nothing new of {where} since {since}"
         case "withholds":
@@ -197,7 +196,7 @@ def _unreachable_pairs(services: Services) -> Iterator[nouns.Finding]:
     there = sorted(views.linked_members(services), key=lambda node: views.label(members, node))
     links = {node: set(presence.links) for node in there if (presence := services.standing.presence(node))}
     links[services.node] = {link.node for link in services.links.all()}
-    if len(members) > FULL_MESH_MAX:
+    if not is_full_mesh(members):
         return
     apart = [(one, other) for one, other in itertools.combinations(links, 2) if other not in links[one] and one not in links[other]]
     for one, other in apart[:UNREACHABLE_SHOWN_MAX]:

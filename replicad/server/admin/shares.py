@@ -19,6 +19,7 @@ from replicad.model.ids import NETWORK_SHARE, Stamp, check_share_name, check_sta
 from replicad.model.members import Share
 from replicad.model.paths import check, key
 from replicad.model.records import DEFAULT_STAGES, Policy, Role
+from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns, paging, queries, views
 from replicad.server.admin.routes import Call
 from replicad.server.admin.services import Services
@@ -92,7 +93,7 @@ async def remove(call: Call[queries.RemoveShareQuery]) -> nouns.RemovedShare:
         if not fits:
             said = f"not {asked.expect}" if asked.expect is not None else "which would go with it"
             raise ConflictError(
-                f"{found.name} has {names} names, {said}; it was not removed", hint=f"if that is right: --expect {names}", code="not-as-expected"
+                f"{found.name} has {plural(names, 'name')}, {said}; it was not removed", hint=f"if that is right: --expect {names}", code="not-as-expected"
             )
         if not asked.dry_run:
             policy = Policy(name=found.name, public=found.public, immutable=found.immutable, stages=found.stages, removed=True)

@@ -18,6 +18,7 @@ from replicad.model import paths
 from replicad.model.entries import Listed
 from replicad.model.events import ContentHeld, EntriesChanged, Event, HeadsChanged, LinkDown, LinkUp, TrustChanged
 from replicad.model.ids import NodeId, check_share_name
+from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns, views
 from replicad.server.admin.routes import Call
 from replicad.server.admin.services import Services
@@ -164,5 +165,5 @@ def needed_nodes(asked: str, wanting: int) -> int:
     if asked.endswith("%"):
         return -(-wanting * int(asked[:-1]) // 100)
     if int(asked) > wanting:
-        raise InputError(f"nodes: {asked} nodes can never hold it, {wanting} want it", hint="replicad peer list", code="too-many-nodes")
+        raise InputError(f"nodes: {plural(int(asked), 'node')} can never hold it, it is wanted by {wanting}", hint="replicad peer list", code="too-many-nodes")
     return int(asked)

@@ -120,7 +120,7 @@ class Door:
         except TooManyGuessesError as error:
             refusal = self._gate.slow_down(error, request.method)
         except (OSError, StorageError) as error:
-            log.seldom("open", "a file cannot be opened", reason=error.strerror if isinstance(error, OSError) else error.message)
+            log.seldom("open", "a file cannot be opened", reason=str(error))
             refusal = plain(HTTPStatus.SERVICE_UNAVAILABLE, request.method, extra=BUSY)
         return self._respond(refusal)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from replicad.protocol.gossip.neighbours import FULL_MESH_MAX
+from replicad.protocol.gossip.neighbours import is_full_mesh
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Rights:
 
     def all_linked(self) -> bool:
         """Whether the network is so small that everybody links with everybody."""
-        return len(self._names.replica.trust.members(self.clock_ms())) <= FULL_MESH_MAX
+        return is_full_mesh(self._names.replica.trust.members(self.clock_ms()))
 
     async def crew(self, own: NodeId, content: Digest, *, linked: Callable[[NodeId], bool]) -> frozenset[NodeId]:
         """The members at the site of ``own`` that may have the content and are ``linked`` or present, itself among them; empty if no site was named or the network has no other."""

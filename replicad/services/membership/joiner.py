@@ -19,6 +19,7 @@ from replicad.errors import BusyError, ConflictError, DistrustError, InputError,
 from replicad.model.events import HeadsChanged, Synchronised, TrustChanged
 from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId
 from replicad.model.records import Entry, Record, Role
+from replicad.model.words import plural
 from replicad.net.dialer import JOIN_PATH, check_url
 from replicad.protocol import joining
 from replicad.protocol import records as codec
@@ -129,7 +130,7 @@ class Joiner:
         others = [member.name for member in members.values() if member.id != local.own]
         if others:
             raise ConflictError(
-                f"this node belongs to a network with {len(others)} other members ({', '.join(sorted(others)[:3])}); it must leave that first",
+                f"this node belongs to a network with {plural(len(others), 'other member')} ({', '.join(sorted(others)[:3])}); it must leave that first",
                 hint="replicad peer remove THIS-NODE there",
                 code="has-members",
             )
@@ -137,7 +138,7 @@ class Joiner:
         if entries and not merge:
             count = sum(len(listed) for listed in entries.values())
             raise ConflictError(
-                f"this node has published {count} files in a network of its own",
+                f"this node has published {plural(count, 'file')} in a network of its own",
                 hint="add --merge to publish them anew in the other network",
                 code="has-content",
             )
