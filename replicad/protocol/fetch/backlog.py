@@ -59,9 +59,8 @@ class Backlog:
     def want(self, event: Wants, now: float) -> None:
         """Replace the list; if it is cut it only holds the first, so nothing is dropped for being absent."""
         self._wants = event
-        wanted = (*event.wanted, *(awaits.wanted for awaits in self._awaits.values() if event.cut))
-        large = {Target(one.content, one.manifest): one for one in wanted if one.size > CHUNK_SIZE_MIN}
-        small = {Small(one.content, one.size): one for one in wanted if one.size <= CHUNK_SIZE_MIN}
+        large = {Target(one.content, one.manifest): one for one in event.wanted if one.size > CHUNK_SIZE_MIN}
+        small = {Small(one.content, one.size): one for one in event.wanted if one.size <= CHUNK_SIZE_MIN}
         if not event.cut:
             self._drop_unwanted(large, small)
         self._benched = {key: until for key, until in self._benched.items() if until > now}
