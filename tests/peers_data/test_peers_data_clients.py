@@ -9,6 +9,7 @@ import pytest
 
 from replicad.errors import BusyError
 from replicad.model.chunks import CHUNK_SIZE_MIN
+from replicad.model.records import Tombstone
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.protocol.fetch.events import Priority, Target
 from support.data_node import DataNode, data_network
@@ -63,6 +64,31 @@ async def test_what_a_client_reads_comes_first_and_can_be_read_as_it_comes(tmp_p
         ahead = [chunk for content, chunk in extents if content == second.content and chunk >= 7]
         assert ahead == sorted(ahead), "in order"
         assert extents.index((first.content, 0)) > extents.index((second.content, ahead[-1])), "and before the older content"
+
+
+async def test_what_a_client_waits_for_comes_although_no_name_stands_for_it_any_more(tmp_path: Path) -> None:
+    """Large or small, and alone of what is not named: the node has nothing else to fetch, and fetches nothing again that it has."""
+    async with data_network(tmp_path) as network:
+        source, sink = await network.node("source"), await network.node("sink")
+        await network.share("files")
+        large, small, other = [await source.add(random_bytes(size, seed=size)) for size in (3 * MIB + 5, 5, 6)]
+        await network.publish(source, "files", large=large, small=small, other=other)
+        wanted = {one.content: one for one in await sink.catalog.wanted()}
+        with sink.fetch.clients.waiting(wanted[large.content]) as one, sink.fetch.clients.waiting(wanted[small.content]) as another:
+            given = _spied(source)
+            for path in ("large", "small", "other"):
+                before = tuple(await source.catalog.live_records("files", path, "prod"))
+                await network.author(source, "files", Tombstone(path, "prod", supersedes=before))
+            assert not await sink.catalog.wanted()
+            await network.link(source, sink)
+            assert await one.verified(large.size - 1, timeout_s=30) == large.size
+            assert await another.verified(0, timeout_s=30) == small.size
+            once = len(given)
+            marker = await source.add(random_bytes(2 * MIB, seed=9))
+            await network.publish(source, "files", marker=marker)
+            await sink.wait_for(marker)
+            assert {target.content for target, _ in given[once:]} == {marker.content}
+        assert not sink.holds(other)
 
 
 async def test_what_was_lost_is_fetched_after_everything_else_and_what_is_urgent_before(tmp_path: Path) -> None:
