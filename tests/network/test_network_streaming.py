@@ -6,6 +6,7 @@ import http.client
 import json
 import random
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_file_that_is_replaced_and_removed_meanwhile_is_downloaded_to_its_last
         path.parent.mkdir()
         path.write_bytes(content)
     ams, ber = network.node("ams1"), network.node("ber1")
-    with Relay(ams.peers_port, rate=MIB).running() as relay:
+    with Relay(ams.peers_port, rate=MIB).running() as relay, ThreadPoolExecutor(1) as reading:
         ams.environ["REPLICAD__PEERS__URL"] = relay.url
         ber.environ["REPLICAD__DOWNLOADS__ON_MISSING"] = "stream"
         ams.start()
@@ -88,11 +89,12 @@ def test_a_file_that_is_replaced_and_removed_meanwhile_is_downloaded_to_its_last
         connection.request("GET", "/jamf/big.pkg")
         response = connection.getresponse()
         first = response.read(TAIL)
+        rest = reading.submit(response.read)
         ams.cli("publish", str(new))
         wait_for(lambda: ber.download("jamf/big.pkg", method="HEAD").headers["etag"] != etag, what="the new version at the second node")
         ams.cli("rm", "jamf/big.pkg", "--yes")
         wait_for(lambda: ber.download("jamf/big.pkg", method="HEAD").status == 404, what="the end of the name at the second node")
         relay.rate = None
-        assert first + response.read() == body
+        assert first + rest.result() == body
         connection.close()
         wait_for(lambda: not list((ber.data / "partials").glob("*")), what="the second node to be done with it")
