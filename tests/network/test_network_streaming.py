@@ -97,4 +97,4 @@ def test_a_file_that_is_replaced_and_removed_meanwhile_is_downloaded_to_its_last
         relay.rate = None
         assert first + rest.result() == body
         connection.close()
-        wait_for(lambda: not list((ber.data / "partials").glob("*")), what="the second node to be done with it")
+        wait_for(lambda: not list((ber.data / "partials").iterdir()), what="the second node to be done with it")

@@ -93,7 +93,7 @@ class Awaiting:
         return [next(iter(ones)).wanted for target, ones in self._waiting.items() if not self._catalog.is_held(target.content)]
 
     async def judge(self) -> None:
-        """Rights changed: nobody waits any more for what this node may not have now."""
+        """Rights may have changed: nobody waits any more for what this node may not have now."""
         contents = {target.content for target in self._waiting}
         withdrawn = contents - await self._rights.granted(self._catalog.node, contents)
         for one in [one for target, ones in self._waiting.items() if target.content in withdrawn for one in ones]:

@@ -190,8 +190,8 @@ class Fetch:
             missed, news.missed = news.missed, 0
             if missed or any(isinstance(event, TrustChanged) for event in events):
                 self._rights.forget()
-                await self.clients.judge()
             if missed or any(isinstance(event, EntriesChanged | TrustChanged | ContentLost) for event in events):
+                await self.clients.judge()
                 self.wanting.refresh()
             await self._take(events)
 
