@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,14 +12,17 @@ from downloads_world import Client, World, listening, read_reply, request_of
 
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.entries import Wanted
+from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
-from replicad.model.records import Entry
+from replicad.model.records import Body, Entry, Takedown, Tombstone
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.protocol.fetch.events import Target
 from replicad.server.downloads import application
 from replicad.server.downloads.arriving import Arrivals, Waiting
 from replicad.server.downloads.config import DownloadsConfig
-from support.data_node import DataNetwork, DataNode, data_network
+from replicad.services.collect import Collect
+from replicad.store.care import CollectConfig
+from support.data_node import DataNetwork, DataNode, clock_ms, data_network
 from support.storing import manifest_of, random_bytes
 from support.waiting import until
 
@@ -78,6 +81,22 @@ class Site:
 
     async def publish(self, **contents: Manifest) -> None:
         await self.network.publish(self.source, "files", **contents)
+
+    async def change(self, how: str) -> Manifest:
+        """The name that the client asked for stands for something else (``replaced``) or nothing (``removed``) now, and the sink's fetching knows it: it wants the content returned, too."""
+        other = await self.source.add(random_bytes(2 * MIB, seed=len(how)))
+        before = tuple(await self.source.catalog.live_records("files", "file", "prod"))
+        body: Body = Tombstone("file", "prod", supersedes=before)
+        if how == "replaced":
+            body = Entry("file", "prod", other.content, other.size, other.id, 1_700_000_000, supersedes=before)
+        await self.network.author(self.source, "files", body, Entry("other", "prod", other.content, other.size, other.id, 1_700_000_000))
+        assert manifest_of(BODY).content not in {one.content for one in await self.sink.catalog.wanted()}
+        await until(lambda: self.fetches(other.content), what="the sink to know what it wants now")
+        return other
+
+    def fetches(self, content: Digest) -> bool:
+        """Whether the sink looks for that content, or fetches it."""
+        return self.sink.fetch._plan.job(content) is not None
 
 
 @asynccontextmanager
@@ -164,6 +183,71 @@ async def test_a_client_has_each_byte_as_soon_as_it_is_verified(tmp_path: Path) 
                 body += await reader.readexactly(stop - start)
         assert body == BODY
         assert here.gate.allowed > 2
+
+
+async def start(here: Site) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+    """A client that has the first part of the file, which is all there is."""
+    await here.link()
+    reader, writer = await here.client.connect()
+    writer.write(request_of("/files/file"))
+    here.gate.allowed = 1
+    async with asyncio.timeout(60):
+        await reader.readuntil(b"\r\n\r\n")
+        first = await reader.readexactly(MIB)
+    return reader, writer, first
+
+
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+async def test_what_becomes_of_a_name_changes_nothing_for_answers_under_way(tmp_path: Path, how: str) -> None:
+    """And what came for them alone is collected like anything else that no name stands for."""
+    async with site(tmp_path) as here:
+        reader, _, body = await start(here)
+        await here.change(how)
+        here.gate.allowed = 100
+        async with asyncio.timeout(60):
+            body += await reader.readexactly(SIZE - len(body))
+        assert body == BODY
+        sink, content = here.sink, manifest_of(BODY).content
+        collect = Collect(sink.catalog, sink.store, config=CollectConfig(grace_s=0, versions=0), quiet=nullcontext, clock_ms=clock_ms)
+        await collect.preview()
+        assert [one.content for one in (await collect.collect()).due] == [content]
+        assert not sink.store.has(content)
+        reply = await here.client.get("/files/file")
+        assert (reply.status, reply.fields.get("etag") == f'"{content}"') == (404 if how == "removed" else 200, False)
+
+
+async def test_what_no_name_stands_for_is_given_up_when_its_last_client_leaves(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        _, writer, _ = await start(here)
+        other = await here.change("replaced")
+        content = manifest_of(BODY).content
+        assert here.fetches(content)
+        writer.transport.abort()
+        here.hopeless = lambda _: True  # for a client whose end is not seen before it gets what comes next
+        here.gate.allowed = 2
+        await until(lambda: not here.fetches(content), what="the sink to give it up")
+        here.gate.allowed = 100
+        await until(lambda: here.sink.holds(other) and not here.sink.store.open_partials, what="everything else to be fetched")
+        assert not await here.sink.catalog.partials()
+        assert not here.sink.catalog.is_held(content)
+        assert here.arrivals.count == 0
+
+
+async def test_a_takedown_ends_answers_at_once(tmp_path: Path) -> None:
+    """The one that has begun and the one that has not: with the deadlines as they are here, nobody would see their end."""
+    async with site(tmp_path, config=DownloadsConfig(arrival_s=3600)) as here:
+        reader, _, body = await start(here)
+        content = manifest_of(BODY).content
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            later = group.create_task(here.client.get("/files/file", "Range: bytes=-1"))
+            await until(lambda: here.arrivals.count == 2, what="both clients")
+            await here.network.author(here.source, "", Takedown(content))
+            with pytest.raises(asyncio.IncompleteReadError):
+                await reader.readexactly(SIZE - len(body))
+        assert later.result().status == 503
+        await until(lambda: not here.fetches(content) and not here.sink.store.open_partials, what="the sink to give it up")
+        assert here.arrivals.count == 0
+        assert (await here.client.get("/files/file")).status == 404
 
 
 async def test_many_clients_at_different_places_get_what_they_asked_for(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_client_may_wait_for_what_is_beyond_the_list(seed: int) -> None:
     swarm.wanted[beyond.content] = beyond
     swarm.want(node, [listed], cut=True)
     _wait(swarm, node, beyond, 3)
-    swarm.want(node, [listed], cut=True)
+    swarm.want(node, [listed, beyond], cut=True)
     swarm.run(lambda: _all(node, beyond), limit_s=60)
     assert not _all(node, listed)
 

@@ -6,6 +6,7 @@ import http.client
 import json
 import random
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,34 @@ def test_a_file_is_downloaded_from_a_node_that_still_fetches_it(network: Network
     ber.stop()
     lines = [json.loads(line) for line in (ber.data / "access.log").read_text().splitlines()]
     assert [(line["share"], line["path"], line["bytes"]) for line in lines if line["method"] == "GET"] == [("jamf", "big.pkg", TAIL), ("jamf", "big.pkg", SIZE)]
+
+
+def test_a_file_that_is_replaced_and_removed_meanwhile_is_downloaded_to_its_last_byte(network: Network, tmp_path: Path, dice: random.Random) -> None:
+    body = dice.randbytes(SIZE)
+    old, new = tmp_path / "old" / "big.pkg", tmp_path / "new" / "big.pkg"
+    for path, content in ((old, body), (new, b"another version")):
+        path.parent.mkdir()
+        path.write_bytes(content)
+    ams, ber = network.node("ams1"), network.node("ber1")
+    with Relay(ams.peers_port, rate=MIB).running() as relay, ThreadPoolExecutor(1) as reading:
+        ams.environ["REPLICAD__PEERS__URL"] = relay.url
+        ber.environ["REPLICAD__DOWNLOADS__ON_MISSING"] = "stream"
+        ams.start()
+        ber.start()
+        ber.cli("peer", "add", "-", stdin=ams.cli("peer", "invite").lines[-1])
+        ams.cli("share", "create", "jamf", "--public")
+        ams.cli("publish", str(old))
+        etag = ber.wait_for_file("jamf/big.pkg").headers["etag"]
+        connection = http.client.HTTPConnection("127.0.0.1", ber.downloads_port, timeout=60)
+        connection.request("GET", "/jamf/big.pkg")
+        response = connection.getresponse()
+        first = response.read(TAIL)
+        rest = reading.submit(response.read)
+        ams.cli("publish", str(new))
+        wait_for(lambda: ber.download("jamf/big.pkg", method="HEAD").headers["etag"] != etag, what="the new version at the second node")
+        ams.cli("rm", "jamf/big.pkg", "--yes")
+        wait_for(lambda: ber.download("jamf/big.pkg", method="HEAD").status == 404, what="the end of the name at the second node")
+        relay.rate = None
+        assert first + rest.result() == body
+        connection.close()
+        wait_for(lambda: not list((ber.data / "partials").iterdir()), what="the second node to be done with it")

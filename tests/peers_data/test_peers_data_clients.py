@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from replicad.errors import BusyError
 from replicad.model.chunks import CHUNK_SIZE_MIN
+from replicad.model.records import Tombstone
 from replicad.protocol.fetch.config import FetchConfig
 from replicad.protocol.fetch.events import Priority, Target
 from support.data_node import DataNode, data_network
@@ -63,6 +65,29 @@ async def test_what_a_client_reads_comes_first_and_can_be_read_as_it_comes(tmp_p
         ahead = [chunk for content, chunk in extents if content == second.content and chunk >= 7]
         assert ahead == sorted(ahead), "in order"
         assert extents.index((first.content, 0)) > extents.index((second.content, ahead[-1])), "and before the older content"
+
+
+async def test_what_a_client_waits_for_comes_although_no_name_stands_for_it_any_more(tmp_path: Path) -> None:
+    """Large or small, and nothing else that is not named; and it is not looked for again while the client still reads it."""
+    async with data_network(tmp_path) as network:
+        source, sink = await network.node("source"), await network.node("sink")
+        await network.share("files")
+        large, small, other, *markers = [await source.add(random_bytes(size, seed=size)) for size in (3 * MIB + 5, 5, 6, 2 * MIB, 2 * MIB + 1)]
+        await network.publish(source, "files", large=large, small=small, other=other)
+        wanted = {one.content: one for one in await sink.catalog.wanted()}
+        plan = sink.fetch._plan
+        with sink.fetch.clients.waiting(wanted[large.content]) as one, sink.fetch.clients.waiting(wanted[small.content]) as another:
+            asked = asyncio.gather(one.verified(large.size - 1, timeout_s=30), another.verified(0, timeout_s=30))
+            names = {path: tuple(await source.catalog.live_records("files", path, "prod")) for path in ("large", "small", "other")}
+            await network.author(source, "files", *(Tombstone(path, "prod", supersedes=records) for path, records in names.items()))
+            await network.publish(source, "files", marker=markers[0])
+            await until(lambda: plan.job(markers[0].content), what="the sink to know what it wants now")
+            await network.link(source, sink)
+            assert await asked == [large.size, small.size]
+            await network.publish(source, "files", marker2=markers[1])
+            await sink.wait_for(*markers)
+            assert plan.job(large.content) is None
+        assert not sink.holds(other)
 
 
 async def test_what_was_lost_is_fetched_after_everything_else_and_what_is_urgent_before(tmp_path: Path) -> None:

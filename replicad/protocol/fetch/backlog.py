@@ -58,8 +58,7 @@ class Backlog:
     def want(self, event: Wants, now: float) -> None:
         """Replace the list; if it is cut it only holds the first, so nothing is dropped for being absent."""
         self._wants = event
-        wanted = (*event.wanted, *(awaits.wanted for awaits in self._awaits.values() if event.cut))
-        keyed = [(key_of(one), one) for one in wanted]
+        keyed = [(key_of(one), one) for one in event.wanted]
         large = {key: one for key, one in keyed if isinstance(key, Target)}
         small = {key: one for key, one in keyed if isinstance(key, Small)}
         if not event.cut:

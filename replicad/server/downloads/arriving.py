@@ -35,7 +35,7 @@ class Waiting(Protocol):
     """One client that waits for one content."""
 
     async def verified(self, offset: int, *, timeout_s: float) -> int:
-        """Up to which byte everything from ``offset`` on is here, once that is more than nothing; the last byte counts when the whole is verified. BusyError."""
+        """Up to which byte everything from ``offset`` on is here, once that is more than nothing; the last byte counts when the whole is verified. BusyError; NotFoundError: it never will be."""
 
     async def descriptor(self) -> int:
         """A file to read what is verified, which the caller closes. NotFoundError."""
@@ -77,7 +77,7 @@ class ArrivingResponse(Response):
     async def _has_begun(self) -> bool:
         try:
             await self._reach(self._answer.pieces[0].span.start)
-        except BusyError:
+        except (BusyError, NotFoundError):
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""Clients who wait for a content that is still being fetched: what they need next goes before everything else, and they hear when it is here.
+"""Clients who wait for a content that is still being fetched: it stays wanted for them, whatever becomes of its name, what they need next goes before everything else, and they hear when it is here.
 
 The door that serves them asks for ``waiting(wanted)``, then alternates between ``verified(offset)`` and sending what that names from ``descriptor()``. Nothing else of a content may be read: what is not
 verified is served to nobody.
@@ -10,7 +10,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from replicad.errors import BusyError
+from replicad.errors import BusyError, NotFoundError
 from replicad.model.chunks import chunk_size_for
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.events import Awaits, Event, Target
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from replicad.model.ids import Digest
     from replicad.services.fetch.partials import Partials
     from replicad.services.fetch.provider import Provider
+    from replicad.services.fetch.rights import Rights
 
 POSITIONS_MAX = 64
 """Places in one content that are fetched first at once; the clients beyond follow."""
@@ -35,6 +36,7 @@ class Waiting:
         self.wanted = wanted
         self.target = Target(wanted.content, wanted.manifest)
         self.chunk = 0
+        self.granted = True
         self.news = asyncio.Event()
         self._owner = owner
 
@@ -42,17 +44,19 @@ class Waiting:
         """Waits until the byte at ``offset`` (0 to size - 1) is here, verified; returns up to which byte (exclusive) everything from ``offset`` on is. Meanwhile that part is fetched first, in order.
         The last byte counts only when the whole content is verified against its hash: a manifest may lie.
 
-        BusyError after ``timeout_s``: nobody brings it now.
+        BusyError after ``timeout_s``: nobody brings it now. NotFoundError, at once: this node may not have it any more.
         """
         self._owner.move(self, offset)
         try:
             async with asyncio.timeout(timeout_s):
-                while (end := self._owner.end_of(self.wanted, offset)) <= offset:
+                while self.granted:
+                    if (end := self._owner.end_of(self.wanted, offset)) > offset:
+                        return end
                     self.news.clear()
                     await self.news.wait()
         except TimeoutError:
             raise BusyError(f"no peer brought byte {offset} of {self.wanted.content} in {timeout_s:.0f} s", code="not-here-yet") from None
-        return end
+        raise NotFoundError(f"this node may not have {self.wanted.content} any more")
 
     async def descriptor(self) -> int:
         """A file descriptor to read from, which the caller closes; it stays good when the content is finished meanwhile. Only what ``verified`` named may be read. NotFoundError."""
@@ -60,13 +64,17 @@ class Waiting:
 
 
 class Awaiting:
-    """All waiting clients. ``report`` takes events for the plan."""
+    """All waiting clients. ``report`` takes events for the plan; ``given_up`` is called when nobody waits any more for something that is not here."""
 
-    def __init__(self, catalog: Catalog, partials: Partials, provider: Provider, *, report: Callable[[Event], None]) -> None:
+    def __init__(
+        self, catalog: Catalog, partials: Partials, provider: Provider, rights: Rights, *, report: Callable[[Event], None], given_up: Callable[[], None]
+    ) -> None:
         self._catalog = catalog
         self._partials = partials
+        self._rights = rights
         self.open = provider.open
         self._report = report
+        self._given_up = given_up
         self._waiting: dict[Target, dict[Waiting, None]] = {}
 
     @contextmanager
@@ -77,10 +85,30 @@ class Awaiting:
         try:
             yield one
         finally:
-            del self._waiting[one.target][one]
-            self._tell(wanted)
-            if not self._waiting[one.target]:
-                del self._waiting[one.target]
+            if one.granted:
+                self._leave(one)
+
+    def wanted(self) -> list[Wanted]:
+        """What they wait for and is not here: this is wanted, too, named or not."""
+        return [next(iter(ones)).wanted for target, ones in self._waiting.items() if not self._catalog.is_held(target.content)]
+
+    async def judge(self) -> None:
+        """Rights may have changed: nobody waits any more for what this node may not have now."""
+        contents = {target.content for target in self._waiting}
+        withdrawn = contents - await self._rights.granted(self._catalog.node, contents)
+        for one in [one for target, ones in self._waiting.items() if target.content in withdrawn for one in ones]:
+            self._leave(one)
+            one.granted = False
+            one.news.set()
+
+    def _leave(self, one: Waiting) -> None:
+        ones = self._waiting[one.target]
+        del ones[one]
+        if not ones:
+            del self._waiting[one.target]
+        self._tell(one.wanted)
+        if not ones and not self._catalog.is_held(one.wanted.content):
+            self._given_up()
 
     def move(self, one: Waiting, offset: int) -> None:
         """It needs this byte next."""
@@ -112,5 +140,5 @@ class Awaiting:
             self._tell(next(iter(ones)).wanted)
 
     def _tell(self, wanted: Wanted) -> None:
-        chunks = sorted({one.chunk for one in self._waiting[Target(wanted.content, wanted.manifest)]})
+        chunks = sorted({one.chunk for one in self._waiting.get(Target(wanted.content, wanted.manifest), ())})
         self._report(Awaits(wanted, tuple(chunks[:POSITIONS_MAX])))

@@ -93,8 +93,8 @@ class Fetch:
         self.provider = Provider(
             config, catalog=catalog, store=store, partials=self._partials, smalls=self._smalls, rights=self._rights, paces=paces, say=self._say
         )
-        self.clients = Awaiting(catalog, self._partials, self.provider, report=self._tell)
         self.wanting = Wanting(catalog, self._smalls, clock_ms=rights.clock_ms, report=self._tell, idle=self._buffers.clear)
+        self.clients = Awaiting(catalog, self._partials, self.provider, rights, report=self._tell, given_up=self.wanting.refresh)
         self._getting = Getting(links, client, self.inbox, paces, urgent=self.wanting.urgent)
         self._giving = Giving(self.provider, client)
         self.limiting = Limiting(paces, links, self._tell)
@@ -173,7 +173,7 @@ class Fetch:
     async def _run(self, news: Subscription) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for work in (self._speaking.run(), self.wanting.run(), self._partials.commit_forever(), self._smalls.commit_forever()):
+            for work in (self._speaking.run(), self.wanting.run(self.clients.wanted), self._partials.commit_forever(), self._smalls.commit_forever()):
                 group.create_task(work)
             for link in self._links.all():
                 self.limiting.up(link.node)
@@ -191,6 +191,7 @@ class Fetch:
             if missed or any(isinstance(event, TrustChanged) for event in events):
                 self._rights.forget()
             if missed or any(isinstance(event, EntriesChanged | TrustChanged | ContentLost) for event in events):
+                await self.clients.judge()
                 self.wanting.refresh()
             await self._take(events)
 

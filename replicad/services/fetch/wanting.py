@@ -61,8 +61,8 @@ class Wanting:
         """Whether this content, which is wanted, is urgent."""
         return content in self._urgent
 
-    async def run(self) -> None:
-        """Report until cancelled."""
+    async def run(self, awaited: Callable[[], list[Wanted]]) -> None:
+        """Report until cancelled. ``awaited`` names what clients wait for, which is wanted, too, whether a name stands for it still or not."""
         pause_s: float | None = None
         before: list[Wanted] = []
         while True:
@@ -82,9 +82,9 @@ class Wanting:
             pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and wanted == before else CUT_REFRESH_S if cut else None
             before = wanted
             fresh |= self._smalls.contents()
-            missing = tuple([one for one in wanted if one.content not in fresh])
+            missing = tuple([one for one in (*wanted, *awaited()) if one.content not in fresh])
             self._report(Wants(missing, cut, new_since, self._urgent, frozenset(self._lost)))
-            if not wanted:
+            if not (wanted or missing):
                 self._idle()
             await asyncio.sleep(max(REFRESH_S, WANTED_S * len(wanted)))
 
