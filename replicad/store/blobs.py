@@ -185,18 +185,19 @@ class BlobStore:
             raise BusyError(f"content {content} is being fetched")
         await hop(self._executor, self._remove, path)
 
-    async def remove(self, content: Digest) -> None:
-        """Remove a blob, and what was set aside of it; harmless if it is not there. Gone under its name when this first waits; who still reads it through an open descriptor keeps it."""
+    async def remove(self, content: Digest, counted: int | None = None) -> None:
+        """Remove a blob, and what was set aside of it; harmless if it is not there. Gone under its name when this first waits; who still reads it through an open descriptor keeps it. ``counted``: as for ``set_aside``."""
         self._aside.drop(content)
         gone = self._partials / f"{UPLOAD_PREFIX}removed.{next(self._removed)}"
         with storage_errors(f"removing {content}"):
             try:
                 self.path_of(content).rename(gone)
             except FileNotFoundError:
+                self._space.release(counted or 0)
                 return
-        await hop(self._executor, self._remove, gone)
+        await hop(self._executor, self._remove, gone, counted)
 
-    def _remove(self, path: Path) -> None:
+    def _remove(self, path: Path, counted: int | None = None) -> None:
         with storage_errors(f"removing {path.name}"):
             try:
                 size = path.stat().st_size
@@ -204,7 +205,7 @@ class BlobStore:
             except FileNotFoundError:
                 return
             self._disk.sync_directory(path.parent)
-        self._space.release(size)
+        self._space.release(size if counted is None else counted)
 
     @property
     def aside(self) -> Mapping[Digest, int]:
