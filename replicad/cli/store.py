@@ -134,5 +134,6 @@ def repair(invocation: Invocation) -> None:
         f"corrupt    {plural(len(answer.corrupt), 'file')}, set aside, to be fetched again",
         f"unclaimed  {plural(len(answer.unclaimed), 'file')}, to be collected",
         f"partials   {plural(answer.partials, 'leftover')} removed",
+        *([f"unreadable {plural(len(answer.unreadable), 'file')}, left as they are: replicad store repair looks again"] if answer.unreadable else []),
     ]
     invocation.out.data(answer, "\n".join(lines))

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replicad.errors import BusyError, InputError, IntegrityError, NotFoundError, StorageError
+from replicad.errors import BusyError, InputError, IntegrityError, NotFoundError
 from replicad.model.checksums import NO_HASHES, Checksum, begin, digests
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
@@ -259,12 +259,12 @@ class BlobStore:
             return file_sizes(self._partials)
 
     async def adopt(self, content: Digest) -> Manifest | None:
-        """The manifest of a blob that is on the disk, after reading and verifying all of it; None if there is none. One that holds other bytes, or cannot be read, is set aside."""
+        """The manifest of a blob that is on the disk, after reading and verifying all of it; None if there is none. One that holds other bytes is set aside, and None. StorageError: it cannot be read now and stays where it is, unverified."""
         if not self.has(content):
             return None
         try:
             return await self.measure(content)
-        except (IntegrityError, StorageError):
+        except IntegrityError:
             self.set_aside(content)
             return None
 

@@ -79,7 +79,7 @@ async def test_collecting_and_repairing_say_what_they_did(door: Door, terminal: 
     assert gone["sha256"] == str(manifest_of(b"nameless").content)
     door.services.store.path_of(manifest_of(b"named").content).unlink()
     repaired = await terminal.json("store", "repair")
-    assert repaired == {"lost": [str(manifest_of(b"named").content)], "adopted": [], "corrupt": [], "unclaimed": [], "partials": 0}
+    assert repaired == {"lost": [str(manifest_of(b"named").content)], "adopted": [], "corrupt": [], "unclaimed": [], "partials": 0, "unreadable": []}
     code, out, _ = await terminal.run("store", "repair")
     assert (code, out.splitlines()[0]) == (0, "lost       0 files, to be fetched again")
 
