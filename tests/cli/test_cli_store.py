@@ -67,6 +67,17 @@ async def test_kept_aside_is_said_only_of_what_is(door: Door, terminal: Terminal
     assert problem["message"].endswith("munki/b (it is not on the disk any more); not served, fetched again as soon as a peer has it")
 
 
+async def test_a_catalog_that_was_taken_away_is_said_with_what_to_do(door: Door, terminal: Terminal) -> None:
+    (door.data / "catalog.sqlite").unlink()
+    code, out, _ = await terminal.run("status")
+    assert (code, "DEGRADED" in out) == (0, True)
+    [problem] = (await terminal.json("status"))["problems"]
+    assert (problem["code"], problem["message"].startswith(f"{door.data}/catalog.sqlite is not there any more")) == ("catalog", True)
+    assert ("catalog", "failed") in {(one["check"], one["state"]) for one in (await terminal.json("doctor", code=1))["findings"]}
+    code, out, _ = await terminal.run("check", "-w", "0", "-c", "0")
+    assert (code, out.startswith(f"REPLICAD CRITICAL - {problem['message']} -> replicad backup create FILE now"), out.count("\n")) == (2, True, 1)
+
+
 async def test_collecting_and_repairing_say_what_they_did(door: Door, terminal: Terminal) -> None:
     await door.publish("munki", "a", b"named")
     await door.upload(b"nameless")

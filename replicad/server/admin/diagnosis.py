@@ -32,13 +32,24 @@ MIB = 1 << 20
 async def troubles(services: Services) -> list[nouns.Trouble]:
     """Everything that makes this node degraded."""
     disk, content = await _disk(services), await _content(services)
-    return [*_membership(services), *_keys(services), *disk, *content, *_certificate(services), *_clock(services), *_peers(services), *_alarms(services)]
+    return [
+        *_catalog(services),
+        *_membership(services),
+        *_keys(services),
+        *disk,
+        *content,
+        *_certificate(services),
+        *_clock(services),
+        *_peers(services),
+        *_alarms(services),
+    ]
 
 
 async def findings(services: Services) -> list[nouns.Finding]:
     """One line for each thing that was looked at."""
     found = [_network_key(services), _scrub(services)]
     looked = {
+        "catalog": _catalog(services),
         "membership": _membership(services),
         "keys": _keys(services),
         "certificate": _certificate(services),
@@ -49,6 +60,7 @@ async def findings(services: Services) -> list[nouns.Finding]:
         "heads": _alarms(services),
     }
     well = {
+        "catalog": "its file is in its place, and nothing of it is known to be damaged",
         "membership": "this node is a member of its network",
         "keys": "no key is used twice",
         "disk": "there is room",
@@ -69,6 +81,11 @@ def _network_key(services: Services) -> nouns.Finding:
         message = f"the network's private key lies on this node ({place}); whoever steals the node owns the network"
         return nouns.Finding("network key", "warning", message, "replicad key export --move FILE, and keep FILE offline")
     return nouns.Finding("network key", "ok", "the network's private key is not on this node")
+
+
+def _catalog(services: Services) -> Iterator[nouns.Trouble]:
+    if (fault := services.catalog.fault) is not None:
+        yield nouns.Trouble(fault.error_code, fault.message, fault.hint)
 
 
 def _membership(services: Services) -> Iterator[nouns.Trouble]:
