@@ -16,7 +16,7 @@ from replicad.server.admin import nouns
 
 ANSWER_S = 8.0
 """Monitoring gives a plugin 10 s by default."""
-CRITICAL_PROBLEMS = frozenset({"not-a-member", "key-in-use", "equivocation", "disk-full", "damaged", "catalog"})
+CRITICAL_PROBLEMS = frozenset({"not-a-member", "key-in-use", "equivocation", "disk-full", "damaged", "catalog", "storage"})
 """Codes of problems that endanger content or stop this node; whatever else makes it degraded is a warning."""
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%?")
 

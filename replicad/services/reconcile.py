@@ -86,9 +86,10 @@ async def _lose(catalog: Catalog, store: BlobStore, on_disk: dict[Digest, int], 
     """Held contents that are not there, or not in full. Asked again one by one: what came after the listing is there."""
     suspects = [(content, size) async for content, size in catalog.held_contents() if on_disk.get(content) != size]
     lost = []
+    missing = "it is not on the disk any more" if on_disk else f"there are no files in {store.blobs}: is its file system mounted?"
     for content, size in suspects:
         there = store.size_of(content)
-        fault = "it is not on the disk any more" if there is None else f"it has {there} bytes instead of {size}"
+        fault = missing if there is None else f"it has {there} bytes instead of {size}"
         if there != size and await catalog.damage(content, fault) is not None:
             store.set_aside(content, None if opened else size)
             lost.append(content)

@@ -27,7 +27,7 @@ from replicad.store.aside import Aside
 from replicad.store.commits import Committer
 from replicad.store.disk import Disk, file_sizes, storage_error, storage_errors
 from replicad.store.hops import hop
-from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, SHARDS_PER_HOP, UPLOADS, prepare
+from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, SHARDS_PER_HOP, UPLOADS, Places, prepare
 from replicad.store.partials import Partial, every_chunk
 from replicad.store.reading import Pace, find_rotten, measured, path_below, unpaced
 from replicad.store.resumable import Resumables
@@ -38,17 +38,17 @@ from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Fresh, Upload
 if TYPE_CHECKING:
     from _hashlib import HASH
 
-SMALL_GROUP_MAX = 256
-SMALL_GROUP_BYTES_MAX = 16 << 20
+SMALL_GROUP_MAX, SMALL_GROUP_BYTES_MAX = 256, 16 << 20
 
 
 class BlobStore:
     """The blobs of one node. Opened by ``open``; its methods belong to the event loop unless they say "blocks"."""
 
     def __init__(self, root: Path, *, config: StoreConfig, executor: Executor, disk: Disk, used_bytes: int) -> None:
-        self._blobs = root / BLOBS
-        self._blobs_text = str(self._blobs)
+        self.blobs = root / BLOBS
+        self._blobs_text = str(self.blobs)
         self._partials = root / PARTIALS
+        self.places = Places(root)
         self._executor = executor
         self._disk = disk
         self._config = config
@@ -80,7 +80,7 @@ class BlobStore:
 
     def path_of(self, content: Digest) -> Path:
         """Where the blob is, or would be."""
-        return path_below(self._blobs, content)
+        return path_below(self.blobs, content)
 
     def _name_of(self, content: Digest) -> str:
         name = content.hex()
@@ -235,8 +235,8 @@ class BlobStore:
         return {content: size for number in numbers for content, size in self._shard(number).items()}
 
     def _shard(self, number: int) -> dict[Digest, int]:
-        with storage_errors("listing blobs"):
-            found = [(_digest(name), size) for name, size in file_sizes(self._blobs / f"{number:02x}").items()]
+        with storage_errors(f"listing {self.blobs}"):
+            found = [(_digest(name), size) for name, size in file_sizes(self.blobs / f"{number:02x}").items()]
         return {content: size for content, size in found if content is not None and content[0] == number}
 
     @property
@@ -255,7 +255,7 @@ class BlobStore:
         return [size for name, size in (await hop(self._executor, self._partial_sizes)).items() if not name.startswith(UPLOAD_PREFIX)]
 
     def _partial_sizes(self) -> dict[str, int]:
-        with storage_errors("listing partials"):
+        with storage_errors(f"listing {self._partials}"):
             return file_sizes(self._partials)
 
     async def adopt(self, content: Digest) -> Manifest | None:

@@ -63,7 +63,7 @@ async def findings(services: Services) -> list[nouns.Finding]:
         "catalog": "its file is in its place, and nothing of it is known to be damaged",
         "membership": "this node is a member of its network",
         "keys": "no key is used twice",
-        "disk": "there is room",
+        "disk": "its directories are in reach, and there is room",
         "certificate": "the doors for clients and for people have certificates that will last, or need none",
         "content": "no file on this disk is known to be damaged",
         "clock": "no difference beyond 2 s from any peer",
@@ -116,7 +116,10 @@ def _keys(services: Services) -> Iterator[nouns.Trouble]:
 
 
 async def _disk(services: Services) -> list[nouns.Trouble]:
-    """No room, or not for all that is to be fetched. What is half fetched has its room already."""
+    """Out of reach, no room, or not for all that is to be fetched. What is half fetched has its room already."""
+    if faults := services.store.places.faults():
+        hint = "put it back (mount, chmod, chown), then restart the daemon, which makes what is gone for good anew and fetches its files again"
+        return [nouns.Trouble("storage", "; ".join(faults), hint)]
     free, usage = services.store.free_bytes(), await services.catalog.usage()
     bounds = f"on the disk of {services.facts.data} (storage.reserve and storage.quota respected)"
     hint = "replicad store usage; make room, and it goes on by itself"
@@ -136,7 +139,11 @@ async def _content(services: Services) -> list[nouns.Trouble]:
     if not found:
         return []
     named = [(one, "/".join(await services.catalog.name_of(one.content) or ()) or str(one.content)) for one in found[:DAMAGED_SHOWN_MAX]]
-    listed = ", ".join(f"{name} ({one.detail})" for one, name in named) + (", ..." if len(found) > len(named) else "")
+    details, more = {one.detail for one in found}, ", ..." if len(found) > len(named) else ""
+    if len(details) == 1:
+        listed = ", ".join(name for _, name in named) + f"{more} ({details.pop()})"
+    else:
+        listed = ", ".join(f"{name} ({one.detail})" for one, name in named) + more
     files = "1 file" if len(found) == 1 else f"{len(found)} files"
     kept = ", kept aside" if any(one.content in services.store.aside for one in found) else ""
     words = f"{files} damaged on this disk: {listed}; not served{kept}, fetched again as soon as a peer has it"
