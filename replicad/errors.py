@@ -10,6 +10,7 @@
     |- ConflictError          it contradicts what already stands                                             (exit 9 / 409)
     |- NoSpaceError           the disk or the quota is full: wait for room                                   (exit 1 / 507)
     |- StorageError           the disk refused or lost bytes: what was not yet safe is gone, an operator looks   (exit 1 / 500)
+    |  '- CatalogError         the catalog's file is damaged or gone: restore it                              (exit 10 / 500)
     |- BusyError              a bound is reached: try again later                                            (exit 1 / 429)
     |  '- LockedError          somebody else is at it                                                        (exit 1 / 423)
     |- DistrustError          bytes that do not match a signature or a hash: drop them                       (exit 7 / 422)
@@ -107,6 +108,13 @@ class StorageError(ReplicadError):
     """The disk failed: a write, fsync or read that the operating system could not do. What was not yet known to be safe is gone; retrying the same call proves nothing."""
 
     code = "storage"
+
+
+class CatalogError(StorageError):
+    """The catalog's file is damaged, or is not the open one any more; the message names it."""
+
+    code = "catalog"
+    exit_code = 10
 
 
 class BusyError(ReplicadError):

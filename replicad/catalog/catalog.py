@@ -15,6 +15,7 @@ from replicad.catalog.contents import Contents
 from replicad.catalog.copies import Copies
 from replicad.catalog.database import opened
 from replicad.catalog.entries import Entries
+from replicad.catalog.health import RESTORE, refused
 from replicad.catalog.history import History
 from replicad.catalog.journal import Journal
 from replicad.catalog.keeping import Keeping
@@ -26,7 +27,7 @@ from replicad.catalog.tokens import Tokens
 from replicad.catalog.uploads import Uploads
 from replicad.catalog.users import Users
 from replicad.crypto.keys import SigningKey
-from replicad.errors import ConfigurationError, ReplicadError
+from replicad.errors import ConfigurationError, DistrustError, ReplicadError
 from replicad.model.ids import NodeId
 
 
@@ -62,10 +63,10 @@ async def _open(path: Path, *, key: SigningKey, clock_ms: Callable[[], int], ran
                 replica = await database.write(ledger.begin)
             except ConfigurationError:
                 raise
+            except DistrustError as error:
+                raise ConfigurationError(f"{path}: the catalog is damaged: {error.message}", hint=RESTORE) from error
             except ReplicadError as error:
-                raise ConfigurationError(
-                    f"{path}: cannot be used as catalog: {error.message}", hint="look at the disk; a lost catalog is rebuilt by joining again"
-                ) from error
+                raise refused(path, error) from error
             database.mirror = ledger
             catalog = Catalog(database, ledger, replica=replica, held=held, key=key, clock_ms=clock_ms)
             await catalog._settle()  # noqa: SLF001 - the last step of making it

@@ -15,7 +15,7 @@ from replicad.catalog import actions, rows, supply
 from replicad.catalog.answers import Action, Copied
 from replicad.catalog.migrations import migrate, scripts, version_of
 from replicad.catalog.state import State
-from replicad.errors import IntegrityError, StorageError
+from replicad.errors import CatalogError, IntegrityError, StorageError
 from replicad.model.ids import Digest, NodeId
 
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' ORDER BY name"
@@ -34,6 +34,11 @@ class Copies(State):
     async def copy_to(self, target: Path) -> Copied:
         """A consistent copy of the catalog at ``target`` (mode 0600) while everything goes on, in constant memory. An older file there is replaced when the copy is complete."""
         return await self._database.copy(target, _look)
+
+    @property
+    def fault(self) -> CatalogError | None:
+        """What is wrong with the catalog's file, as far as anybody noticed."""
+        return self._database.fault
 
     @property
     def size_bytes(self) -> int:

@@ -28,8 +28,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import aiosqlite
 
+from replicad.catalog.health import Health, explained
 from replicad.catalog.migrations import back_up, migrate, scripts, version_of
-from replicad.errors import ConfigurationError, NoSpaceError, StorageError
+from replicad.errors import CatalogError, ConfigurationError, StorageError
 from replicad.telemetry.log import get
 from replicad.telemetry.priority import step_back
 
@@ -86,6 +87,7 @@ class Database:
     ) -> None:
         self._path = path
         self._log = path.with_name(path.name + "-wal")
+        self._health = Health(self._path, self._log)
         self._writer = writer
         self._reader = reader
         self._scanner = scanner
@@ -97,15 +99,21 @@ class Database:
 
     async def read(self, unit: Unit[T]) -> T:
         """A short query: milliseconds. Sees every commit that finished before the call."""
-        return await _hop(self._reader, partial(_snapshot, unit))
+        return await self._query(self._reader, unit)
 
     async def scan(self, unit: Unit[T]) -> T:
         """A longer query: a page of a listing, tens of milliseconds. Does not delay the short ones."""
-        return await _hop(self._scanner, partial(_snapshot, unit))
+        return await self._query(self._scanner, unit)
 
     async def check(self, unit: Unit[T]) -> T:
         """Computation with look-ups in it: the verification of a batch, hundreds of milliseconds. Does not delay queries."""
-        return await _hop(self._checker, partial(_snapshot, unit))
+        return await self._query(self._checker, unit)
+
+    async def _query(self, connection: aiosqlite.Connection, unit: Unit[T]) -> T:
+        try:
+            return await _hop(connection, partial(_snapshot, unit))
+        except sqlite3.Error as error:
+            raise self._health.wrapped(error) from error
 
     async def copy(self, target: Path, look: Unit[T]) -> T:
         """A copy of the whole file at ``target`` (mode 0600) as it is now, while everything goes on; returns what ``look`` finds in it. Takes a thread and a connection of its own.
@@ -113,17 +121,31 @@ class Database:
         Raises NoSpaceError or StorageError; then, and when the caller is cancelled, there is no copy.
         """
         ended = threading.Event()
+        unit = partial(_copied, target=target, look=look, ended=ended)
+        try:
+            if self._health.moved is None:
+                return await self._apart(unit, ended)
+            return await self._query(self._scanner, unit)  # only a connection that is open already has all of it
+        except sqlite3.Error as error:
+            raise self._health.wrapped(error) from error
+        except OSError as error:
+            raise StorageError(f"catalog: it cannot be copied to {target}: {error.strerror}") from error
+        finally:
+            ended.set()
+
+    async def _apart(self, unit: Unit[T], ended: threading.Event) -> T:
         with ThreadPoolExecutor(1, thread_name_prefix="catalog-copy", initializer=step_back) as thread:
-            work = self._loop.run_in_executor(thread, _copy, self._path, target, look, ended)
+            work = self._loop.run_in_executor(thread, _alone, self._path, unit)
             try:
                 return await asyncio.shield(work)
-            except sqlite3.Error as error:
-                raise _wrapped(error) from error
-            except OSError as error:
-                raise StorageError(f"catalog: it cannot be copied to {target}: {error.strerror}") from error
             finally:
                 ended.set()
                 await asyncio.wait([work])
+
+    @property
+    def fault(self) -> CatalogError | None:
+        """What is wrong with the file, as far as anybody noticed; None if all is well. Two stats."""
+        return self._health.fault
 
     @property
     def size_bytes(self) -> int:
@@ -173,7 +195,7 @@ class Database:
             if self.mirror is not None:
                 self.mirror.rolled_back()
             if len(group) == 1:
-                group[0].error = _wrapped(error)
+                group[0].error = self._health.wrapped(error)
             return False
         if self.mirror is not None:
             self.mirror.committed()
@@ -187,21 +209,9 @@ class Database:
             _LOG.seldom("checkpoint", "checkpoint failed, the write-ahead log keeps growing", path=self._path, error=error)
 
 
-def _wrapped(error: Exception) -> Exception:
-    """SQLite's errors as ours; others as they are."""
-    if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
-        return NoSpaceError(f"catalog: {error}", hint="make room on the disk of [node] data")
-    if isinstance(error, sqlite3.Error):
-        return StorageError(f"catalog: {error}")
-    return error
-
-
 async def _hop(connection: aiosqlite.Connection, unit: Unit[T]) -> T:
     """Run the function with the raw connection in the connection's own thread."""
-    try:
-        return await connection._execute(partial(_with_raw, connection, unit))  # type: ignore[no-any-return, no-untyped-call]  # noqa: SLF001 - aiosqlite has no public way to run one function; a test watches this
-    except sqlite3.Error as error:
-        raise _wrapped(error) from error
+    return await connection._execute(partial(_with_raw, connection, unit))  # type: ignore[no-any-return, no-untyped-call]  # noqa: SLF001 - aiosqlite has no public way to run one function; a test watches this
 
 
 def _snapshot(unit: Unit[T], connection: sqlite3.Connection) -> T:
@@ -217,19 +227,22 @@ def _with_raw(connection: aiosqlite.Connection, unit: Unit[T]) -> T:
     return unit(connection._conn)  # noqa: SLF001
 
 
-def _copy(path: Path, target: Path, look: Unit[T], ended: threading.Event) -> T:
-    """In a thread. The reading transaction keeps the state that is copied the same while others write; what they write waits in the log meanwhile."""
+def _alone(path: Path, unit: Unit[T]) -> T:
+    """In a thread, with a connection of its own."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        _prepare_reader(connection)
+        return _snapshot(unit, connection)
+
+
+def _copied(connection: sqlite3.Connection, *, target: Path, look: Unit[T], ended: threading.Event) -> T:
+    """The reading transaction keeps the state that is copied the same while others write; what they write waits in the log meanwhile."""
 
     def go_on(_state: int, _left: int, _total: int) -> None:
         if ended.is_set():
             raise InterruptedError("the copy is not wanted any more")
 
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        _prepare_reader(connection)
-        connection.execute("BEGIN")
-        found = look(connection)
-        back_up(connection, target, pages=COPY_PAGES, progress=go_on)
-        connection.rollback()
+    found = look(connection)
+    back_up(connection, target, pages=COPY_PAGES, progress=go_on)
     return found
 
 
@@ -237,7 +250,7 @@ def _copy(path: Path, target: Path, look: Unit[T], ended: threading.Event) -> T:
 async def opened(path: Path, *, create: bool) -> AsyncIterator[Database]:
     """The catalog file at ``path``, migrated, with its lock held. Raises ConfigurationError if it is missing (unless ``create``), in use, damaged, newer, or cannot be written."""
     async with AsyncExitStack() as stack:
-        with _explained(path):
+        with explained(path):
             stack.enter_context(_locked(path, create=create))
             writer = await stack.enter_async_context(_connected(path))
             await _hop(writer, partial(_prepare, path=path))
@@ -247,16 +260,6 @@ async def opened(path: Path, *, create: bool) -> AsyncIterator[Database]:
             for connection in (writer, readers[2]):
                 await _hop(connection, lambda _: step_back())
         yield Database(path, writer, reader=readers[0], scanner=readers[1], checker=readers[2])
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Errors of opening as ConfigurationError."""
-    try:
-        yield
-    except (StorageError, NoSpaceError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix("catalog: ")
-        raise ConfigurationError(f"{path}: cannot be used as catalog: {reason}", hint="look at the directory and the disk of [node] data") from error
 
 
 @contextmanager

@@ -78,8 +78,8 @@ class Keeping(State):
             await self._write(partial(_note, new=[(content, now_ms) for content in since.keys() - known.keys()], gone=list(known.keys() - since.keys())))
         return since
 
-    async def forget(self, contents: Sequence[Digest], *, versions: int, until_ms: int) -> list[Digest]:
-        """Those that nothing needs, and that was so at ``until_ms`` already, are held no more; returns them."""
+    async def forget(self, contents: Sequence[Digest], *, versions: int, until_ms: int) -> dict[Digest, int | None]:
+        """Those that nothing needs, and that was so at ``until_ms`` already, are held no more; returns them, with the size in bytes that was held, None for what was not."""
         return await self._write(partial(_forget, contents=contents, versions=versions, until_ms=until_ms), after=self._now_forgotten)
 
     async def relatives(self, content: Digest) -> list[Manifest]:
@@ -160,13 +160,14 @@ def _note(connection: sqlite3.Connection, *, new: Sequence[tuple[Digest, int]], 
     remove(connection, "unneeded", gone)
 
 
-def _forget(connection: sqlite3.Connection, *, contents: Sequence[Digest], versions: int, until_ms: int) -> list[Digest]:
-    found = []
+def _forget(connection: sqlite3.Connection, *, contents: Sequence[Digest], versions: int, until_ms: int) -> dict[Digest, int | None]:
+    found = {}
     for content in contents:
         row = connection.execute(SINCE, (content,)).fetchone()
         if row is not None and row[0] <= until_ms and not _is_needed(connection, content, versions):
+            held = connection.execute(SIZE, (content,)).fetchone()
+            found[content] = held[0] if held else None
             _lose(connection, content=content)
             for table in ("manifest", "damaged", "unneeded"):
                 remove(connection, table, [content])
-            found.append(content)
     return found

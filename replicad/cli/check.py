@@ -11,13 +11,13 @@ import click
 from replicad.cli.client import path_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import clean, size
-from replicad.errors import ReplicadError, UnreachableError
+from replicad.errors import ReplicadError, StorageError, UnreachableError
 from replicad.model.words import plural
 from replicad.server.admin import nouns
 
 ANSWER_S = 8.0
 """Monitoring gives a plugin 10 s by default."""
-CRITICAL_PROBLEMS = frozenset({"not-a-member", "key-in-use", "equivocation", "disk-full", "damaged"})
+CRITICAL_PROBLEMS = frozenset({"not-a-member", "key-in-use", "equivocation", "disk-full", "damaged", "catalog", "storage"})
 """Codes of problems that endanger content or stop this node; whatever else makes it degraded is a warning."""
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%?")
 
@@ -58,8 +58,8 @@ def check(invocation: Invocation, *, warning: float, critical: float) -> int:
     """Say in one line how this node is, for Nagios and Icinga; exits 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."""
     try:
         answer = invocation.client().ask("GET", path_of("status"), answer=nouns.Status, timeout_s=ANSWER_S)
-    except UnreachableError as error:
-        click.echo(_line(State.CRITICAL, clean(error.message)))
+    except (UnreachableError, StorageError) as error:
+        click.echo(_line(State.CRITICAL, _with_hint(error.message, error.hint)))
         return State.CRITICAL
     except ReplicadError as error:
         click.echo(_line(State.UNKNOWN, clean(error.message)))
@@ -74,11 +74,18 @@ def _line(state: State, words: str) -> str:
     return f"REPLICAD {state.name} - {' '.join(words.split()).replace('|', '/')}"
 
 
+def _with_hint(message: str, hint: str) -> str:
+    return clean(message) + (f" -> {clean(hint)}" if hint else "")
+
+
 def judge(answer: nouns.Status, *, warning: float, critical: float) -> tuple[State, str]:
     """The worst of the problems and of the free room, and what is said of it. Of the room that files may take, ``warning`` and ``critical`` per cent must be free."""
     store = answer.store
     states = [State.CRITICAL if problem.code in CRITICAL_PROBLEMS else State.WARNING for problem in answer.problems]
-    said = [clean(problem.message) for _, problem in sorted(zip(states, answer.problems, strict=True), key=lambda pair: -pair[0])]
+    said = [
+        _with_hint(problem.message, problem.hint if state == State.CRITICAL else "")
+        for state, problem in sorted(zip(states, answer.problems, strict=True), key=lambda pair: -pair[0])
+    ]
     free = 100 * store.free_bytes / max(1, store.free_bytes + store.used_bytes)
     if free < max(warning, critical):
         states.append(State.CRITICAL if free < critical else State.WARNING)

@@ -135,6 +135,7 @@ def repair(invocation: Invocation) -> None:
         f"corrupt    {_files(answer.corrupt, 'set aside, to be fetched again')}",
         f"unclaimed  {_files(answer.unclaimed, 'to be collected')}",
         f"partials   {plural(answer.partials, 'leftover')} removed",
+        *([f"unreadable {plural(len(answer.unreadable), 'file')}, left as they are: replicad store repair looks again"] if answer.unreadable else []),
     ]
     invocation.out.data(answer, "\n".join(lines))
 

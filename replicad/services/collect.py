@@ -122,10 +122,10 @@ class Collect:
 
     async def _remove(self, group: tuple[Unneeded, ...]) -> list[Unneeded]:
         async with self._quiet():
-            forgotten = set(await self._catalog.forget([one.content for one in group], versions=self._config.versions, until_ms=self._until_ms()))
-        for content in forgotten:
+            forgotten = await self._catalog.forget([one.content for one in group], versions=self._config.versions, until_ms=self._until_ms())
+        for content, counted in forgotten.items():
             if not self._catalog.is_held(content):  # nobody has brought it meanwhile
-                await self._store.remove(content)
+                await self._store.remove(content, counted)
         return [one for one in group if one.content in forgotten]
 
     def _until_ms(self) -> int:

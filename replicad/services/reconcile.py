@@ -1,7 +1,7 @@
 """Reconcile: the catalog and the disk are brought to agree, whatever a crash left between them.
 
     held, but no blob, or one of another size     damaged: set aside, wanted again and fetched
-    blob that is not held, but wanted             verified and adopted; a corrupt one is set aside
+    blob that is not held, but wanted             verified and adopted; a corrupt one is set aside, one that cannot be read now is left for the next time
     blob that nothing wants                       kept and counted: collecting garbage decides later
     partial file without a row                    removed
     row of a partial without a file, or of content that is held     dropped, the file with it
@@ -12,25 +12,31 @@ Cheap for what is as it should be: one stat per blob, no reading. At start, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from replicad.catalog.catalog import Catalog
+from replicad.errors import StorageError
 from replicad.model.ids import Digest
 from replicad.store.blobs import BlobStore
 from replicad.telemetry.log import get
 
 log = get(__name__)
 
+NAMED_MAX = 5
+"""Files whose names one line of the log has. A guess: enough to see what they have in common."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What was found. ``unclaimed`` are blobs that no name wants and nobody holds."""
+    """What was found. ``unclaimed`` are blobs that no name wants and nobody holds, ``unreadable`` those that are wanted and could not be verified."""
 
     lost: tuple[Digest, ...]
     adopted: tuple[Digest, ...]
     corrupt: tuple[Digest, ...]
     unclaimed: tuple[Digest, ...]
     partials_removed: int
+    unreadable: tuple[Digest, ...] = ()
 
 
 async def reconcile(catalog: Catalog, store: BlobStore, *, opened: bool = False) -> Reconciled:
@@ -40,31 +46,50 @@ async def reconcile(catalog: Catalog, store: BlobStore, *, opened: bool = False)
     adopted: list[Digest] = []
     corrupt: list[Digest] = []
     unclaimed: list[Digest] = []
+    unreadable: list[Digest] = []
     for content in on_disk.keys() - set(lost):
         if catalog.is_held(content):
             continue
         if not await catalog.is_wanted(content):
             unclaimed.append(content)
-        elif (manifest := await store.adopt(content)) is not None:
+            continue
+        try:
+            manifest = await store.adopt(content)
+        except StorageError as error:
+            log.seldom(content, "a file on this disk cannot be read now", content=content.short, reason=error.message)
+            unreadable.append(content)
+            continue
+        if manifest is not None:
             await catalog.hold([manifest])
             adopted.append(content)
         else:
             corrupt.append(content)
     for content in [content for content in store.aside if catalog.is_held(content)]:
         store.drop_aside(content)
-    found = Reconciled(tuple(lost), tuple(adopted), tuple(corrupt), tuple(unclaimed), await _partials(catalog, store))
     if lost or corrupt:
-        log.warning("contents were not on the disk as they should be and will be fetched again", lost=len(lost), corrupt=len(corrupt))
-    return found
+        names = await _names(catalog, [*lost, *corrupt])
+        log.warning("contents were not on the disk as they should be and will be fetched again", lost=len(lost), corrupt=len(corrupt), files=names)
+    if unreadable:
+        names = await _names(catalog, unreadable)
+        log.warning("files that are wanted could not be read and are looked at again at the next start or store repair", files=names)
+    return Reconciled(tuple(lost), tuple(adopted), tuple(corrupt), tuple(unclaimed), await _partials(catalog, store), tuple(unreadable))
+
+
+async def _names(catalog: Catalog, contents: Sequence[Digest]) -> str:
+    """The first few by name, and how many more there are."""
+    named = ["/".join(await catalog.name_of(content) or (content.short,)) for content in contents[:NAMED_MAX]]
+    more = len(contents) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
 
 
 async def _lose(catalog: Catalog, store: BlobStore, on_disk: dict[Digest, int], *, opened: bool) -> list[Digest]:
     """Held contents that are not there, or not in full. Asked again one by one: what came after the listing is there."""
     suspects = [(content, size) async for content, size in catalog.held_contents() if on_disk.get(content) != size]
     lost = []
+    missing = "it is not on the disk any more" if on_disk else f"there are no files in {store.blobs}: is its file system mounted?"
     for content, size in suspects:
         there = store.size_of(content)
-        fault = "it is not on the disk any more" if there is None else f"it has {there} bytes instead of {size}"
+        fault = missing if there is None else f"it has {there} bytes instead of {size}"
         if there != size and await catalog.damage(content, fault) is not None:
             store.set_aside(content, None if opened else size)
             lost.append(content)

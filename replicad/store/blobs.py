@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replicad.errors import BusyError, InputError, IntegrityError, NotFoundError, StorageError
+from replicad.errors import BusyError, InputError, IntegrityError, NotFoundError
 from replicad.model.checksums import NO_HASHES, Checksum, begin, digests
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
@@ -28,28 +28,26 @@ from replicad.store.aside import Aside
 from replicad.store.commits import Committer
 from replicad.store.disk import Disk, file_sizes, storage_error, storage_errors
 from replicad.store.hops import hop
-from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, SHARDS_PER_HOP, UPLOADS, prepare
+from replicad.store.layout import ASIDE, BLOBS, PARTIALS, SHARDS, SHARDS_PER_HOP, UPLOADS, Places, prepare
 from replicad.store.partials import Partial, every_chunk
 from replicad.store.reading import Pace, find_rotten, measured, path_below, unpaced
 from replicad.store.resumable import Resumables
 from replicad.store.sources import Descriptor, Incoming, Pieces, Source
 from replicad.store.space import Space, StoreConfig
-from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Fresh, Uploads, small_manifest
+from replicad.store.uploads import SMALL_BYTES_MAX, UPLOAD_PREFIX, Fresh, Uploads, small_groups, small_manifest
 
 if TYPE_CHECKING:
     from _hashlib import HASH
-
-SMALL_GROUP_MAX = 256
-SMALL_GROUP_BYTES_MAX = 16 << 20
 
 
 class BlobStore:
     """The blobs of one node. Opened by ``open``; its methods belong to the event loop unless they say "blocks"."""
 
     def __init__(self, root: Path, *, config: StoreConfig, executor: Executor, disk: Disk, used_bytes: int) -> None:
-        self._blobs = root / BLOBS
-        self._blobs_text = str(self._blobs)
+        self.blobs = root / BLOBS
+        self._blobs_text = str(self.blobs)
         self._partials = root / PARTIALS
+        self.places = Places(root)
         self._executor = executor
         self._disk = disk
         self._config = config
@@ -81,7 +79,7 @@ class BlobStore:
 
     def path_of(self, content: Digest) -> Path:
         """Where the blob is, or would be."""
-        return path_below(self._blobs, content)
+        return path_below(self.blobs, content)
 
     def _name_of(self, content: Digest) -> str:
         name = content.hex()
@@ -153,7 +151,7 @@ class BlobStore:
         if any(len(body) > SMALL_BYTES_MAX for body in bodies):
             raise InputError(f"a small content has at most {SMALL_BYTES_MAX} bytes")
         manifests: list[Manifest] = []
-        for group in _groups(bodies):
+        for group in small_groups(bodies):
             written = [one for one in await self._uploads.write([(body, None) for body in group]) if one is not None]
             await self._uploads.name(written)
             manifests += (small_manifest(one.content, one.size) for one in written)
@@ -186,18 +184,19 @@ class BlobStore:
             raise BusyError(f"content {content} is being fetched")
         await hop(self._executor, self._remove, path)
 
-    async def remove(self, content: Digest) -> None:
-        """Remove a blob, and what was set aside of it; harmless if it is not there. Gone under its name when this first waits; who still reads it through an open descriptor keeps it."""
+    async def remove(self, content: Digest, counted: int | None = None) -> None:
+        """Remove a blob, and what was set aside of it; harmless if it is not there. Gone under its name when this first waits; who still reads it through an open descriptor keeps it. ``counted``: as for ``set_aside``."""
         self._aside.drop(content)
         gone = self._partials / f"{UPLOAD_PREFIX}removed.{next(self._removed)}"
         with storage_errors(f"removing {content}"):
             try:
                 self.path_of(content).rename(gone)
             except FileNotFoundError:
+                self._space.release(counted or 0)
                 return
-        await hop(self._executor, self._remove, gone)
+        await hop(self._executor, self._remove, gone, counted)
 
-    def _remove(self, path: Path) -> None:
+    def _remove(self, path: Path, counted: int | None = None) -> None:
         with storage_errors(f"removing {path.name}"):
             try:
                 size = path.stat().st_size
@@ -205,7 +204,7 @@ class BlobStore:
             except FileNotFoundError:
                 return
             self._disk.sync_directory(path.parent)
-        self._space.release(size)
+        self._space.release(size if counted is None else counted)
 
     @property
     def aside(self) -> Mapping[Digest, int]:
@@ -235,8 +234,8 @@ class BlobStore:
         return {content: size for number in numbers for content, size in self._shard(number).items()}
 
     def _shard(self, number: int) -> dict[Digest, int]:
-        with storage_errors("listing blobs"):
-            found = [(_digest(name), size) for name, size in file_sizes(self._blobs / f"{number:02x}").items()]
+        with storage_errors(f"listing {self.blobs}"):
+            found = [(_digest(name), size) for name, size in file_sizes(self.blobs / f"{number:02x}").items()]
         return {content: size for content, size in found if content is not None and content[0] == number}
 
     @property
@@ -255,16 +254,16 @@ class BlobStore:
         return [size for name, size in (await hop(self._executor, self._partial_sizes)).items() if not name.startswith(UPLOAD_PREFIX)]
 
     def _partial_sizes(self) -> dict[str, int]:
-        with storage_errors("listing partials"):
+        with storage_errors(f"listing {self._partials}"):
             return file_sizes(self._partials)
 
     async def adopt(self, content: Digest) -> Manifest | None:
-        """The manifest of a blob that is on the disk, after reading and verifying all of it; None if there is none. One that holds other bytes, or cannot be read, is set aside."""
+        """The manifest of a blob that is on the disk, after reading and verifying all of it; None if there is none. One that holds other bytes is set aside, and None. StorageError: it cannot be read now and stays where it is, unverified."""
         if not self.has(content):
             return None
         try:
             return await self.measure(content)
-        except (IntegrityError, StorageError):
+        except IntegrityError:
             self.set_aside(content)
             return None
 
@@ -334,17 +333,3 @@ def _digest(name: str) -> Digest | None:
         return Digest.parse(name)
     except InputError:
         return None
-
-
-def _groups(bodies: Sequence[bytes | memoryview]) -> Iterator[list[bytes | memoryview]]:
-    """Cut into groups of at most ``SMALL_GROUP_MAX`` files and about ``SMALL_GROUP_BYTES_MAX``."""
-    group: list[bytes | memoryview] = []
-    size = 0
-    for body in bodies:
-        group.append(body)
-        size += len(body)
-        if len(group) == SMALL_GROUP_MAX or size >= SMALL_GROUP_BYTES_MAX:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group

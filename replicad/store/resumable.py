@@ -167,7 +167,7 @@ class Resumables:
         return await hop(self._means.executor, self._sizes)
 
     def _sizes(self) -> dict[str, int]:
-        with storage_errors("listing uploads"):
+        with storage_errors(f"listing {self._directory}"):
             return file_sizes(self._directory)
 
     async def create(self, name: str, size: int) -> None:

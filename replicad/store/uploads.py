@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 UPLOAD_PREFIX = "upload."
 SMALL_BYTES_MAX = CHUNK_SIZE_MIN
 """Up to here a content has one chunk at most, so one hash serves for chunk and whole."""
+SMALL_GROUP_MAX = 256
+SMALL_GROUP_BYTES_MAX = 16 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -226,6 +228,20 @@ def _created(path: str) -> int:
 def small_manifest(content: Digest, size: int) -> Manifest:
     """The manifest of content of at most one chunk."""
     return Manifest(content, size, chunk_size_for(size), bytes(content) if size else b"")
+
+
+def small_groups(bodies: Sequence[bytes | memoryview]) -> Iterator[list[bytes | memoryview]]:
+    """Cut into groups of at most ``SMALL_GROUP_MAX`` files and about ``SMALL_GROUP_BYTES_MAX``."""
+    group: list[bytes | memoryview] = []
+    size = 0
+    for body in bodies:
+        group.append(body)
+        size += len(body)
+        if len(group) == SMALL_GROUP_MAX or size >= SMALL_GROUP_BYTES_MAX:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 async def _check_end(source: Source, size: int) -> None:

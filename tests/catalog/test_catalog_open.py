@@ -110,7 +110,8 @@ async def test_a_damaged_catalog_is_refused(world: World, page: int) -> None:
     start = (page - 1) * 4096 + (100 if page == 1 else 0)
     damaged[start : start + 2000] = b"\xff" * 2000
     world.path("ann").write_bytes(damaged)
-    await expect_refusal(world, world.path("ann"), "cannot be used as catalog")
+    refusal = await expect_refusal(world, world.path("ann"), "ann.sqlite: the catalog is damaged: database disk image is malformed$")
+    assert refusal.hint.startswith("replicad backup restore FILE --force, with the daemon stopped (docs/backup.md)")
 
 
 async def test_a_record_that_cannot_be_parsed_is_refused(world: World) -> None:
@@ -119,7 +120,8 @@ async def test_a_record_that_cannot_be_parsed_is_refused(world: World) -> None:
     connection.execute("UPDATE record SET payload = x'7b7d' WHERE type = 'grant'")
     connection.commit()
     connection.close()
-    await expect_refusal(world, world.path("ann"), "cannot be used as catalog")
+    refusal = await expect_refusal(world, world.path("ann"), "the catalog is damaged: grant record")
+    assert "replicad backup restore" in refusal.hint
 
 
 @pytest.mark.parametrize("where", ["missing/a.sqlite", "file/a.sqlite", "directory"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from cli_terminal import Terminal
@@ -67,6 +68,58 @@ async def test_kept_aside_is_said_only_of_what_is(door: Door, terminal: Terminal
     assert problem["message"].endswith("munki/b (it is not on the disk any more); not served, fetched again as soon as a peer has it")
 
 
+def remove(place: Path) -> str:
+    place.rename(place.with_name("elsewhere"))
+    return "is out of reach: No such file or directory"
+
+
+def unmount(place: Path) -> str:
+    remove(place)
+    place.mkdir()
+    return "is another directory than when the daemon started: is its file system mounted?"
+
+
+@pytest.mark.parametrize("spoil", [remove, unmount])
+@pytest.mark.parametrize("name", ["blobs", "partials", "uploads", "aside"])
+async def test_a_directory_out_of_reach_is_named_with_the_reason(door: Door, terminal: Terminal, name: str, spoil: Callable[[Path], str]) -> None:
+    await door.publish("munki", "a", b"content")
+    words = f"{door.data / name} {spoil(door.data / name)}"
+    [problem] = (await terminal.json("status"))["problems"]
+    assert (problem["code"], problem["message"], problem["hint"].startswith("put it back (mount")) == ("storage", words, True)
+    code, out, _ = await terminal.run("check", "-w", "0", "-c", "0")
+    assert (code, out.startswith(f"REPLICAD CRITICAL - {words} -> put it back"), out.count("\n")) == (2, True, 1)
+    assert ("disk", "failed") in {(one["check"], one["state"]) for one in (await terminal.json("doctor", code=1))["findings"]}
+
+
+@pytest.mark.parametrize(("mode", "why"), [(0, "is out of reach: Permission denied"), (0o500, "cannot be written: no permission, or a read-only file system")])
+async def test_a_directory_without_permission_is_named_with_the_reason(door: Door, unprivileged: None, mode: int, why: str) -> None:
+    assert door.services.store.places.faults() == []
+    (door.data / "partials").chmod(mode)
+    assert door.services.store.places.faults() == [f"{door.data / 'partials'} {why}"]
+
+
+async def test_a_start_without_any_file_asks_for_the_mount(door: Door, terminal: Terminal) -> None:
+    for path, content in FILES.items():
+        await door.publish("munki", path, content)
+    for content in FILES.values():
+        door.services.store.path_of(manifest_of(content).content).unlink()
+    await terminal.json("store", "repair")
+    [problem] = (await terminal.json("status"))["problems"]
+    assert problem["message"].startswith("3 files damaged on this disk: munki/")
+    assert problem["message"].count(f"(there are no files in {door.data}/blobs: is its file system mounted?); not served") == 1
+
+
+async def test_a_catalog_that_was_taken_away_is_said_with_what_to_do(door: Door, terminal: Terminal) -> None:
+    (door.data / "catalog.sqlite").unlink()
+    code, out, _ = await terminal.run("status")
+    assert (code, "DEGRADED" in out) == (0, True)
+    [problem] = (await terminal.json("status"))["problems"]
+    assert (problem["code"], problem["message"].startswith(f"{door.data}/catalog.sqlite is not there any more")) == ("catalog", True)
+    assert ("catalog", "failed") in {(one["check"], one["state"]) for one in (await terminal.json("doctor", code=1))["findings"]}
+    code, out, _ = await terminal.run("check", "-w", "0", "-c", "0")
+    assert (code, out.startswith(f"REPLICAD CRITICAL - {problem['message']} -> replicad backup create FILE now"), out.count("\n")) == (2, True, 1)
+
+
 async def test_collecting_and_repairing_say_what_they_did(door: Door, terminal: Terminal) -> None:
     await door.publish("munki", "a", b"named")
     await door.upload(b"nameless")
@@ -79,7 +132,7 @@ async def test_collecting_and_repairing_say_what_they_did(door: Door, terminal: 
     assert gone["sha256"] == str(manifest_of(b"nameless").content)
     door.services.store.path_of(manifest_of(b"named").content).unlink()
     repaired = await terminal.json("store", "repair")
-    assert repaired == {"lost": [str(manifest_of(b"named").content)], "adopted": [], "corrupt": [], "unclaimed": [], "partials": 0}
+    assert repaired == {"lost": [str(manifest_of(b"named").content)], "adopted": [], "corrupt": [], "unclaimed": [], "partials": 0, "unreadable": []}
     nothing = ["lost       0 files", "adopted    0 files", "corrupt    0 files", "unclaimed  0 files", "partials   0 leftovers removed"]
     code, out, _ = await terminal.run("store", "repair")
     assert (code, out.splitlines()) == (0, nothing)

@@ -28,6 +28,12 @@ def garbage_database(node: Node, _: Path) -> None:
     (node.data / "catalog.sqlite").write_bytes(b"not a database" * 1000)
 
 
+def damaged_database(node: Node, _: Path) -> None:
+    with (node.data / "catalog.sqlite").open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(b"\xa5" * (32 * 4096))
+
+
 def readable_key(node: Node, _: Path) -> None:
     (node.data / "node.key").chmod(0o644)
 
@@ -68,6 +74,7 @@ def no_secret_of_the_provider(node: Node, tmp_path: Path) -> None:
     [
         (newer_database, 10, r"schema 9999, this program knows up to"),
         (garbage_database, 10, r"catalog\.sqlite"),
+        (damaged_database, 10, r"catalog\.sqlite: the catalog is damaged: database disk image is malformed$"),
         (readable_key, 10, r"others may read"),
         (no_token, 10, r"admin\.token"),
         (unknown_key, 10, r'replicad\.toml:\d+: unknown key "qota" in \[storage\]; did you mean "quota"\?'),

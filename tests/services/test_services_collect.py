@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -133,6 +134,22 @@ async def test_blobs_that_nobody_knows_and_damaged_copies_go_too(tmp_path: Path)
         assert {one.content for one in (await this.after(2)).due} == {unknown.content, damaged.content}
         assert [path for path in files_in(tmp_path) if not path.startswith("catalog")] == []
         assert await node.catalog.damaged() == []
+
+
+@pytest.mark.parametrize("length", [None, 3, 30])
+async def test_what_hands_removed_or_changed_before_is_not_counted_after(tmp_path: Path, length: int | None) -> None:
+    """Otherwise a quota is full of files that are not there."""
+    async with world(tmp_path) as this:
+        node = this.node
+        await node.publish("munki", {"a": b"first", "b": b"second!"})
+        await node.curation.remove("munki", ["a"])
+        blob = node.store.path_of(manifest_of(b"first").content)
+        if length is None:
+            blob.unlink()
+        else:
+            os.truncate(blob, length)
+        assert sizes(await this.after(31)) == ([5], [])
+        assert node.store.used_bytes == len(b"second!")
 
 
 async def test_nothing_goes_while_an_entry_is_being_signed_nor_what_it_names(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ingest_world import Node, items, running_node
 
 from replicad.model.events import ContentHeld, ContentLost
-from replicad.services.reconcile import Reconciled, reconcile
+from replicad.services.reconcile import NAMED_MAX, Reconciled, reconcile
 from support.storing import MIB, FailingDisk, files_in, manifest_of, pieces, random_bytes
 
 CONTENT = random_bytes(2 * MIB + 77)
@@ -34,6 +35,12 @@ async def settled(node: Node) -> Reconciled:
     assert (again.lost, again.adopted, again.corrupt, again.partials_removed) == ((), (), (), 0)
     assert again.unclaimed == outcome.unclaimed
     return outcome
+
+
+def fields(caplog: pytest.LogCaptureFixture, words: str) -> dict[str, Any]:
+    """What the one record with these words says besides."""
+    (record,) = (record for record in caplog.records if words in record.getMessage())
+    return dict(record.fields)  # type: ignore[attr-defined]
 
 
 async def test_nothing_to_do(tmp_path: Path) -> None:
@@ -67,15 +74,31 @@ async def test_what_the_disk_lost_does_not_count_as_used(tmp_path: Path, damage:
         assert node.store.used_bytes == sum(node.store.aside.values())
 
 
-async def test_a_wanted_blob_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
-    """A node with a bad disk starts, and fetches it."""
+async def test_a_wanted_blob_that_cannot_be_read_ends_nothing_and_is_looked_at_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A node with a bad disk starts, and fetches it; one that merely had too many files open takes it up the next time."""
     disk = FailingDisk("read", armed=0)
     async with running_node(tmp_path, disk=disk) as node:
         await publish(node)
         await node.catalog.lose(MANIFEST.content)
         disk.armed = 1
-        assert await reconcile(node.catalog, node.store) == Reconciled((), (), (MANIFEST.content,), (), 0)
+        assert await reconcile(node.catalog, node.store) == Reconciled((), (), (), (), 0, (MANIFEST.content,))
+        assert fields(caplog, "could not be read") == {"files": "munki/big.pkg"}
         assert [wanted.content for wanted in await node.catalog.wanted()] == [MANIFEST.content]
+        assert (node.catalog.is_held(MANIFEST.content), node.store.has(MANIFEST.content), node.store.aside) == (False, True, {})
+        assert await settled(node) == Reconciled((), (MANIFEST.content,), (), (), 0)
+
+
+async def test_the_log_names_the_first_of_what_was_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = {f"{number}.pkg": f"content {number}".encode() for number in range(NAMED_MAX + 2)}
+    async with running_node(tmp_path) as node:
+        await node.publish("munki", files)
+        for content in files.values():
+            node.store.path_of(manifest_of(content).content).unlink()
+        await reconcile(node.catalog, node.store)
+        said = fields(caplog, "not on the disk as they should be")
+    names, _, more = said["files"].partition(" and ")
+    assert (said["lost"], said["corrupt"], more) == (NAMED_MAX + 2, 0, "2 more")
+    assert len(set(names.split(", ")) & {f"munki/{path}" for path in files}) == NAMED_MAX
 
 
 async def test_a_leftover_that_the_disk_does_not_let_go_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

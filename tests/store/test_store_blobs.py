@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -222,18 +223,22 @@ async def test_a_copy_of_another_length_is_not_lent(tmp_path: Path) -> None:
         assert store.aside == {MANIFEST.content: MIB}
 
 
-async def test_a_blob_that_cannot_be_read_is_set_aside_and_what_can_be_read_later_counts(tmp_path: Path) -> None:
-    """Somebody who adopts is about to fetch it or to start: neither may end for one bad sector."""
-    disk = FailingDisk("read", armed=0)
+@pytest.mark.parametrize("error", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.EINTR], ids=errno.errorcode.get)
+async def test_a_blob_that_cannot_be_read_stays_and_what_is_fetched_instead_takes_its_place(tmp_path: Path, error: int) -> None:
+    """Nobody knows whether it is wrong; its bytes count once, whichever they are."""
+    disk = FailingDisk("read", error=error, armed=0)
     async with opened_store(tmp_path, disk=disk) as store:
         await store.receive(pieces(CONTENT), size=None)
         disk.armed = 1
-        assert await store.adopt(MANIFEST.content) is None
-        assert (store.aside, store.has(MANIFEST.content)) == ({MANIFEST.content: MANIFEST.size}, False)
+        with pytest.raises(StorageError, match="reading a content"):
+            await store.adopt(MANIFEST.content)
+        assert (store.aside, files_in(tmp_path / "blobs")) == ({}, [f"{str(MANIFEST.content)[:2]}/{MANIFEST.content}"])
         async with await store.open_partial(MANIFEST) as partial:
-            assert partial.count == MANIFEST.count
+            assert partial.count == 0
+            await partial.write(0, CONTENT)
             await partial.finish()
         assert await store.adopt(MANIFEST.content) == MANIFEST
+        assert store.used_bytes == MANIFEST.size
 
 
 async def test_closing_the_store_closes_its_partials(tmp_path: Path) -> None:

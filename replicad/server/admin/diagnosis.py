@@ -33,13 +33,24 @@ MIB = 1 << 20
 async def troubles(services: Services) -> list[nouns.Trouble]:
     """Everything that makes this node degraded."""
     disk, content = await _disk(services), await _content(services)
-    return [*_membership(services), *_keys(services), *disk, *content, *_certificate(services), *_clock(services), *_peers(services), *_alarms(services)]
+    return [
+        *_catalog(services),
+        *_membership(services),
+        *_keys(services),
+        *disk,
+        *content,
+        *_certificate(services),
+        *_clock(services),
+        *_peers(services),
+        *_alarms(services),
+    ]
 
 
 async def findings(services: Services) -> list[nouns.Finding]:
     """One line for each thing that was looked at."""
     found = [_network_key(services), _scrub(services)]
     looked = {
+        "catalog": _catalog(services),
         "membership": _membership(services),
         "keys": _keys(services),
         "certificate": _certificate(services),
@@ -50,9 +61,10 @@ async def findings(services: Services) -> list[nouns.Finding]:
         "heads": _alarms(services),
     }
     well = {
+        "catalog": "its file is in its place, and nothing of it is known to be damaged",
         "membership": "this node is a member of its network",
         "keys": "no key is used twice",
-        "disk": "there is room",
+        "disk": "its directories are in reach, and there is room",
         "certificate": "the doors for clients and for people have certificates that will last, or need none",
         "content": "no file on this disk is known to be damaged",
         "clock": "no difference beyond 2 s from any peer",
@@ -70,6 +82,11 @@ def _network_key(services: Services) -> nouns.Finding:
         message = f"the network's private key lies on this node ({place}); whoever steals the node owns the network"
         return nouns.Finding("network key", "warning", message, "replicad key export --move FILE, and keep FILE offline")
     return nouns.Finding("network key", "ok", "the network's private key is not on this node")
+
+
+def _catalog(services: Services) -> Iterator[nouns.Trouble]:
+    if (fault := services.catalog.fault) is not None:
+        yield nouns.Trouble(fault.error_code, fault.message, fault.hint)
 
 
 def _membership(services: Services) -> Iterator[nouns.Trouble]:
@@ -100,7 +117,10 @@ def _keys(services: Services) -> Iterator[nouns.Trouble]:
 
 
 async def _disk(services: Services) -> list[nouns.Trouble]:
-    """No room, or not for all that is to be fetched. What is half fetched has its room already."""
+    """Out of reach, no room, or not for all that is to be fetched. What is half fetched has its room already."""
+    if faults := services.store.places.faults():
+        hint = "put it back (mount, chmod, chown), then restart the daemon, which makes what is gone for good anew and fetches its files again"
+        return [nouns.Trouble("storage", "; ".join(faults), hint)]
     free, usage = services.store.free_bytes(), await services.catalog.usage()
     bounds = f"on the disk of {services.facts.data} (storage.reserve and storage.quota respected)"
     hint = "replicad store usage; make room, and it goes on by itself"
@@ -119,7 +139,11 @@ async def _content(services: Services) -> list[nouns.Trouble]:
     if not found:
         return []
     named = [(one, "/".join(await services.catalog.name_of(one.content) or ()) or str(one.content)) for one in found[:DAMAGED_SHOWN_MAX]]
-    listed = ", ".join(f"{name} ({one.detail})" for one, name in named) + (", ..." if len(found) > len(named) else "")
+    details, more = {one.detail for one in found}, ", ..." if len(found) > len(named) else ""
+    if len(details) == 1:
+        listed = ", ".join(name for _, name in named) + f"{more} ({details.pop()})"
+    else:
+        listed = ", ".join(f"{name} ({one.detail})" for one, name in named) + more
     kept = ", kept aside" if any(one.content in services.store.aside for one in found) else ""
     words = f"{plural(len(found), 'file')} damaged on this disk: {listed}; not served{kept}, fetched again as soon as a peer has it"
     return [nouns.Trouble("damaged", words, f"replicad show {named[0][1]}" if "/" in named[0][1] else "replicad store usage")]

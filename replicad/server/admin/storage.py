@@ -60,7 +60,14 @@ async def collect(call: Call[bodies.Collect]) -> nouns.Collected:
 async def repair(call: Call[bodies.Nothing]) -> nouns.Repaired:
     """POST /store/repair."""
     found = await reconcile(call.services.catalog, call.services.store)
-    return nouns.Repaired(_digests(found.lost), _digests(found.adopted), _digests(found.corrupt), _digests(found.unclaimed), found.partials_removed)
+    return nouns.Repaired(
+        lost=_digests(found.lost),
+        adopted=_digests(found.adopted),
+        corrupt=_digests(found.corrupt),
+        unclaimed=_digests(found.unclaimed),
+        partials=found.partials_removed,
+        unreadable=_digests(found.unreadable),
+    )
 
 
 async def damaged(services: Services, one: Damage) -> nouns.Damaged:

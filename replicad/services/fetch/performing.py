@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from replicad.errors import IntegrityError, NoSpaceError, NotFoundError, ReplicadError, UnreachableError
+from replicad.errors import IntegrityError, NoSpaceError, NotFoundError, ReplicadError, StorageError, UnreachableError
 from replicad.model.manifest import Manifest
 from replicad.protocol.fetch import batch
 from replicad.protocol.fetch.events import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from replicad.catalog import Catalog
-    from replicad.model.ids import NodeId
+    from replicad.model.ids import Digest, NodeId
     from replicad.net.link import Link
     from replicad.services.fetch.buffers import Buffers
     from replicad.services.fetch.getting import Getting
@@ -119,7 +119,7 @@ class Performing:
     async def _open(self, target: Target, known: Manifest | None = None) -> None:
         """Say what is here of a content: nothing, its manifest, some chunks, or all of it."""
         try:
-            adopted = None if known else await self._store.adopt(target.content)
+            adopted = None if known else await self._adopted(target.content)
             if adopted is not None:
                 await self._catalog.hold([adopted])
                 self._report(Unopened(target))
@@ -141,6 +141,14 @@ class Performing:
             return
         self._report(Opened(target, manifest=True, verified=self._partials.verified(target)))
         self._progressed(target)
+
+    async def _adopted(self, content: Digest) -> Manifest | None:
+        """What the disk has of it already and can be read: one bad sector does not keep it from being fetched."""
+        try:
+            return await self._store.adopt(content)
+        except StorageError as error:
+            log.seldom(content, "a file on this disk cannot be read and is fetched again", content=content.short, reason=error.message)
+            return None
 
     async def _reuse(self, target: Target, manifest: Manifest) -> bool:
         """Begin with what the disk has; False if that shows that the manifest lies."""

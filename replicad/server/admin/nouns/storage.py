@@ -84,7 +84,7 @@ class Collected(Struct, frozen=True):
 
 class Repaired(Struct, frozen=True):
     """POST /store/repair. ``lost``: held, but not on the disk as it should be; ``adopted``: on the disk and wanted, but not known to be held; ``corrupt``: the same, but other bytes (set aside);
-    ``unclaimed``: on the disk, and nothing wants them; ``partials``: leftovers of contents half fetched that were removed.
+    ``unclaimed``: on the disk, and nothing wants them; ``partials``: leftovers of contents half fetched that were removed; ``unreadable``: on the disk and wanted, but they could not be read now: left as they are.
     """
 
     lost: list[str]
@@ -92,3 +92,4 @@ class Repaired(Struct, frozen=True):
     corrupt: list[str]
     unclaimed: list[str]
     partials: int
+    unreadable: list[str]

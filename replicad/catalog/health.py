@@ -1,0 +1,79 @@
+"""What is wrong with the catalog's file, in words: SQLite's errors as ours, and whether the open file is still the one under its name."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from replicad.errors import CatalogError, ConfigurationError, NoSpaceError, StorageError
+
+RESTORE = "replicad backup restore FILE --force, with the daemon stopped (docs/backup.md); without a backup, in another data directory: replicad init, replicad peer add"
+RESCUE = "replicad backup create FILE now, while the daemon still has everything; then stop it, and: replicad backup restore FILE --force (docs/backup.md)"
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class Health:
+    """Of an open catalog, made when it was opened. Remembers damage that anybody met: who asks for other pages would not see it."""
+
+    def __init__(self, path: Path, log: Path) -> None:
+        self._path = path
+        self._opened = {place: found for place in (path, log) if (found := _identity(place)) is not None}
+        self._damage: CatalogError | None = None
+
+    @property
+    def fault(self) -> CatalogError | None:
+        """What is wrong, as far as anybody noticed; None if nothing is. Two stats."""
+        return self.moved or self._damage
+
+    @property
+    def moved(self) -> CatalogError | None:
+        """Somebody took the file or its log away: SQLite goes on with what it has open, which goes with it."""
+        for place, opened in self._opened.items():
+            if (found := _identity(place)) != opened:
+                what = "is another file than the daemon has open" if found else "is not there any more"
+                return CatalogError(f"{place} {what}: the catalog is lost when the daemon stops", hint=RESCUE)
+        return None
+
+    def wrapped(self, error: Exception) -> Exception:
+        """SQLite's errors as ours; others as they are."""
+        found = _wrapped(error, self._path)
+        if isinstance(found, CatalogError):
+            self._damage = found
+        return found
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Errors of opening as ConfigurationError."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise refused(path, _wrapped(error, path)) from error
+
+
+def refused(path: Path, error: Exception) -> ConfigurationError:
+    """What a start says that cannot use the file."""
+    if isinstance(error, CatalogError):
+        return ConfigurationError(error.message, hint=error.hint)
+    reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix("catalog: ")
+    return ConfigurationError(f"{path}: cannot be used as catalog: {reason}", hint="look at the directory and the disk of [node] data")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _wrapped(error: Exception, path: Path) -> Exception:
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+        return CatalogError(f"{path}: the catalog is damaged: {error}", hint=RESTORE)
+    if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+        return NoSpaceError(f"catalog: {error}", hint="make room on the disk of [node] data")
+    if isinstance(error, sqlite3.Error):
+        return StorageError(f"catalog: {error}")
+    return error
