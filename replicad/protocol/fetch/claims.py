@@ -100,14 +100,18 @@ class Claims:
 
     def owners(self, units: int) -> int:
         """How many others own, or soon own, some of these places."""
-        return sum(bool((self._ahead.get(node, 0) | self._likely.get(node, 0)) & units) for node in self._sought)
+        return sum(bool(ahead & units) for ahead in self._before())
 
     def next_in_line(self, units: int) -> int:
         """Those of these places which the fewest others would take before this node. Simulated, 2,000 files, x F/u and copies from the source: 8 nodes 1.111 and 1.084 -> 1.108 and 1.066, 16 nodes 1.196 and 1.159 -> 1.185 and 1.130."""
         before = sets.Tally()
-        for node in self._sought:
-            before.add(self._ahead.get(node, 0) | self._likely.get(node, 0))
+        for ahead in self._before():
+            before.add(ahead)
         return before.least(units)
+
+    def _before(self) -> list[int]:
+        """For each of the others the places for which it comes, or soon comes, before this node."""
+        return [self._ahead.get(node, 0) | self._likely.get(node, 0) for node in self._sought]
 
     def review(self, now: float) -> int:
         """Bring ``foreign`` up to date; returns the places that became free for everybody."""

@@ -28,7 +28,7 @@ def small_of(wanted: Wanted) -> Small:
 
 def key_of(wanted: Wanted) -> Target | Small:
     """What it is kept by: the pack has it, or it is a job of its own."""
-    return Small(wanted.content, wanted.size) if wanted.size <= CHUNK_SIZE_MIN else Target(wanted.content, wanted.manifest)
+    return small_of(wanted) if wanted.size <= CHUNK_SIZE_MIN else Target(wanted.content, wanted.manifest)
 
 
 class Priority(IntEnum):
