@@ -19,7 +19,7 @@ class Rule(NamedTuple):
 FETCH = "replicad/protocol/fetch/"
 PARTIALS, CHECKING, PROVIDER = "replicad/store/partials.py", "replicad/store/checking.py", "replicad/services/fetch/provider.py"
 SAVED = "replicad/services/fetch/partials.py"
-SWARM, SITES, TROUBLE, PACK, CLAIMS = (f"tests/fetch/test_fetch_{name}.py" for name in ("swarm", "sites", "trouble", "pack", "claims"))
+SWARM, SITES, TROUBLE, PACK = (f"tests/fetch/test_fetch_{name}.py" for name in ("swarm", "sites", "trouble", "pack"))
 STORE = "tests/store/test_store_partials.py"
 RESUME, BOUNDS, TRANSFER = (f"tests/peers_data/test_peers_data_{name}.py" for name in ("resume", "bounds", "transfer"))
 THROTTLE, LEAVE = (f"tests/limits/test_limits_{name}.py" for name in ("throttle", "sockets"))
@@ -186,27 +186,27 @@ RULES = (
     ),
     Rule(
         "I13",
-        "nobody takes over what others own",
-        FETCH + "pack.py",
-        "return self.claims.next_in_line(free & sole) if helps else own",
-        "return own",
-        f"{PACK}::test_whoever_has_what_it_owns_takes_over_from_one_who_still_has_much_ahead",
+        "everybody is given small contents at once",
+        FETCH + "supply.py",
+        "first != node and first in seeks and (small in seeks[first] or now - since < SPREAD_S)",
+        "False",
+        f"{SWARM}::test_in_a_large_network_the_only_holder_of_small_contents_sends_each_about_once_and_nobody_waits_in_vain",
     ),
     Rule(
         "I13",
-        "two who help take the same",
-        FETCH + "claims.py",
-        "return before.least(units)",
-        "return units",
-        f"{CLAIMS}::test_what_one_owns_others_have_next_each_in_a_part_of_its_own",
+        "what another was given is waited for as long as its holder likes",
+        FETCH + "pack.py",
+        "self.late | self.deferred.in_vain | self._classes.get(Priority.AWAITED, 0)",
+        "self.late | self._classes.get(Priority.AWAITED, 0)",
+        f"{PACK}::test_what_another_was_just_given_is_waited_for_once_and_then_asked_for_firmly",
     ),
     Rule(
         "I13",
-        "everybody takes what others own",
+        "clients wait for what another was given",
         FETCH + "pack.py",
-        "2 * self.size_of(sole) > BATCH_BYTES * self.claims.owners(sole)",
-        "True",
-        f"{PACK}::test_of_what_one_batch_brings_nobody_takes_what_another_owns",
+        "self.late | self.deferred.in_vain | self._classes.get(Priority.AWAITED, 0)",
+        "self.late | self.deferred.in_vain",
+        f"{PACK}::test_whoever_a_client_waits_for_is_not_told_to_wait",
     ),
     Rule("I15", "what was granted is not deducted", "replicad/protocol/throttle.py", "bucket.tokens -= granted", "pass", RATES),
     Rule(

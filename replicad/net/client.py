@@ -148,14 +148,16 @@ class PeerClient:
             raise answer.error
         return check_manifest(bytes(buffer[: answer.received]), wanted)
 
-    async def batch(self, link: DataLink, contents: Sequence[Small], into: memoryview, *, pace: Pace | None = None) -> list[memoryview | None]:
-        """Small contents, unverified, as parts of ``into`` (``batch.answer_bytes_max`` bytes); None for what the peer lacks."""
+    async def batch(
+        self, link: DataLink, contents: Sequence[Small], into: memoryview, *, patient: bool = False, pace: Pace | None = None
+    ) -> list[memoryview | batch.Mark]:
+        """Small contents, unverified, as parts of ``into`` (``batch.answer_bytes_max`` bytes); for the others what the peer says of them."""
         question = batch.ask(contents)
-        request = _Request("POST", f"{BATCH_PATH}?sha256={hashlib.sha256(question).hexdigest()}", body=question, pace=pace)
-        answer = await self._exchange(link, request, lambda head: _whole(head, into), expect_bytes=len(into))
+        target = f"{BATCH_PATH}?sha256={hashlib.sha256(question).hexdigest()}{'&patient=1' if patient else ''}"
+        answer = await self._exchange(link, _Request("POST", target, body=question, pace=pace), lambda head: _whole(head, into), expect_bytes=len(into))
         if answer.error is not None:
             raise answer.error
-        return batch.answered(contents, into[: answer.received])
+        return batch.answered(contents, into[: answer.received], patient=patient)
 
     # -- what can be sent
 

@@ -228,10 +228,11 @@ class Send(Struct, frozen=True, array_like=True, tag="send"):
 
 
 class SendMany(Struct, frozen=True, array_like=True, tag="sendmany"):
-    """The same for small contents: PUT one batch answer with those of them that you hold to my peer door."""
+    """The same for small contents: PUT one batch answer with those of them that you hold to my peer door. ``patient``: without those that you just gave to another, who will pass them on."""
 
     transfer: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
     contents: Annotated[tuple[Small, ...], Meta(min_length=1, max_length=BATCH_CONTENTS_MAX)]
+    patient: bool = False
 
 
 class Unsent(Struct, frozen=True, array_like=True, tag="unsent"):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from operator import itemgetter
+from typing import Any
 
 from replicad.model.chunks import CHUNK_SIZE_MIN, Extent, chunk_count, chunk_size_for
 from replicad.model.entries import Wanted
@@ -102,12 +103,12 @@ class Swarm:
         self._sequence = 0
         self._serving: dict[int, tuple[Node, Node, int, Request]] = {}
         self._flows: dict[int, Flow] = {}
+        self._spread: dict[int, frozenset[Small]] = {}
         self.break_off: Callable[[], bool] = lambda: False
         """Whether the answer that is there now broke off instead."""
         self.abroad: Counter[str] = Counter()
         """Bytes that came to each site from others."""
         self._links: dict[frozenset[NodeId], None] = {}
-        self._all_linked = True
 
     # -- building
 
@@ -124,8 +125,7 @@ class Swarm:
     def link_like_the_product(self) -> None:
         """Links as ``protocol.gossip.neighbours`` chooses them: everybody with everybody, or in a large network with a few."""
         members = {node.id: _member(node) for node in self.nodes.values()}
-        self._all_linked = is_full_mesh(members)
-        chosen = {node: list(members) if self._all_linked else neighbours(node, members) for node in members}
+        chosen = {node: list(members) if is_full_mesh(members) else neighbours(node, members) for node in members}
         for one, other in sorted({(min(node, other), max(node, other)) for node, others in chosen.items() for other in others if other != node}):
             self.link(self.nodes[one], self.nodes[other])
 
@@ -161,7 +161,7 @@ class Swarm:
         for number, (source, sink, request_number, _) in list(self._serving.items()):
             if {source, sink} == {one, other}:
                 self._finish_serving(number)
-                self._end(sink, request_number, fault=ev.Fault.BROKEN)
+                self._end(sink, ev.Ended(request_number, fault=ev.Fault.BROKEN))
         for node, gone in ((one, other), (other, one)):
             self.tell(node, ev.PeerDown(gone.id))
             self._say_all(node, node.supply.handle(supply.Left(gone.id), self.now))
@@ -298,8 +298,6 @@ class Swarm:
             case Seek():
                 held = tuple(small for small in message.contents if small in node.small)
                 says = node.supply.handle(supply.Sought(sender.id, message.contents, held, message.active), self.now)
-                if self._all_linked:
-                    self.tell(node, ev.Sought(sender.id, message))
             case Have() | HaveMore():
                 self.tell(node, ev.Told(sender.id, message))
                 target = ev.Target(message.content, message.manifest)
@@ -346,6 +344,11 @@ class Swarm:
         if size is None:
             self._answer(number, fault=ev.Fault.ABSENT)
             return
+        if isinstance(request, ev.GetBatch):
+            held = [small for small in map(ev.small_of, request.wanted) if small in source.small]
+            spread = self._spread[number] = source.supply.spreads_small(sink.id, held, self.now) if request.patient else frozenset()
+            source.supply.handle(supply.AskedSmall(sink.id, tuple(small for small in held if small not in spread)), self.now)
+            size -= sum(small.size for small in spread)
         if isinstance(request, ev.GetExtent):
             if source.supply.spreads(sink.id, request.target, request.extent, self.now):
                 self._answer(number, fault=ev.Fault.BUSY)
@@ -391,19 +394,21 @@ class Swarm:
                 places = tuple(range(request.extent.count))
                 self._answer(number, good=() if source.lie == "flip" else places, bad=places if source.lie == "flip" else ())
             case ev.GetBatch():
-                present = {at for at, one in enumerate(request.wanted) if Small(one.content, one.size) in source.small}
-                absent = tuple(set(range(len(request.wanted))) - present)
-                self._answer(number, good=() if source.lie == "flip" else tuple(present), bad=tuple(present) if source.lie == "flip" else (), absent=absent)
+                said = [(at, ev.small_of(one)) for at, one in enumerate(request.wanted)]
+                spread = tuple(at for at, small in said if small in self._spread[number])
+                present = tuple(at for at, small in said if small in source.small and small not in self._spread[number])
+                absent = tuple(at for at, small in said if small not in source.small)
+                lies = source.lie == "flip"
+                self._answer(number, good=() if lies else present, bad=present if lies else (), absent=absent, spread=spread)
 
-    def _answer(
-        self, number: int, *, good: tuple[int, ...] = (), bad: tuple[int, ...] = (), absent: tuple[int, ...] = (), fault: ev.Fault | None = None
-    ) -> None:
+    def _answer(self, number: int, **outcome: Any) -> None:
         _, sink, request_number, _ = self._serving[number]
         self._finish_serving(number)
-        self.later(self.latency_s, lambda: self._end(sink, request_number, good=good, bad=bad, absent=absent, fault=fault))
+        self.later(self.latency_s, lambda: self._end(sink, ev.Ended(request_number, **outcome)))
 
     def _finish_serving(self, number: int) -> None:
         source, sink, _, _ = self._serving.pop(number)
+        self._spread.pop(number, None)
         flow = self._flows.pop(number, None)
         if flow is not None:
             self._progress(flow)
@@ -414,18 +419,16 @@ class Swarm:
         source.turns.done(number)
         self._admit(source)
 
-    def _end(
-        self, sink: Node, number: int, *, good: tuple[int, ...] = (), bad: tuple[int, ...] = (), absent: tuple[int, ...] = (), fault: ev.Fault | None = None
-    ) -> None:
-        found = sink.asked.pop(number, None)
+    def _end(self, sink: Node, event: ev.Ended) -> None:
+        found = sink.asked.pop(event.number, None)
         if found is None or not sink.alive:
             return
         request = found[0]
         if isinstance(request, ev.GetExtent):
-            self._gain(sink, request.target, sets.of(request.extent.first + at for at in good))
+            self._gain(sink, request.target, sets.of(request.extent.first + at for at in event.good))
         elif isinstance(request, ev.GetBatch):
-            self._gain_small(sink, {Small(request.wanted[at].content, request.wanted[at].size) for at in good})
-        self.tell(sink, ev.Ended(number, good, bad, absent, fault))
+            self._gain_small(sink, {ev.small_of(request.wanted[at]) for at in event.good})
+        self.tell(sink, event)
 
     def _cancel(self, node: Node, number: int) -> None:
         found = node.asked.pop(number, None)

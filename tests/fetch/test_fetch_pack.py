@@ -1,4 +1,4 @@
-"""How much of the small contents is asked for at once, and what is left to others."""
+"""How much of the small contents is asked for at once, and what is waited for because others were just given it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fetch_simulator import node_id, wanted
 from replicad.model.entries import Wanted
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import events as ev
-from replicad.protocol.fetch.config import BATCH_BYTES, BATCH_BYTES_LEAST, OWNER_S, FetchConfig
+from replicad.protocol.fetch.config import BATCH_BYTES, BATCH_BYTES_LEAST, OVERDUE_FACTOR, OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.plan import Plan
-from replicad.protocol.wire import Hold, Seek, Small
+from replicad.protocol.wire import Hold, Small
 
 KIB = 1 << 10
 EACH = 64 * KIB
@@ -34,27 +34,39 @@ def smalls(contents: list[Wanted]) -> tuple[Small, ...]:
     return tuple(Small(one.content, one.size) for one in contents)
 
 
-def seeking(dice: random.Random, contents: list[Wanted], *holders: NodeId, rival: bool = False) -> tuple[Plan, list[ev.GetBatch]]:
-    """A plan that hears that these have all of them, and what it asks for; with a rival another node seeks the same."""
+def seeking(dice: random.Random, contents: list[Wanted], *holders: NodeId) -> tuple[Plan, list[ev.GetBatch]]:
+    """A plan that hears that these have all of them, and what it asks for."""
     plan = Plan(OWN, FetchConfig(), dice.randrange)
     for node in (*holders, PEER):
         plan.handle(ev.PeerUp(node), 0.0)
     plan.handle(ev.Wants(tuple(contents)), 0.0)
-    if rival:
-        plan.handle(ev.Sought(PEER, Seek(smalls(contents))), 0.0)
     return plan, [request for node in holders for request in batches(plan.handle(ev.Told(node, Hold(smalls(contents))), 0.0))]
 
 
-def answered(plan: Plan, asked: list[ev.GetBatch]) -> list[list[Wanted]]:
-    """Answer every request whole, oldest first, until nothing is asked any more; the batches in the order in which they were asked for. Ends before patience with others does."""
-    found, now = [], 0.0
+def answered(plan: Plan, asked: list[ev.GetBatch], now: float = 0.0) -> list[list[Wanted]]:
+    """Answer every request whole, oldest first, until nothing is asked any more; the batches in the order in which they were asked for."""
+    found = []
     while asked:
         request = asked.pop(0)
         found.append(list(request.wanted))
         now += EACH * len(request.wanted) / RATE
-        asked += batches(plan.handle(ev.Ended(request.number, good=tuple(range(len(request.wanted)))), now))
-    assert now < OWNER_S
+        asked += batches(plan.handle(ev.Ended(request.number, good=places(request)), now))
     return found
+
+
+def places(request: ev.GetBatch) -> tuple[int, ...]:
+    """All that it asks for."""
+    return tuple(range(len(request.wanted)))
+
+
+def spread(plan: Plan, asked: list[ev.GetBatch], now: float) -> list[ev.GetBatch]:
+    """Another was just given whatever is asked for: the requests, until nothing is asked any more."""
+    told = []
+    while asked:
+        request = asked.pop(0)
+        told.append(request)
+        asked += batches(plan.handle(ev.Ended(request.number, spread=places(request)), now))
+    return told
 
 
 def test_batches_begin_small_grow_with_what_came_and_end_small(dice: random.Random) -> None:
@@ -67,20 +79,65 @@ def test_batches_begin_small_grow_with_what_came_and_end_small(dice: random.Rand
     assert sizes[-1] <= BATCH_BYTES_LEAST
 
 
-def test_whoever_has_what_it_owns_takes_over_from_one_who_still_has_much_ahead(dice: random.Random) -> None:
+def test_what_another_was_just_given_is_waited_for_once_and_then_asked_for_firmly(dice: random.Random) -> None:
     contents = many(200)
-    taken = [one for batch in answered(*seeking(dice, contents, SOURCE, rival=True)) for one in batch]
-    own = [one for one in contents if one in taken]
-    assert len(taken) == len(own), "nothing twice"
-    left_bytes = EACH * (len(contents) - len(own))
-    assert left_bytes <= BATCH_BYTES / 2, "as much as the owner may be fetching now"
+    plan, asked = seeking(dice, contents, SOURCE)
+    told = spread(plan, asked, 0.0)
+    assert all(request.patient for request in told)
+    assert sorted(one.content for request in told for one in request.wanted) == sorted(one.content for one in contents), "each once"
+    assert plan.next_deadline() == OVERDUE_S_MIN
+    assert not batches(plan.handle(ev.Tick(), OVERDUE_S_MIN - 0.01))
+    firm = batches(plan.handle(ev.Tick(), OVERDUE_S_MIN))
+    assert firm
+    assert not any(request.patient for request in firm)
+    assert sum(len(batch) for batch in answered(plan, firm, OVERDUE_S_MIN)) == len(contents)
 
 
-@pytest.mark.parametrize("count", [1, BATCH_BYTES // 2 // EACH])
-def test_of_what_one_batch_brings_nobody_takes_what_another_owns(dice: random.Random, count: int) -> None:
-    contents = many(count)
-    taken = [one for batch in answered(*seeking(dice, contents, SOURCE, rival=True)) for one in batch]
-    alone = [one for batch in answered(*seeking(dice, contents, SOURCE)) for one in batch]
-    weights = {node: {one: int.from_bytes(one.content[:8]) * (int.from_bytes(node[:8]) | 1) % 2**64 for one in contents} for node in (OWN, PEER)}
-    assert {one.content for one in taken} == {one.content for one in contents if weights[OWN][one] < weights[PEER][one]}
-    assert {one.content for one in alone} == {one.content for one in contents}
+def test_the_longer_a_batch_takes_the_longer_others_are_waited_for(dice: random.Random) -> None:
+    plan, asked = seeking(dice, many(200), SOURCE)
+    slow = asked.pop(0)
+    asked += batches(plan.handle(ev.Ended(slow.number, good=places(slow)), 3.0))
+    spread(plan, asked, 3.0)
+    overdue_s = 3.0 * OVERDUE_FACTOR
+    assert not batches(plan.handle(ev.Tick(), 3.0 + overdue_s - 0.01))
+    assert batches(plan.handle(ev.Tick(), 3.0 + overdue_s))
+
+
+def test_what_is_waited_for_is_taken_from_whoever_has_it_then(dice: random.Random) -> None:
+    contents = many(2)
+    plan, asked = seeking(dice, contents, SOURCE)
+    spread(plan, asked, 0.0)
+    (request,) = batches(plan.handle(ev.Told(PEER, Hold(smalls(contents[:1]))), 0.5))
+    assert (request.node, list(request.wanted), request.patient) == (PEER, contents[:1], False)
+
+
+def test_whoever_a_client_waits_for_is_not_told_to_wait(dice: random.Random) -> None:
+    contents = many(100)
+    plan, asked = seeking(dice, contents, SOURCE)
+    told = spread(plan, asked, 0.0)
+    awaited = told[0].wanted[0]
+    (request,) = batches(plan.handle(ev.Awaits(awaited, (0,)), 0.5))
+    assert (list(request.wanted), request.patient) == ([awaited], False)
+
+
+def test_nobody_who_is_asked_for_what_several_have_says_that_others_were_given_it(dice: random.Random) -> None:
+    _, asked = seeking(dice, many(100), *HOLDERS)
+    assert [request.patient for request in asked if request.node == HOLDERS[0]][:1] == [True], "nobody else had said so yet"
+    assert not any(request.patient for request in asked if request.node != HOLDERS[0])
+
+
+@pytest.mark.parametrize("later_s", [0.1, OVERDUE_S_MIN])
+def test_nobody_waits_for_what_comes_into_places_whose_contents_were_waited_for(dice: random.Random, later_s: float) -> None:
+    plan, asked = seeking(dice, many(4), SOURCE)
+    spread(plan, asked, 0.0)
+    for request in batches(plan.handle(ev.Tick(), later_s)):
+        plan.handle(ev.Ended(request.number, fault=ev.Fault.BUSY), later_s)
+    others = [wanted(number, EACH, age=number) for number in range(10, 14)]
+    now = later_s + 1
+    plan.handle(ev.Wants(tuple(others)), now)
+    asked = batches(plan.handle(ev.Told(SOURCE, Hold(smalls(others))), now))
+    assert sorted(one.content for request in asked for one in request.wanted) == sorted(one.content for one in others)
+    told = spread(plan, asked, now)
+    assert all(request.patient for request in told)
+    assert not batches(plan.handle(ev.Tick(), now + OVERDUE_S_MIN - 0.01)), "each waits its own time"
+    assert batches(plan.handle(ev.Tick(), now + OVERDUE_S_MIN))

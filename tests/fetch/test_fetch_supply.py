@@ -12,7 +12,7 @@ from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.config import FRESH_S, HAVE_S, HOLD_S, SPREAD_S
 from replicad.protocol.fetch.events import Say, Target
-from replicad.protocol.fetch.supply import Asked, Due, Has, Left, Servable, SmallHeld, Sought, Supply, SupplyEvent, Unwatch, Watch
+from replicad.protocol.fetch.supply import FIRST_MAX, Asked, AskedSmall, Due, Has, Left, Servable, SmallHeld, Sought, Supply, SupplyEvent, Unwatch, Watch
 from replicad.protocol.wire import Have, HaveMore, Hold, Small
 
 COUNT = 8
@@ -127,6 +127,42 @@ def test_who_fetches_itself_gives_to_everybody() -> None:
     supply = complete()
     supply.handle(Servable(TARGET, COUNT, sets.full(COUNT) & ~1), 1.6)
     assert not supply.spreads(OTHER, TARGET, EXTENT, 1.6)
+
+
+def sought() -> tuple[Supply, tuple[Small, ...]]:
+    """Two seek three small contents that are here; the first was given the first two of them a second after the start."""
+    supply = Supply(random.Random(1).randrange)
+    contents = tuple(Small(sha256(bytes([number])), 1) for number in range(3))
+    for node in (PEER, OTHER):
+        supply.handle(Sought(node, contents, contents), 0.0)
+    supply.handle(AskedSmall(PEER, contents[:2]), 1.0)
+    return supply, contents
+
+
+def test_of_small_contents_a_peer_soon_has_what_another_was_given_first() -> None:
+    supply, contents = sought()
+    assert supply.spreads_small(OTHER, contents, 1.0) == {*contents[:2]}
+    assert supply.spreads_small(PEER, contents, 1.0) == set(), "it asks again for what it was sent"
+    supply.handle(AskedSmall(OTHER, contents), 1.5)
+    assert supply.spreads_small(PEER, contents, 1.5) == {contents[2]}
+    assert supply.spreads_small(OTHER, contents, 1.5) == {*contents[:2]}, "nobody keeps a content from others by asking for it as well"
+
+
+def test_a_small_content_is_spread_while_it_is_under_way_and_for_a_moment_after_that() -> None:
+    supply, contents = sought()
+    late = 1.0 + 10 * SPREAD_S
+    assert supply.spreads_small(OTHER, contents, late) == {*contents[:2]}, "however slow the way to the first is"
+    supply.handle(Sought(PEER, contents[:1], (), active=False), 1.5)
+    assert supply.spreads_small(OTHER, contents, 1.5) == {*contents[:2]}
+    assert supply.spreads_small(OTHER, contents, 1.0 + SPREAD_S) == {contents[1]}, "it has had the first long enough to have said so"
+    supply.handle(Left(PEER), late)
+    assert supply.spreads_small(OTHER, contents, late) == set()
+
+
+def test_who_was_given_a_small_content_first_is_forgotten_when_too_many_came_since() -> None:
+    supply, contents = sought()
+    supply.handle(AskedSmall(PEER, tuple(Small(sha256(number.to_bytes(8)), 1) for number in range(FIRST_MAX - 1))), 1.1)
+    assert supply.spreads_small(OTHER, contents, 1.1) == {contents[1]}
 
 
 def test_who_watches_or_seeks_is_counted_once() -> None:

@@ -15,9 +15,11 @@ from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.records import Role
 from replicad.net.client import PeerClient
 from replicad.protocol.fetch import batch
-from replicad.protocol.wire import Small
+from replicad.protocol.fetch.batch import Mark
+from replicad.protocol.wire import Seek, Small
 from support.data_node import data_network
 from support.storing import random_bytes
+from support.waiting import until
 
 pytestmark = pytest.mark.sockets
 
@@ -53,7 +55,7 @@ async def test_what_is_in_memory_is_read_at_once_and_what_is_not_or_is_for_tls_b
         readers = _watch(monkeypatch, cached=cached)
         async with PeerClient() as client:
             found = await client.batch(to_source, contents, memoryview(bytearray(batch.answer_bytes_max(contents))))
-        assert [bytes(part) for part in found if part is not None] == bodies
+        assert [bytes(part) for part in found if isinstance(part, memoryview)] == bodies
         assert {reader is threading.main_thread() for reader in readers} == {cached and not tls}
 
 
@@ -65,15 +67,15 @@ async def test_what_the_disk_lost_is_absent_and_the_rest_arrives(tmp_path: Path,
         to_source, _ = await network.link(sink, source)
         bodies = [b"it is here", b"it was here"]
         manifests = [await source.add(body) for body in bodies]
-        await network.publish(source, "files", here=manifests[0], lost=manifests[1])
         path = source.store.path_of(manifests[1].content)
         path.unlink()
         if lost:
             path.write_bytes(lost)
+        await network.publish(source, "files", here=manifests[0], lost=manifests[1])
         contents = [Small(manifest.content, manifest.size) for manifest in manifests]
         async with PeerClient() as client:
             found = await client.batch(to_source, contents, memoryview(bytearray(batch.answer_bytes_max(contents))))
-        assert [part and bytes(part) for part in found] == [bodies[0], None]
+        assert [bytes(part) if isinstance(part, memoryview) else part for part in found] == [bodies[0], Mark.ABSENT]
         assert source.holds(manifests[0])
         assert not source.holds(manifests[1])
 
@@ -98,3 +100,31 @@ async def test_a_blob_that_fails_after_the_head_has_left_cuts_the_answer(tmp_pat
             with pytest.raises(PeerError) as caught:
                 await client.batch(to_source, contents, memoryview(bytearray(batch.answer_bytes_max(contents))))
         assert caught.value.error_code == "cut-body"
+
+
+@pytest.mark.parametrize("reachable", [True, False], ids=["from the door", "over the link"])
+async def test_whoever_asks_patiently_is_not_given_what_another_was_given_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reachable: bool) -> None:
+    monkeypatch.setattr("replicad.protocol.fetch.supply.SPREAD_S", 3600.0)  # however slow this machine is
+    async with data_network(tmp_path) as network:
+        source, first, second = [await network.node(name) for name in ("source", "first", "second")]
+        await network.share("files")
+        bodies = [random_bytes(size, seed=size) for size in (60_000, 1, 50_000)]
+        manifests = [await source.add(body) for body in bodies]
+        await network.publish(source, "files", **{f"f{at}": manifest for at, manifest in enumerate(manifests)})
+        contents = [Small(manifest.content, manifest.size) for manifest in manifests]
+        ways = [(node, (await network.link(node, source, reachable=(reachable, True)))[0]) for node in (first, second)]
+        for node, link in ways:
+            await node.wait_for(*manifests)
+            link.send(Seek(tuple(contents)))
+        await until(lambda: source.fetch.provider.supply.watching == 2, what="both seek")
+        source.fetch.provider.supply._first.clear()
+
+        async def ask(at: int, wanted: list[Small], *, patient: bool) -> list[bytes | Mark]:
+            node, link = ways[at]
+            found = await node.fetch._getting.batch(link, wanted, memoryview(bytearray(batch.answer_bytes_max(wanted))), patient=patient)
+            return [bytes(part) if isinstance(part, memoryview) else part for part in found]
+
+        assert await ask(0, contents[:2], patient=True) == bodies[:2]
+        assert await ask(1, contents, patient=True) == [Mark.SPREAD, Mark.SPREAD, bodies[2]]
+        assert await ask(0, contents, patient=True) == [*bodies[:2], Mark.SPREAD]
+        assert await ask(1, contents, patient=False) == bodies

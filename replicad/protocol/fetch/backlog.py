@@ -150,12 +150,11 @@ class Backlog:
         for target in [target for target, nodes in self._rivals.items() if node in nodes]:
             self.rival(node, target, active=False)
 
-    def told(self, node: NodeId, message: Have | HaveMore | Hold, now: float) -> bool:
+    def told(self, node: NodeId, message: Have | HaveMore | Hold) -> bool:
         """A peer says what it has; True if something of it is missing here."""
         if isinstance(message, Hold):
             units = self.pack.units_of(message.contents)
             if message.held:
-                self.pack.claims.found(node, message.contents, units, now)
                 return bool(self.pack.learn(node, units))
             self.pack.unlearn(node, units)
             return False

@@ -1,13 +1,14 @@
 """The bytes of a batch: many small contents in one request (docs/protocol.md, "Small contents").
 
-Question: per content its digest (32 bytes) and size (32 bits, big-endian), at most ``BATCH_CONTENTS_MAX``. Answer: in the same order per content one byte, 1 followed by exactly ``size`` bytes
-of content, or 0 for one that is not held (under that size) or not granted.
+Question: per content its digest (32 bytes) and size (32 bits, big-endian), at most ``BATCH_CONTENTS_MAX``. Answer: in the same order per content one byte (``Mark``), HELD followed by exactly ``size``
+bytes of content.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from enum import IntEnum
 
 from replicad.errors import PeerError
 from replicad.model.chunks import CHUNK_SIZE_MIN
@@ -17,8 +18,14 @@ from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
 
 _ITEM = struct.Struct(">32sI")
 QUESTION_BYTES_MAX = BATCH_CONTENTS_MAX * _ITEM.size
-HELD = b"\x01"
-ABSENT = b"\x00"
+
+
+class Mark(IntEnum):
+    """What the answer says of a content. ABSENT: it is not held (under that size) or not granted. HELD: here it comes. SPREAD: another was just given it and will pass it on; only whoever asks patiently hears that."""
+
+    ABSENT = 0
+    HELD = 1
+    SPREAD = 2
 
 
 def ask(contents: Sequence[Small]) -> bytes:
@@ -46,17 +53,17 @@ def answer_bytes_max(contents: Sequence[Small]) -> int:
     return len(contents) + sum(small.size for small in contents)
 
 
-def answered(contents: Sequence[Small], answer: memoryview) -> list[memoryview | None]:
-    """The answer's parts, None for what is absent; PeerError("bad-answer") if it is not exactly of that form."""
-    parts: list[memoryview | None] = []
-    at = 0
+def answered(contents: Sequence[Small], answer: memoryview, *, patient: bool = False) -> list[memoryview | Mark]:
+    """The answer's parts, their marks where there are none; PeerError("bad-answer") if it is not exactly of that form, or says SPREAD to one who did not ask patiently."""
+    parts: list[memoryview | Mark] = []
+    at, most = 0, Mark.SPREAD if patient else Mark.HELD
     for small in contents:
-        mark, at = answer[at : at + 1], at + 1
-        size = small.size if mark == HELD else 0
-        if mark not in (HELD, ABSENT) or at + size > len(answer):
+        mark = answer[at] if at < len(answer) else -1
+        start = at + 1
+        at = start + small.size if mark == Mark.HELD else start
+        if not 0 <= mark <= most or at > len(answer):
             raise PeerError("batch answer does not fit its question", code="bad-answer")
-        parts.append(answer[at : at + size] if mark == HELD else None)
-        at += size
+        parts.append(answer[start:at] if mark == Mark.HELD else Mark(mark))
     if at != len(answer):
         raise PeerError("batch answer is longer than its question allows", code="bad-answer")
     return parts

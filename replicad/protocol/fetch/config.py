@@ -72,16 +72,11 @@ AWAITED_MAX = 64
 """Contents that clients wait for and that go before all others for it."""
 PACK_MAX = 2048
 """Small contents looked for at once; twice that of one peer are remembered."""
-OWNER_S = 5.0
-OWNER_FACTOR = 3.0
-"""An owner of small contents of whom nothing is heard for max(5 s, 3 x what a batch takes) is passed over (as protocol.md section 7 has it for sites)."""
-LIKELY_S = 1.0
-"""Who has sought small contents in the last five seconds is expected to seek those that come next within one (guesses: some times what records of one publication take to arrive)."""
 BATCH_BYTES = MIB
 """A batch asks for at least so much if there is so much, however slow the peer seems to be: what a request costs, thousands of small files must share."""
 BATCH_BYTES_LEAST = MIB // 4
 """It asks for less as long as little has come, since others wait for something to pass on, and when little is left, since others wait for the last to come; but at least for so much. Simulated, 2,000 files of 64 KiB, x F/u,
-with what a node takes over from others (``PackJob.free``): 4 nodes 1.135 -> 1.099, 8 nodes 1.169 -> 1.108, 16 nodes 1.356 -> 1.196, for 127, 180 and 234 requests a node instead of 110, 138 and 142."""
+when owners were computed, who also took over from each other (docs/adr/0010-small-files-in-groups.md): 4 nodes 1.135 -> 1.099, 8 nodes 1.169 -> 1.108, 16 nodes 1.356 -> 1.196, for 127, 180 and 234 requests a node instead of 110, 138 and 142."""
 STALLED_S = 30.0
 """What nobody has for so long lets others have its place."""
 RENEW_S = 30.0

@@ -146,7 +146,7 @@ class Dispatch:
         request = self._flights.start(peer, job, tuple(sets.members(units)), size_bytes=size_bytes, now=now)
         self.requests += 1
         if isinstance(job, PackJob):
-            self._emit(GetBatch(request.number, peer.node, tuple(job.wanted_of(units))))
+            self._emit(GetBatch(request.number, peer.node, tuple(job.wanted_of(units)), job.patient(units)))
         else:
             self._emit(GetExtent(request.number, peer.node, job.target, job.extent(units)))
 

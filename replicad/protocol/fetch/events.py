@@ -117,14 +117,6 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
-    """A peer looks for small contents, or does not any more."""
-
-    node: NodeId
-    message: Seek
-
-
-@dataclass(frozen=True, slots=True)
 class Rival:
     """A peer fetches the same content (``active``), or does not any more."""
 
@@ -161,7 +153,7 @@ class Unopened:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A request ended. ``good``, ``bad`` and ``absent`` are positions within what it asked for (chunk 0 of the extent, blob 0 of the batch, ...): verified and kept; wrong bytes; not held by the
-    peer after all. What is in none of them was not delivered. ``fault`` says why, if it is not obvious.
+    peer after all. ``spread``: the peer just gave those to another. What is in none of them was not delivered. ``fault`` says why, if it is not obvious.
     """
 
     number: int
@@ -169,6 +161,7 @@ class Ended:
     bad: tuple[int, ...] = ()
     absent: tuple[int, ...] = ()
     fault: Fault | None = None
+    spread: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +203,7 @@ class Tick:
     """Nothing happened, but the deadline has come."""
 
 
-Event = Wants | Awaits | PeerUp | PeerDown | Told | Sought | Rival | Crew | Opened | Unopened | Ended | Finished | Here | Halt | Limited | Tick
+Event = Wants | Awaits | PeerUp | PeerDown | Told | Rival | Crew | Opened | Unopened | Ended | Finished | Here | Halt | Limited | Tick
 
 
 # -- effects of the plan
@@ -252,11 +245,12 @@ class GetExtent:
 
 @dataclass(frozen=True, slots=True)
 class GetBatch:
-    """Fetch, verify and keep these small contents."""
+    """Fetch, verify and keep these small contents. ``patient``: not those that the peer just gave to another, who will pass them on."""
 
     number: int
     node: NodeId
     wanted: tuple[Wanted, ...]
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from itertools import groupby
 from replicad.model.entries import Wanted
 from replicad.model.ids import STAMP_MAX, Digest, NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.claims import Claims
 from replicad.protocol.fetch.config import BATCH_BYTES, BATCH_BYTES_LEAST, BATCH_BYTES_MAX, PACK_MAX
+from replicad.protocol.fetch.deferred import Deferred
 from replicad.protocol.fetch.events import Priority, small_of
 from replicad.protocol.fetch.jobs import ContentJob, Order, Units
 from replicad.protocol.wire import BATCH_CONTENTS_MAX, Small
@@ -23,9 +23,9 @@ class PackJob(Units):
     """More than of a content: a batch is large. Simulated, 2,000 files of 64 KiB: four holders of which the slowest has a third of the rate 25.4 -> 24.4 s, four holders and eight nodes 6.4 -> 5.9 s; with 0.25 s a
     third more requests where all are equally fast, for nothing."""
 
-    def __init__(self, own: NodeId) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.claims = Claims(own)
+        self.deferred = Deferred()
         self.places: dict[Small, int] = {}
         """The place of each as a set of one."""
         self._wanted: list[Wanted | None] = [None] * PACK_MAX
@@ -66,7 +66,6 @@ class PackJob(Units):
         """Give places to contents of one class, or want them again in the places they still have; there must be room."""
         new = {small: 1 << self._empty.pop() for small in many if small not in self.places}
         self.places.update(new)
-        self.claims.add(new, now)
         for size, alike in groupby(sorted(new, key=lambda small: small.size), key=lambda small: small.size):
             self._sizes.put(self.units_of(alike), size)
         for small, wanted in many.items():
@@ -103,7 +102,7 @@ class PackJob(Units):
         self.got(units)
         units &= ~self.flying.counted
         self.rarity.clear(units)
-        self.claims.drop(units)
+        self.deferred.drop(units)
         for node in self.have:
             self.have[node] &= ~units
         for place in sets.members(units):
@@ -113,22 +112,20 @@ class PackJob(Units):
                 self._wanted[place] = None
                 self._empty.append(place)
 
-    def forget(self, node: NodeId) -> None:
-        """The peer is gone."""
-        super().forget(node)
-        self.claims.forget(node)
-
     def free(self, node: NodeId, *, busy: bool = False) -> int:
-        """While only this peer has something that is missing here, only that is taken from it, and of that what this node owns: others soon have the rest. Whoever has all that it owns helps those who have still
-        more to take than half a batch each, for not all own the same, and some are slow; of that it takes what it would own next, so that two who help do not take the same. A waiting client ignores that.
-        """
+        """While only this peer has something that is missing here, only that is taken from it, since others soon have the rest; and not what it just gave to others, who soon have that."""
         free = super().free(node, busy=busy)
         sole = self.have.get(node, 0) & self.missing & ~self.rarity.several
-        if not sole:
-            return free
-        own = free & (self.late | self._classes.get(Priority.AWAITED, 0) | sole & ~self.claims.foreign)
-        helps = not own and not busy and 2 * self.size_of(sole) > BATCH_BYTES * self.claims.owners(sole)
-        return self.claims.next_in_line(free & sole) if helps else own
+        return free & (sole & ~self.deferred.now | self._firm) if sole else free
+
+    def patient(self, units: int) -> bool:
+        """Whether these need not come from this peer if it just gave them to another: nobody else is known to have them, and nobody waits for them."""
+        return not units & (self.rarity.several | self._firm)
+
+    @property
+    def _firm(self) -> int:
+        """What must come from whoever has it."""
+        return self.late | self.deferred.in_vain | self._classes.get(Priority.AWAITED, 0)
 
     def enough(self, free: int) -> bool:
         """Whether that is worth a request of its own, or most of what is left; else it waits for more while another one is under way."""

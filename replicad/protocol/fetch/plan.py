@@ -14,7 +14,7 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import LIMITED_S, MAKE_WAY_S, OVERDUE_S_MIN, OWNER_FACTOR, OWNER_S, FetchConfig
+from replicad.protocol.fetch.config import LIMITED_S, MAKE_WAY_S, OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Awaits,
@@ -33,7 +33,6 @@ from replicad.protocol.fetch.events import (
     PeerDown,
     PeerUp,
     Rival,
-    Sought,
     Target,
     Tick,
     Told,
@@ -69,7 +68,7 @@ class Plan:
         self._effects: list[Effect] = []
         emit = self._effects.append
         self._flights = Flights(config)
-        self._backlog = Backlog(config, PackJob(own), emit=emit, peers=lambda: tuple(self._roster.peers), drop_requests=self._cancel_all)
+        self._backlog = Backlog(config, PackJob(), emit=emit, peers=lambda: tuple(self._roster.peers), drop_requests=self._cancel_all)
         self._roster = Roster(config, randrange=randrange, emit=emit, joined=self._backlog.greet, left=self._lost)
         self._dispatch = Dispatch(config, roster=self._roster, backlog=self._backlog, flights=self._flights, randrange=randrange, emit=emit)
         self._now = 0.0
@@ -83,7 +82,6 @@ class Plan:
             PeerUp: self._on_up,
             PeerDown: self._on_down,
             Rival: self._on_rival,
-            Sought: self._on_sought,
             Crew: self._on_crew,
             Opened: self._on_opened,
             Unopened: self._on_unopened,
@@ -109,7 +107,7 @@ class Plan:
             self._roster.wake()
         ready = self._backlog.advance(now)
         pack = self._backlog.pack
-        if freed := pack.claims.review(now):
+        if freed := pack.deferred.review(now):
             self._roster.idle |= {node for node, have in pack.have.items() if have & freed}
         for job in ready:
             if job.owners is not None and job.owners.due <= now:
@@ -127,7 +125,7 @@ class Plan:
             self._flights.next_deadline(),
             self._roster.next_deadline(self._now),
             backlog.next_deadline(),
-            backlog.pack.claims.due,
+            backlog.pack.deferred.due,
             self._dispatch.due,
             self._halted_until,
         )
@@ -179,19 +177,10 @@ class Plan:
 
     def _on_told(self, event: Told) -> bool:
         """Whether there is something to ask of that peer now that was not before."""
-        if event.node not in self._roster.peers or not self._backlog.told(event.node, event.message, self._now):
+        if event.node not in self._roster.peers or not self._backlog.told(event.node, event.message):
             return False
         self._roster.idle.add(event.node)
         return True
-
-    def _on_sought(self, event: Sought) -> None:
-        pack, contents = self._backlog.pack, event.message.contents
-        if event.node not in self._roster.peers:
-            return
-        if event.message.active:
-            pack.claims.seek(event.node, contents, pack.places, self._now)
-        else:
-            pack.claims.found(event.node, contents, pack.units_of(contents), self._now)
 
     def _on_rival(self, event: Rival) -> None:
         self._backlog.rival(event.node, event.target, active=event.active)
@@ -291,13 +280,15 @@ class Plan:
         job.got(good)
         if absent or event.fault is Fault.ABSENT:
             job.unlearn(request.node, absent or request.mask or job.have.get(request.node, 0))
+        if isinstance(job, PackJob):
+            if good:
+                job.deferred.took(self._now - request.started)
+            job.deferred.defer(sets.of(request.units[at] for at in event.spread) & job.missing, self._now)
         if request.mask & job.missing or not request.units:
             self._roster.wake()
         if event.fault is Fault.LOCAL:
             self._halted_until = max(self._halted_until, self._now + OVERDUE_S_MIN)
         self._roster.answered(request, event, received=received, now=self._now)
-        if isinstance(job, PackJob) and good:
-            job.claims.patience_s = max(OWNER_S, OWNER_FACTOR * (self._now - request.started))
         if not (request.units or event.fault or event.bad):
             self._named(job)
         self._clear_up(job, request)

@@ -9,8 +9,9 @@ told in lists (``Seek``, ``Hold``). The supply refuses to know rights: the servi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from replicad.model.chunks import Extent
@@ -22,6 +23,7 @@ from replicad.protocol.fetch.config import (
     HOLD_S,
     PACK_MAX,
     SEEKING_MAX,
+    SPREAD_S,
 )
 from replicad.protocol.fetch.events import Say, Target
 from replicad.protocol.fetch.watched import Watched, Watcher
@@ -30,6 +32,8 @@ from replicad.protocol.wire import HaveMore, Hold, Small, parts
 WATCHES_PER_PEER_MAX = 2 * SEEKING_MAX
 SEEKS_PER_PEER_MAX = 2 * PACK_MAX
 """What one peer may make us remember; beyond it the oldest is forgotten (an honest peer stays at half of it, and repeats what it still wants)."""
+FIRST_MAX = 2 * PACK_MAX
+"""Small contents of which it is known who was given them first; beyond it the oldest are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedSmall:
+    """A peer asked for these small contents and is being sent them."""
+
+    node: NodeId
+    contents: tuple[Small, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Has:
     """A peer that we may also serve says what it has of a content, or (not ``whole``) has as well: no need to suggest that, or to tell it that we have the same."""
 
@@ -111,7 +123,7 @@ class Due:
     """Nothing happened, but the deadline has come."""
 
 
-SupplyEvent = Watch | Unwatch | Sought | Servable | SmallHeld | Asked | Has | Left | Due
+SupplyEvent = Watch | Unwatch | Sought | Servable | SmallHeld | Asked | AskedSmall | Has | Left | Due
 
 
 class Supply:
@@ -123,6 +135,7 @@ class Supply:
         self._watches: dict[NodeId, dict[Target, None]] = {}
         self._seeks: dict[NodeId, dict[Small, bool]] = {}
         self._news: dict[NodeId, list[Small]] = {}
+        self._first: dict[Small, tuple[NodeId, float]] = {}
         self._stale: dict[Target, None] = {}
         self._fresh = False
         self._due: float | None = None
@@ -135,6 +148,7 @@ class Supply:
             Servable: self._on_servable,
             SmallHeld: self._on_small_held,
             Asked: self._on_asked,
+            AskedSmall: self._on_asked_small,
             Has: self._on_has,
             Left: self._on_left,
             Due: lambda _event: [],
@@ -183,6 +197,12 @@ class Supply:
         """Whether this peer will soon have these chunks from another that just got them: then it is not given them as well (``Watched.spreads``)."""
         watched = self._watched.get(target)
         return watched is not None and watched.spreads(node, extent, now)
+
+    def spreads_small(self, node: NodeId, contents: Iterable[Small], now: float) -> frozenset[Small]:
+        """Those that another peer was given before all others, if it still fetches them or has had them for a moment only: this one will soon have them from there."""
+        seeks, nobody = self._seeks, (node, now)
+        firsts = [(small, *self._first.get(small, nobody)) for small in contents]
+        return frozenset([small for small, first, since in firsts if first != node and first in seeks and (small in seeks[first] or now - since < SPREAD_S)])
 
     # -- large contents
 
@@ -275,6 +295,15 @@ class Supply:
             else:
                 effects += [Say(node, Hold(part, held=False)) for part in parts(concerned)]
         return effects
+
+    def _on_asked_small(self, event: AskedSmall) -> list[Say]:
+        """Only the first time counts, as for chunks."""
+        first = self._first
+        for small in event.contents:
+            first.setdefault(small, (event.node, self._now))
+        for small in list(islice(first, max(0, len(first) - FIRST_MAX))):
+            del first[small]
+        return []
 
     def _on_left(self, event: Left) -> list[Say]:
         for target in list(self._watches.get(event.node, ())):

@@ -1,4 +1,4 @@
-"""``/peer/v1/batch``: many small contents in one answer, by ``POST ...?sha256=<of the question>`` (so that the session's MAC covers the question), and by ``PUT ...?transfer=<n>`` when they were
+"""``/peer/v1/batch``: many small contents in one answer, by ``POST ...?sha256=<of the question>[&patient=1]`` (so that the session's MAC covers the question), and by ``PUT ...?transfer=<n>`` when they were
 asked for over a link.
 """
 
@@ -39,7 +39,7 @@ class Batches:
         contents = batch.asked(question)
         async with self._fetch.provider.turn(link.node), self._fetch.provider.pacing(link.node, [small.content for small in contents]) as pace:
             # not for TLS, whose copies and the answer in the same heap make the allocator give memory back after each: 370 page faults instead of 15
-            size, pieces = await self._fetch.provider.open_batch(link.node, contents, at_once=not request.secure)
+            size, pieces = await self._fetch.provider.open_batch(link.node, contents, patient=request.query.get("patient") == "1", at_once=not request.secure)
             answer = PiecesAnswer(pieces, count=size, pace=pace)
             await answer.prepare(request)
         return answer

@@ -91,21 +91,21 @@ class Getting:
             raise missing
         return check_manifest(bytes(into[:received]), wanted)
 
-    async def batch(self, link: Link, contents: Sequence[Small], into: memoryview) -> list[memoryview | None]:
-        """Small contents as parts of ``into``, None for what the peer lacks."""
+    async def batch(self, link: Link, contents: Sequence[Small], into: memoryview, *, patient: bool) -> list[memoryview | batch.Mark]:
+        """Small contents as parts of ``into``; for the others what the peer says of them."""
         with self._paces.receiving(link.node, urgent=all(self._urgent(small.content) for small in contents)) as pace:
             if self._direct(link):
                 try:
-                    return await self._client.batch(link, contents, into, pace=pace)
+                    return await self._client.batch(link, contents, into, patient=patient, pace=pace)
                 except UnreachableError as error:
                     self._note(link, error)
                     raise
             with self._inbox.expecting(link.node, name=(BATCH_PATH, ""), into=into, exact=False, pace=pace) as expected:
-                link.send(SendMany(expected.transfer, tuple(contents)))
+                link.send(SendMany(expected.transfer, tuple(contents), patient))
                 received, missing = await expected.wait(stall_s=STALL_S, limit_s=GRACE_S + len(into) / RATE_MIN)
         if missing is not None:
             raise missing
-        return batch.answered(contents, into[:received])
+        return batch.answered(contents, into[:received], patient=patient)
 
     def forget(self, node: NodeId) -> None:
         """The link to this peer ended."""

@@ -242,15 +242,16 @@ class Performing:
         contents = [small_of(wanted) for wanted in effect.wanted]
         with self._smalls.coming():
             with self._buffers.taken(batch.answer_bytes_max(contents)) as buffer:
-                parts = await self._getting.batch(link, contents, buffer)
-                present = [(at, part) for at, part in enumerate(parts) if part is not None]
-                wrong = await self._smalls.keep([(small_manifest(contents[at].content, len(part)), part) for at, part in present])
+                parts = await self._getting.batch(link, contents, buffer, patient=effect.patient)
+                present = [(at, part) for at, part in enumerate(parts) if isinstance(part, memoryview)]
+                wrong = await self._smalls.keep([(small_manifest(contents[at].content, len(part)), part) for at, part in present]) if present else []
             self._report(
                 Ended(
                     effect.number,
                     good=tuple(at for place, (at, _) in enumerate(present) if place not in wrong),
                     bad=tuple(present[place][0] for place in wrong),
-                    absent=tuple(at for at, part in enumerate(parts) if part is None),
+                    absent=tuple(at for at, part in enumerate(parts) if part is batch.Mark.ABSENT),
+                    spread=tuple(at for at, part in enumerate(parts) if part is batch.Mark.SPREAD),
                 )
             )
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from replicad.errors import BusyError, NotAllowedError, NotFoundError, StorageError
 from replicad.model.chunks import CHUNK_SIZE_MIN, Extent
 from replicad.net.pace import TOTAL
-from replicad.protocol.fetch import batch, sets, supply
+from replicad.protocol.fetch import sets, supply
+from replicad.protocol.fetch.batch import Mark
 from replicad.protocol.fetch.events import Target
 from replicad.protocol.fetch.turns import Turn, Turns
 from replicad.protocol.wire import Small
@@ -100,10 +101,6 @@ class Provider:
         named = [small.content for small in contents]
         sizes = self._smalls.sizes(named) | self._catalog.held_sizes(named)
         return tuple([small for small in contents if sizes.get(small.content) == small.size]) if sizes else ()
-
-    def _is_fresh(self, small: Small) -> bool:
-        fresh = self._smalls.find(small.content)
-        return fresh is not None and fresh.size == small.size
 
     # -- what others want to know
 
@@ -246,60 +243,70 @@ class Provider:
         await self._check(node, target.content)
         return (await self._known(target))[0]
 
-    async def open_batch(self, node: NodeId, contents: tuple[Small, ...], *, at_once: bool = False) -> tuple[int, AsyncIterator[bytearray]]:
-        """(length, pieces) of a batch answer; ``at_once``: what is in memory is read without a thread. NotAllowedError if nothing of it is granted. The pieces raise StorageError when a blob vanishes meanwhile."""
+    async def open_batch(
+        self, node: NodeId, contents: tuple[Small, ...], *, patient: bool = False, at_once: bool = False
+    ) -> tuple[int, AsyncIterator[bytearray]]:
+        """(length, pieces) of a batch answer; ``patient``: without what another was just given; ``at_once``: what is in memory is read without a thread. NotAllowedError if nothing of it is granted. The pieces raise StorageError when a blob vanishes meanwhile."""
         granted = await self._granted(node, contents)
         if not granted:
             raise NotAllowedError("none of these contents is granted")
         held = self.held_small(granted)
-        begun = self._at_once(contents, held) if at_once else None
-        here, first = await asyncio.to_thread(self._begin, contents, held) if begun is None else begun
-        for small in set(held) - here:
+        spread = self.supply.spreads_small(node, held, _now()) if patient else frozenset[Small]()
+        self.tell(supply.AskedSmall(node, tuple([small for small in held if small not in spread])))
+        marks = {small: Mark.SPREAD if small in spread else Mark.HELD for small in held}
+        begun = self._at_once(contents, marks) if at_once else None
+        marks, first = await asyncio.to_thread(self._begin, contents, marks) if begun is None else begun
+        for small in set(held) - marks.keys():
             await self._catalog.lose(small.content)
-        size = len(contents) + sum(small.size for small in contents if small in here)
+        size = len(contents) + sum(small.size for small in contents if marks.get(small) is Mark.HELD)
         self.sent_bytes += size
-        return size, self._pieces(contents, here, first)
+        return size, self._pieces(contents, marks, first)
 
-    def _at_once(self, contents: Sequence[Small], held: Sequence[Small]) -> tuple[set[Small], bytearray] | None:
+    def _at_once(self, contents: Sequence[Small], marks: dict[Small, Mark]) -> tuple[dict[Small, Mark], bytearray] | None:
         """The same as ``_begin`` for an answer of one piece whose contents are all in memory, as what was just written is: then a thread costs more than reading. The first that is not goes to the thread with all of them, so that the loop waits for the disk once at most, to open a file."""
         if _piece(contents, 0) < len(contents):
             return None
-        here = set(held)
         with contextlib.suppress(OSError, NotFoundError, StorageError):
-            return here, self._read(contents, here, _NO_WAIT)
+            return marks, self._read(contents, marks, _NO_WAIT)
         return None
 
-    def _begin(self, contents: Sequence[Small], held: Sequence[Small]) -> tuple[set[Small], bytearray]:
-        """Which of them are on the disk, and the first piece of the answer: reading it shows that its contents are there, so only the others are looked for, and all of them if one is not."""
+    def _begin(self, contents: Sequence[Small], marks: dict[Small, Mark]) -> tuple[dict[Small, Mark], bytearray]:
+        """The marks without those of what is not on the disk, and the first piece of the answer: reading it shows that its contents are there, so only the others are looked for, and all of them if one is not."""
         stop = _piece(contents, 0)
         try:
-            here = set(held) - {small for small in contents[stop:] if not self._is_here(small)}
+            here = self._look(contents[stop:], marks)
             return here, self._read(contents[:stop], here)
         except (NotFoundError, StorageError):
-            here = {small for small in held if self._is_here(small)}
+            here = self._look(contents, marks)
             return here, self._read(contents[:stop], here)
 
-    def _is_here(self, small: Small) -> bool:
-        return self._store.size_of(small.content) == small.size or self._is_fresh(small)
+    def _look(self, contents: Sequence[Small], marks: dict[Small, Mark]) -> dict[Small, Mark]:
+        """The marks without those of these contents that should be on the disk and are not."""
+        lost = {small for small in contents if marks.get(small) is Mark.HELD and not self._is_here(small)}
+        return {small: mark for small, mark in marks.items() if small not in lost}
 
-    async def _pieces(self, contents: Sequence[Small], here: set[Small], first: bytearray) -> AsyncIterator[bytearray]:
+    def _is_here(self, small: Small) -> bool:
+        fresh = self._smalls.find(small.content)
+        return self._store.size_of(small.content) == small.size or (fresh is not None and fresh.size == small.size)
+
+    async def _pieces(self, contents: Sequence[Small], marks: dict[Small, Mark], first: bytearray) -> AsyncIterator[bytearray]:
         yield first
         at = _piece(contents, 0)
         while at < len(contents):
             stop = _piece(contents, at)
-            yield await asyncio.to_thread(self._read, contents[at:stop], here)
+            yield await asyncio.to_thread(self._read, contents[at:stop], marks)
             at = stop
 
-    def _read(self, contents: Sequence[Small], here: set[Small], flags: int = 0) -> bytearray:
+    def _read(self, contents: Sequence[Small], marks: dict[Small, Mark], flags: int = 0) -> bytearray:
         """A piece of the answer, in the only buffer that it is ever in here."""
-        held = [small in here for small in contents]
-        piece = bytearray(len(contents) + sum(small.size for small, is_here in zip(contents, held, strict=True) if is_here))
+        said = [marks.get(small, Mark.ABSENT) for small in contents]
+        piece = bytearray(len(contents) + sum(small.size for small, mark in zip(contents, said, strict=True) if mark is Mark.HELD))
         room = memoryview(piece)
         at = 0
-        for small, is_here in zip(contents, held, strict=True):
-            room[at : at + 1] = batch.HELD if is_here else batch.ABSENT
+        for small, mark in zip(contents, said, strict=True):
+            piece[at] = mark
             at += 1
-            if is_here:
+            if mark is Mark.HELD:
                 self._fill(room[at : at + small.size], small.content, flags)
                 at += small.size
         return piece

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from replicad.protocol.gossip.neighbours import is_full_mesh
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek
 
 if TYPE_CHECKING:
@@ -79,10 +78,6 @@ class Rights:
         """Whether both stand at the same site, as far as their grants say."""
         members = self._names.replica.trust.members(self.clock_ms())
         return own in members and node in members and members[own].site == members[node].site
-
-    def all_linked(self) -> bool:
-        """Whether the network is so small that everybody links with everybody."""
-        return is_full_mesh(self._names.replica.trust.members(self.clock_ms()))
 
     async def crew(self, own: NodeId, content: Digest, *, linked: Callable[[NodeId], bool]) -> frozenset[NodeId]:
         """The members at the site of ``own`` that may have the content and are ``linked`` or present, itself among them; empty if no site was named or the network has no other."""

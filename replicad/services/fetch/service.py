@@ -20,7 +20,7 @@ from replicad.net.client import PeerClient
 from replicad.net.pace import Paces
 from replicad.protocol.fetch import supply
 from replicad.protocol.fetch.config import FetchConfig
-from replicad.protocol.fetch.events import Blame, Crew, Event, Halt, Here, Open, Opened, PeerDown, Rival, Say, Sought, Target, Tick, Told
+from replicad.protocol.fetch.events import Blame, Crew, Event, Halt, Here, Open, Opened, PeerDown, Rival, Say, Target, Tick, Told
 from replicad.protocol.fetch.jobs import ContentJob, chunks_of
 from replicad.protocol.fetch.plan import Plan, Statistics
 from replicad.protocol.wire import Have, HaveMore, Hold, Interest, Seek, Send, SendMany, Small, Unsent
@@ -307,8 +307,6 @@ class Fetch:
         await self.provider.watch(link.node, target, active=message.active)
 
     async def _on_seek(self, link: Link, message: Seek) -> None:
-        if self._rights.all_linked():  # else who owns a content may have no link to its only holder, and wait for whoever waits for it
-            self._tell(Sought(link.node, message))
         await self.provider.seek(link.node, message.contents, active=message.active)
 
     def _on_have(self, link: Link, message: Have | HaveMore) -> None:
