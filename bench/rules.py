@@ -172,8 +172,8 @@ RULES = (
         "I13",
         "the last small contents are waited for",
         FETCH + "dispatch.py",
-        "if not there or job.reachable & ~job.flying.counted",
-        "if not there or isinstance(job, PackJob) or job.reachable & ~job.flying.counted",
+        "if not there or job.unasked",
+        "if not there or isinstance(job, PackJob) or job.unasked",
         f"{TROUBLE}::test_the_last_small_contents_are_asked_of_others_when_one_peer_is_slow_with_them",
     ),
     Rule(
@@ -187,8 +187,8 @@ RULES = (
     Rule(
         "I13",
         "everybody is given small contents at once",
-        FETCH + "supply.py",
-        "first != node and first in seeks and (small in seeks[first] or now - since < SPREAD_S)",
+        FETCH + "firsts.py",
+        "first != node and self._is_fresh(first, since, now)",
         "False",
         f"{SWARM}::test_in_a_large_network_the_only_holder_of_small_contents_sends_each_about_once_and_nobody_waits_in_vain",
     ),

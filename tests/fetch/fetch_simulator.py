@@ -346,8 +346,8 @@ class Swarm:
             return
         if isinstance(request, ev.GetBatch):
             held = [small for small in map(ev.small_of, request.wanted) if small in source.small]
-            spread = self._spread[number] = source.supply.spreads_small(sink.id, held, self.now) if request.patient else frozenset()
-            source.supply.handle(supply.AskedSmall(sink.id, tuple(small for small in held if small not in spread)), self.now)
+            spread = self._spread[number] = source.supply.spreads_small(sink.id, held, self.now, site=sink.site) if request.patient else frozenset()
+            source.supply.handle(supply.AskedSmall(sink.id, tuple(small for small in held if small not in spread), sink.site), self.now)
             size -= sum(small.size for small in spread)
         if isinstance(request, ev.GetExtent):
             if source.supply.spreads(sink.id, request.target, request.extent, self.now):
@@ -402,7 +402,9 @@ class Swarm:
                 self._answer(number, good=() if lies else present, bad=present if lies else (), absent=absent, spread=spread)
 
     def _answer(self, number: int, **outcome: Any) -> None:
-        _, sink, request_number, _ = self._serving[number]
+        source, sink, request_number, request = self._serving[number]
+        if isinstance(request, ev.GetBatch) and outcome.get("fault") in {ev.Fault.BROKEN, ev.Fault.CUT}:
+            source.supply.handle(supply.UndeliveredSmall(sink.id, tuple(map(ev.small_of, request.wanted)), sink.site), self.now)
         self._finish_serving(number)
         self.later(self.latency_s, lambda: self._end(sink, ev.Ended(request_number, **outcome)))
 

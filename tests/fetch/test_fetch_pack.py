@@ -10,7 +10,7 @@ from fetch_simulator import node_id, wanted
 from replicad.model.entries import Wanted
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import events as ev
-from replicad.protocol.fetch.config import BATCH_BYTES, BATCH_BYTES_LEAST, OVERDUE_FACTOR, OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.config import BATCH_BYTES, BATCH_BYTES_LEAST, GIVEN_S, OVERDUE_S_MIN, SUSPICION_S, FetchConfig
 from replicad.protocol.fetch.plan import Plan
 from replicad.protocol.wire import Hold, Small
 
@@ -34,10 +34,10 @@ def smalls(contents: list[Wanted]) -> tuple[Small, ...]:
     return tuple(Small(one.content, one.size) for one in contents)
 
 
-def seeking(dice: random.Random, contents: list[Wanted], *holders: NodeId) -> tuple[Plan, list[ev.GetBatch]]:
-    """A plan that hears that these have all of them, and what it asks for."""
+def seeking(dice: random.Random, contents: list[Wanted], *holders: NodeId, others: tuple[NodeId, ...] = (PEER,)) -> tuple[Plan, list[ev.GetBatch]]:
+    """A plan that hears that these have all of them, and what it asks for; ``others`` are peers, too."""
     plan = Plan(OWN, FetchConfig(), dice.randrange)
-    for node in (*holders, PEER):
+    for node in (*holders, *others):
         plan.handle(ev.PeerUp(node), 0.0)
     plan.handle(ev.Wants(tuple(contents)), 0.0)
     return plan, [request for node in holders for request in batches(plan.handle(ev.Told(node, Hold(smalls(contents))), 0.0))]
@@ -93,22 +93,66 @@ def test_what_another_was_just_given_is_waited_for_once_and_then_asked_for_firml
     assert sum(len(batch) for batch in answered(plan, firm, OVERDUE_S_MIN)) == len(contents)
 
 
-def test_the_longer_a_batch_takes_the_longer_others_are_waited_for(dice: random.Random) -> None:
-    plan, asked = seeking(dice, many(200), SOURCE)
-    slow = asked.pop(0)
-    asked += batches(plan.handle(ev.Ended(slow.number, good=places(slow)), 3.0))
-    spread(plan, asked, 3.0)
-    overdue_s = 3.0 * OVERDUE_FACTOR
-    assert not batches(plan.handle(ev.Tick(), 3.0 + overdue_s - 0.01))
-    assert batches(plan.handle(ev.Tick(), 3.0 + overdue_s))
+def test_the_longer_an_answer_takes_the_longer_others_are_waited_for_up_to_a_bound(dice: random.Random) -> None:
+    for batch_s, patience_s in ((2.0, 4.0), (60.0, GIVEN_S)):
+        plan, asked = seeking(dice, many(200), SOURCE)
+        now = 0.0
+        for _ in range(4):
+            slow, now = asked.pop(0), now + batch_s
+            asked += batches(plan.handle(ev.Ended(slow.number, good=places(slow)), now))
+        spread(plan, asked, now)
+        due = plan.next_deadline()
+        assert due is not None
+        assert now + patience_s <= due <= now + GIVEN_S
+        assert not batches(plan.handle(ev.Tick(), due - 0.01))
+        assert batches(plan.handle(ev.Tick(), due))
 
 
-def test_what_is_waited_for_is_taken_from_whoever_has_it_then(dice: random.Random) -> None:
+def test_what_is_due_is_still_due_when_a_peer_says_nothing_new(dice: random.Random) -> None:
     contents = many(2)
     plan, asked = seeking(dice, contents, SOURCE)
     spread(plan, asked, 0.0)
+    plan.handle(ev.Tick(), OVERDUE_S_MIN - 0.01)
+    assert plan.handle(ev.Told(SOURCE, Hold(smalls(contents))), OVERDUE_S_MIN + 0.01) == []
+    assert plan.next_deadline() == OVERDUE_S_MIN
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_is_waited_for_is_taken_from_whoever_has_it_then(dice: random.Random, gone: bool) -> None:
+    contents = many(2)
+    plan, asked = seeking(dice, contents, SOURCE)
+    spread(plan, asked, 0.0)
+    if gone:
+        plan.handle(ev.PeerDown(SOURCE), 0.4)
     (request,) = batches(plan.handle(ev.Told(PEER, Hold(smalls(contents[:1]))), 0.5))
-    assert (request.node, list(request.wanted), request.patient) == (PEER, contents[:1], False)
+    assert (request.node, list(request.wanted)) == (PEER, contents[:1])
+
+
+def test_nobody_waits_who_has_no_other_peer(dice: random.Random) -> None:
+    _, asked = seeking(dice, many(100), SOURCE, others=())
+    assert asked
+    assert not any(request.patient for request in asked)
+
+
+def test_what_cannot_wait_is_asked_for_by_itself(dice: random.Random) -> None:
+    contents = many(4)
+    plan = Plan(OWN, FetchConfig(), dice.randrange)
+    for node in (SOURCE, PEER):
+        plan.handle(ev.PeerUp(node), 0.0)
+    plan.handle(ev.Wants(tuple(contents)), 0.0)
+    plan.handle(ev.Awaits(contents[2], (0,)), 0.0)
+    asked = batches(plan.handle(ev.Told(SOURCE, Hold(smalls(contents))), 0.0))
+    assert [(len(request.wanted), request.patient) for request in asked] == [(1, False), (3, True)]
+    assert list(asked[0].wanted) == [contents[2]]
+
+
+def test_who_tells_others_to_wait_is_not_cleared_of_what_is_suspected(dice: random.Random) -> None:
+    plan, asked = seeking(dice, many(100), SOURCE)
+    first, second, *_ = asked
+    plan.handle(ev.Ended(first.number, fault=ev.Fault.CUT), 0.1)
+    plan.handle(ev.Ended(second.number, spread=places(second)), 0.2)
+    blamed = [effect for effect in plan.handle(ev.Tick(), 0.1 + SUSPICION_S) if isinstance(effect, ev.Blame)]
+    assert [(effect.node, effect.offence) for effect in blamed] == [(SOURCE, ev.Fault.SHORT)]
 
 
 def test_whoever_a_client_waits_for_is_not_told_to_wait(dice: random.Random) -> None:

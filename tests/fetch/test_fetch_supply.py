@@ -10,9 +10,10 @@ from replicad.crypto.hashing import sha256
 from replicad.model.chunks import Extent
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import FRESH_S, HAVE_S, HOLD_S, SPREAD_S
+from replicad.protocol.fetch.config import FRESH_S, GIVEN_S, HAVE_S, HOLD_S, SPREAD_S
 from replicad.protocol.fetch.events import Say, Target
-from replicad.protocol.fetch.supply import FIRST_MAX, Asked, AskedSmall, Due, Has, Left, Servable, SmallHeld, Sought, Supply, SupplyEvent, Unwatch, Watch
+from replicad.protocol.fetch.firsts import FIRST_MAX
+from replicad.protocol.fetch.supply import Asked, AskedSmall, Due, Has, Left, Servable, SmallHeld, Sought, Supply, SupplyEvent, UndeliveredSmall, Unwatch, Watch
 from replicad.protocol.wire import Have, HaveMore, Hold, Small
 
 COUNT = 8
@@ -148,15 +149,44 @@ def test_of_small_contents_a_peer_soon_has_what_another_was_given_first() -> Non
     assert supply.spreads_small(OTHER, contents, 1.5) == {*contents[:2]}, "nobody keeps a content from others by asking for it as well"
 
 
-def test_a_small_content_is_spread_while_it_is_under_way_and_for_a_moment_after_that() -> None:
+def test_a_small_content_is_spread_for_a_while_by_somebody_who_is_there() -> None:
     supply, contents = sought()
-    late = 1.0 + 10 * SPREAD_S
-    assert supply.spreads_small(OTHER, contents, late) == {*contents[:2]}, "however slow the way to the first is"
-    supply.handle(Sought(PEER, contents[:1], (), active=False), 1.5)
-    assert supply.spreads_small(OTHER, contents, 1.5) == {*contents[:2]}
-    assert supply.spreads_small(OTHER, contents, 1.0 + SPREAD_S) == {contents[1]}, "it has had the first long enough to have said so"
-    supply.handle(Left(PEER), late)
-    assert supply.spreads_small(OTHER, contents, late) == set()
+    assert supply.spreads_small(OTHER, contents, 0.9 + GIVEN_S) == {*contents[:2]}
+    assert supply.spreads_small(OTHER, contents, 1.0 + GIVEN_S) == set()
+    supply.handle(Left(PEER), 2.0)
+    assert supply.spreads_small(OTHER, contents, 2.0) == set()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_whoever_was_given_it_first_is_followed_by_another_when_that_is_over(gone: bool) -> None:
+    supply, contents = sought()
+    supply.handle(Sought(FAR, contents, contents), 0.0)
+    supply.handle(AskedSmall(OTHER, contents[:1]), 1.5)
+    assert supply.spreads_small(FAR, contents[:1], 0.9 + GIVEN_S), "it was not the first"
+    now = 2.0 if gone else 1.0 + GIVEN_S
+    if gone:
+        supply.handle(Left(PEER), now)
+    supply.handle(AskedSmall(OTHER, contents[:1]), now)
+    assert supply.spreads_small(FAR, contents[:1], now) == {contents[0]}
+    assert supply.spreads_small(OTHER, contents[:1], now) == set()
+
+
+def test_nobody_waits_for_what_did_not_arrive() -> None:
+    supply, contents = sought()
+    supply.handle(UndeliveredSmall(OTHER, contents), 1.1)
+    assert supply.spreads_small(OTHER, contents, 1.1) == {*contents[:2]}, "what did not arrive at somebody else does not matter"
+    supply.handle(UndeliveredSmall(PEER, contents[1:]), 1.1)
+    assert supply.spreads_small(OTHER, contents, 1.1) == {contents[0]}
+
+
+def test_each_site_has_its_own_first() -> None:
+    supply, contents = sought()
+    assert supply.spreads_small(OTHER, contents, 1.0, site="paris") == set()
+    supply.handle(AskedSmall(FAR, contents[:1], "paris"), 1.0)
+    assert supply.spreads_small(OTHER, contents, 1.0, site="paris") == set(), "who is first has no link any more, or seeks nothing"
+    supply.handle(Sought(FAR, contents, contents), 1.0)
+    assert supply.spreads_small(OTHER, contents, 1.0, site="paris") == {contents[0]}
+    assert supply.spreads_small(OTHER, contents, 1.0) == {*contents[:2]}
 
 
 def test_who_was_given_a_small_content_first_is_forgotten_when_too_many_came_since() -> None:

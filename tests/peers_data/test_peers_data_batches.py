@@ -14,9 +14,9 @@ from replicad.errors import PeerError
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.records import Role
 from replicad.net.client import PeerClient
-from replicad.protocol.fetch import batch
+from replicad.protocol.fetch import batch, supply
 from replicad.protocol.fetch.batch import Mark
-from replicad.protocol.wire import Seek, Small
+from replicad.protocol.wire import Seek, SendMany, Small
 from support.data_node import data_network
 from support.storing import random_bytes
 from support.waiting import until
@@ -96,15 +96,19 @@ async def test_a_blob_that_fails_after_the_head_has_left_cuts_the_answer(tmp_pat
             return real(fd, buffers, offset, flags)
 
         monkeypatch.setattr(os, "preadv", preadv)
+        told: list[supply.SupplyEvent] = []
+        tell = source.fetch.provider.tell
+        monkeypatch.setattr(source.fetch.provider, "tell", lambda event: (told.append(event), tell(event)))
         async with PeerClient() as client:
             with pytest.raises(PeerError) as caught:
                 await client.batch(to_source, contents, memoryview(bytearray(batch.answer_bytes_max(contents))))
         assert caught.value.error_code == "cut-body"
+        assert supply.UndeliveredSmall(guest.id, tuple(contents)) in told
 
 
 @pytest.mark.parametrize("reachable", [True, False], ids=["from the door", "over the link"])
 async def test_whoever_asks_patiently_is_not_given_what_another_was_given_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reachable: bool) -> None:
-    monkeypatch.setattr("replicad.protocol.fetch.supply.SPREAD_S", 3600.0)  # however slow this machine is
+    monkeypatch.setattr("replicad.protocol.fetch.firsts.GIVEN_S", 3600.0)  # however slow this machine is
     async with data_network(tmp_path) as network:
         source, first, second = [await network.node(name) for name in ("source", "first", "second")]
         await network.share("files")
@@ -117,7 +121,7 @@ async def test_whoever_asks_patiently_is_not_given_what_another_was_given_first(
             await node.wait_for(*manifests)
             link.send(Seek(tuple(contents)))
         await until(lambda: source.fetch.provider.supply.watching == 2, what="both seek")
-        source.fetch.provider.supply._first.clear()
+        source.fetch.provider.supply._firsts._first.clear()
 
         async def ask(at: int, wanted: list[Small], *, patient: bool) -> list[bytes | Mark]:
             node, link = ways[at]
@@ -128,3 +132,20 @@ async def test_whoever_asks_patiently_is_not_given_what_another_was_given_first(
         assert await ask(1, contents, patient=True) == [Mark.SPREAD, Mark.SPREAD, bodies[2]]
         assert await ask(0, contents, patient=True) == [*bodies[:2], Mark.SPREAD]
         assert await ask(1, contents, patient=False) == bodies
+
+
+async def test_what_could_not_be_sent_to_a_door_is_kept_from_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with data_network(tmp_path) as network:
+        source, guest = await network.node("source"), await network.node("guest", role=Role.MIRROR)
+        await network.share("files")
+        link, _ = await network.link(guest, source, reachable=(False, True))
+        manifest = await source.add(b"a small content")
+        contents = (Small(manifest.content, manifest.size),)
+        told: list[supply.SupplyEvent] = []
+        tell = source.fetch.provider.tell
+        monkeypatch.setattr(source.fetch.provider, "tell", lambda event: (told.append(event), tell(event)))
+        await network.publish(source, "files", one=manifest)
+        await guest.wait_for(manifest)
+        assert supply.UndeliveredSmall(guest.id, contents) not in told
+        link.send(SendMany(1 << 40, contents))  # which the guest's door does not expect
+        await until(lambda: supply.UndeliveredSmall(guest.id, contents) in told, what="the refusal")

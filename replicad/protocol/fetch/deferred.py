@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import OVERDUE_FACTOR, OVERDUE_S_MIN
 
 
 class Deferred:
-    """For the places of one pack, as sets. ``now``: those that are waited for. ``in_vain``: those that were, and did not come in time."""
+    """For the places of one pack, as sets: those that are ``waiting``, and those that waited ``in_vain``."""
 
     def __init__(self) -> None:
-        self.now = 0
+        self.waiting = 0
         self.in_vain = 0
-        self._patience_s = OVERDUE_S_MIN
         self._until: list[tuple[float, int]] = []
 
-    def took(self, batch_s: float) -> None:
-        """A batch took so long: what another is being sent is overdue when it would be here."""
-        self._patience_s = max(OVERDUE_S_MIN, OVERDUE_FACTOR * batch_s)
-
-    def defer(self, units: int, now: float) -> None:
-        """Others were just given these: wait for them as long as if they were on the way to here."""
+    def defer(self, units: int, until: float) -> None:
+        """Wait for these until then."""
         if units:
-            self.now |= units
-            self._until.append((now + self._patience_s, units))
+            self.waiting |= units
+            self._until.append((until, units))
 
     def drop(self, units: int) -> None:
-        """These places are free."""
-        self.now &= ~units
+        """These need not wait any more, nor did they."""
+        self.waiting &= ~units
         self.in_vain &= ~units
         self._until = [(until, left) for until, deferred in self._until if (left := deferred & ~units)]
 
     def review(self, now: float) -> int:
-        """Returns the places for which the time is over."""
+        """Returns the places that waited long enough."""
         ended = sets.union(units for until, units in self._until if until <= now)
         if ended:
             self._until = [(until, units) for until, units in self._until if until > now]
-            self.now &= ~ended
+            self.waiting &= ~ended
             self.in_vain |= ended
         return ended
 
     @property
     def due(self) -> float | None:
-        """When the next time is over."""
+        """When the next of them waited long enough."""
         return min((until for until, _ in self._until), default=None)

@@ -143,10 +143,11 @@ class Dispatch:
 
     def _start(self, job: Job, peer: Peer, units: int, *, size_bytes: int, now: float) -> None:
         self.repeated += bool(units & job.flying.counted)
+        patient = isinstance(job, PackJob) and len(self._roster.peers) > 1 and job.patient(units)
         request = self._flights.start(peer, job, tuple(sets.members(units)), size_bytes=size_bytes, now=now)
         self.requests += 1
         if isinstance(job, PackJob):
-            self._emit(GetBatch(request.number, peer.node, tuple(job.wanted_of(units)), job.patient(units)))
+            self._emit(GetBatch(request.number, peer.node, tuple(job.wanted_of(units)), patient))
         else:
             self._emit(GetExtent(request.number, peer.node, job.target, job.extent(units)))
 
@@ -165,7 +166,7 @@ class Dispatch:
         if isinstance(job, ContentJob) and job.owners is not None and peer.node not in job.owners.near:
             return _Outcome.NOTHING
         there = self._open_to(job, peer, job.missing & job.have.get(peer.node, 0))
-        if not there or job.reachable & ~job.flying.counted or job.free(peer.node) or self._flights.room() < job.again_bytes:
+        if not there or job.unasked or job.free(peer.node) or self._flights.room() < job.again_bytes:
             return _Outcome.NOTHING
         soon_s = ENDGAME_FACTOR * peer.expected_s(job.again_bytes) + job.again_gain_s
         there &= ~self._flights.asked(job, peer.node)

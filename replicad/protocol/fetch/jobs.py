@@ -99,6 +99,11 @@ class Units:
         """The missing units that somebody has."""
         return self.rarity.counted & self.missing
 
+    @property
+    def unasked(self) -> int:
+        """Those of them that nobody was asked for."""
+        return self.reachable & ~self.flying.counted
+
     def best(self, node: NodeId, free: int) -> int:
         """Of what is free, what should be taken from this peer first: what it suggests, else the rarest."""
         return self.suggested.get(node, 0) & free or self.rarity.least(free)

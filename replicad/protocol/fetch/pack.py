@@ -112,14 +112,25 @@ class PackJob(Units):
                 self._wanted[place] = None
                 self._empty.append(place)
 
+    def learn(self, node: NodeId, units: int) -> int:
+        """The peer has these as well: whoever was given them passes them on, or somebody else does."""
+        news = super().learn(node, units)
+        self.deferred.drop(news)
+        return news
+
     def free(self, node: NodeId, *, busy: bool = False) -> int:
         """While only this peer has something that is missing here, only that is taken from it, since others soon have the rest; and not what it just gave to others, who soon have that."""
         free = super().free(node, busy=busy)
         sole = self.have.get(node, 0) & self.missing & ~self.rarity.several
-        return free & (sole & ~self.deferred.now | self._firm) if sole else free
+        return free & (sole & ~self.deferred.waiting | self._firm) if sole else free
+
+    @property
+    def unasked(self) -> int:
+        """Nor is what others were given and pass on."""
+        return super().unasked & ~self.deferred.waiting
 
     def patient(self, units: int) -> bool:
-        """Whether these need not come from this peer if it just gave them to another: nobody else is known to have them, and nobody waits for them."""
+        """Whether these need not come from their only holder if it just gave them to another: nobody waits for them."""
         return not units & (self.rarity.several | self._firm)
 
     @property
@@ -156,6 +167,9 @@ class PackJob(Units):
 
     def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
         """Of the places ``free`` with this peer (some are), about that many bytes, at least one and at most a batch: the best class first, of that the rarest, starting anywhere among them."""
+        firm = free & self._firm
+        if firm and free & ~(firm | self.rarity.several):
+            free = firm  # with what can wait in the same request, that would not be asked for patiently
         chosen, budget, left = 0, min(size_bytes, BATCH_BYTES_MAX), BATCH_CONTENTS_MAX
         while free:
             pool = self.best(node, free & self._classes.get(self._best_class(free), free))

@@ -14,7 +14,7 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import LIMITED_S, MAKE_WAY_S, OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.config import GIVEN_S, LIMITED_S, MAKE_WAY_S, OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Awaits,
@@ -95,11 +95,12 @@ class Plan:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event in; returns what to do, in order. ``now`` never goes back. What a peer tells is most often no news, and then nothing is looked at."""
-        self._now = now
         if isinstance(event, Told):
             if not self._on_told(event):
-                return []
+                return []  # nothing was looked at, so what is due is still due
+            self._now = now
         else:
+            self._now = now
             self._handlers[type(event)](event)
         self._roster.advance(now)
         for request in self._flights.newly_overdue(now):
@@ -280,10 +281,9 @@ class Plan:
         job.got(good)
         if absent or event.fault is Fault.ABSENT:
             job.unlearn(request.node, absent or request.mask or job.have.get(request.node, 0))
-        if isinstance(job, PackJob):
-            if good:
-                job.deferred.took(self._now - request.started)
-            job.deferred.defer(sets.of(request.units[at] for at in event.spread) & job.missing, self._now)
+        if isinstance(job, PackJob) and event.spread:
+            spread = sets.of(request.units[at] for at in event.spread) & job.missing & ~job.rarity.several
+            job.deferred.defer(spread, self._now + min(GIVEN_S, request.overdue_at - request.started))
         if request.mask & job.missing or not request.units:
             self._roster.wake()
         if event.fault is Fault.LOCAL:

@@ -98,16 +98,17 @@ class Roster:
         self.idle.add(peer.node)
         fault = event.fault or (Fault.BAD_CHUNK if event.bad else Fault.ABSENT if event.absent else None)
         jitter = self._randrange(1000) / 1000
-        if fault is None:
-            peer.succeeded(self._config)
-            self._compare_rates(now)
-        elif fault is Fault.BUSY:
+        delivered = received or (fault is None and not event.spread)  # to tell others to wait proves nothing
+        if fault is Fault.BUSY:
             peer.busy(now, jitter)
         elif fault is Fault.REFUSED:
             peer.pause(now + REFUSED_PAUSE_S * (0.5 + jitter))
-        else:
+        elif fault is not None:
             peer.broke(now, jitter)
-        if received or fault is None:
+        elif delivered:
+            peer.succeeded(self._config)
+            self._compare_rates(now)
+        if delivered:
             self._conduct.cleared(peer.node)
         elif fault is Fault.CUT:
             self._conduct.suspect(peer.node, f"the answer for {request.what} ended early", now)

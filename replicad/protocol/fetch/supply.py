@@ -2,7 +2,7 @@
 
 A peer that fetches a content says so (``Interest``); it hears at once what can be served (``Have``), then what is added (``HaveMore``): soon what nobody else has whom we know to want it, later what others tell as well.
 If several fetch the same, each is also told which chunks were sent least, so that they take different ones and spread them among themselves: a random pick alone makes the source send a third more. Small contents are sought and
-told in lists (``Seek``, ``Hold``). The supply refuses to know rights: the service asks for them before it passes a watch on, and again before a message leaves.
+told in lists (``Seek``, ``Hold``); each is given to one at a site first, who passes it on. The supply refuses to know rights: the service asks for them before it passes a watch on, and again before a message leaves.
 
 ``handle(event, now) -> effects``, ``next_deadline()``.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from replicad.model.chunks import Extent
@@ -23,17 +22,15 @@ from replicad.protocol.fetch.config import (
     HOLD_S,
     PACK_MAX,
     SEEKING_MAX,
-    SPREAD_S,
 )
 from replicad.protocol.fetch.events import Say, Target
+from replicad.protocol.fetch.firsts import Firsts
 from replicad.protocol.fetch.watched import Watched, Watcher
 from replicad.protocol.wire import HaveMore, Hold, Small, parts
 
 WATCHES_PER_PEER_MAX = 2 * SEEKING_MAX
 SEEKS_PER_PEER_MAX = 2 * PACK_MAX
 """What one peer may make us remember; beyond it the oldest is forgotten (an honest peer stays at half of it, and repeats what it still wants)."""
-FIRST_MAX = 2 * PACK_MAX
-"""Small contents of which it is known who was given them first; beyond it the oldest are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +92,20 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class AskedSmall:
-    """A peer asked for these small contents and is being sent them."""
+    """A peer of that ``site`` asked for these small contents and is being sent them."""
 
     node: NodeId
     contents: tuple[Small, ...]
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UndeliveredSmall:
+    """What a peer of that ``site`` was being sent broke off: others need not wait for it."""
+
+    node: NodeId
+    contents: tuple[Small, ...]
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ class Due:
     """Nothing happened, but the deadline has come."""
 
 
-SupplyEvent = Watch | Unwatch | Sought | Servable | SmallHeld | Asked | AskedSmall | Has | Left | Due
+SupplyEvent = Watch | Unwatch | Sought | Servable | SmallHeld | Asked | AskedSmall | UndeliveredSmall | Has | Left | Due
 
 
 class Supply:
@@ -135,7 +142,7 @@ class Supply:
         self._watches: dict[NodeId, dict[Target, None]] = {}
         self._seeks: dict[NodeId, dict[Small, bool]] = {}
         self._news: dict[NodeId, list[Small]] = {}
-        self._first: dict[Small, tuple[NodeId, float]] = {}
+        self._firsts = Firsts(self._seeks)
         self._stale: dict[Target, None] = {}
         self._fresh = False
         self._due: float | None = None
@@ -149,6 +156,7 @@ class Supply:
             SmallHeld: self._on_small_held,
             Asked: self._on_asked,
             AskedSmall: self._on_asked_small,
+            UndeliveredSmall: self._on_undelivered_small,
             Has: self._on_has,
             Left: self._on_left,
             Due: lambda _event: [],
@@ -198,11 +206,9 @@ class Supply:
         watched = self._watched.get(target)
         return watched is not None and watched.spreads(node, extent, now)
 
-    def spreads_small(self, node: NodeId, contents: Iterable[Small], now: float) -> frozenset[Small]:
-        """Those that another peer was given before all others, if it still fetches them or has had them for a moment only: this one will soon have them from there."""
-        seeks, nobody = self._seeks, (node, now)
-        firsts = [(small, *self._first.get(small, nobody)) for small in contents]
-        return frozenset([small for small, first, since in firsts if first != node and first in seeks and (small in seeks[first] or now - since < SPREAD_S)])
+    def spreads_small(self, node: NodeId, contents: Iterable[Small], now: float, *, site: str = "") -> frozenset[Small]:
+        """Those that another peer of this one's ``site`` was given first, so short a time ago that this one will soon have them from there."""
+        return self._firsts.spread(node, contents, site=site, now=now)
 
     # -- large contents
 
@@ -297,12 +303,11 @@ class Supply:
         return effects
 
     def _on_asked_small(self, event: AskedSmall) -> list[Say]:
-        """Only the first time counts, as for chunks."""
-        first = self._first
-        for small in event.contents:
-            first.setdefault(small, (event.node, self._now))
-        for small in list(islice(first, max(0, len(first) - FIRST_MAX))):
-            del first[small]
+        self._firsts.gave(event.node, event.contents, site=event.site, now=self._now)
+        return []
+
+    def _on_undelivered_small(self, event: UndeliveredSmall) -> list[Say]:
+        self._firsts.broke(event.node, event.contents, site=event.site)
         return []
 
     def _on_left(self, event: Left) -> list[Say]:

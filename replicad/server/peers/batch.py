@@ -42,6 +42,8 @@ class Batches:
             size, pieces = await self._fetch.provider.open_batch(link.node, contents, patient=request.query.get("patient") == "1", at_once=not request.secure)
             answer = PiecesAnswer(pieces, count=size, pace=pace)
             await answer.prepare(request)
+        if not answer.whole:
+            self._fetch.provider.undelivered(link.node, contents)
         return answer
 
     async def put(self, request: web.Request, link: Link) -> Answer:

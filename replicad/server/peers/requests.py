@@ -94,6 +94,8 @@ class OwnAnswer(web.StreamResponse):
         self._head = head.encode("ascii")
         self._pace = pace
         self._begun = False
+        self.whole = False
+        """Everything was sent."""
 
     async def prepare(self, request: web.BaseRequest) -> Any:
         """Send everything, once (aiohttp calls it again when the handler returns)."""
@@ -107,6 +109,7 @@ class OwnAnswer(web.StreamResponse):
         suit(transport)
         try:
             await self._send(transport, functools.partial(drain, request))
+            self.whole = True
         except (StorageError, OSError) as error:
             self._keep_alive = False
             abort(transport)

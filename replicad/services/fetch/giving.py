@@ -75,6 +75,10 @@ class Giving:
 
     async def _give_many(self, link: Link, message: SendMany) -> None:
         batch.check(message.contents)
-        _, pieces = await self._provider.open_batch(link.node, message.contents, patient=message.patient)
         async with self._provider.pacing(link.node, [small.content for small in message.contents]) as pace:
-            await self._client.put_batch(link, b"".join([piece async for piece in pieces]), transfer=message.transfer, pace=pace)
+            _, pieces = await self._provider.open_batch(link.node, message.contents, patient=message.patient)
+            try:
+                await self._client.put_batch(link, b"".join([piece async for piece in pieces]), transfer=message.transfer, pace=pace)
+            except ReplicadError:
+                self._provider.undelivered(link.node, message.contents)
+                raise

@@ -6,7 +6,6 @@ Only verified chunks leave: of a held blob all, of a partial those whose hash wa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import os
 import random
@@ -14,7 +13,7 @@ from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from replicad.errors import BusyError, NotAllowedError, NotFoundError, StorageError
+from replicad.errors import BusyError, NotAllowedError, NotFoundError
 from replicad.model.chunks import CHUNK_SIZE_MIN, Extent
 from replicad.net.pace import TOTAL
 from replicad.protocol.fetch import sets, supply
@@ -22,6 +21,7 @@ from replicad.protocol.fetch.batch import Mark
 from replicad.protocol.fetch.events import Target
 from replicad.protocol.fetch.turns import Turn, Turns
 from replicad.protocol.wire import Small
+from replicad.services.fetch.small_reader import SmallReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -41,8 +41,6 @@ QUEUE_S = 5.0
 """A request waits for its turn at most so long, then it hears "busy": less than the time after which its peer gives up a silent one."""
 MANIFESTS_MAX = 256
 """Manifests of contents being served that are kept at hand: 32 MiB if all were of the largest kind, which is rare; normally some kilobytes each."""
-PIECE_BYTES = 1 << 20
-_NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
 
 class Provider:
@@ -64,6 +62,7 @@ class Provider:
         self._store = store
         self._partials = partials
         self._smalls = smalls
+        self._reader = SmallReader(store, smalls)
         self._rights = rights
         self._paces = paces
         self._say = say
@@ -110,7 +109,7 @@ class Provider:
             self.tell(supply.Unwatch(node, target))
             return
         count, servable = await self.servable(target) if await self._rights.may_have(node, target.content) else (0, 0)
-        self.tell(supply.Watch(node, target, count, servable, near=self._rights.near(self._catalog.node, node)))
+        self.tell(supply.Watch(node, target, count, servable, near=self._rights.site(self._catalog.node) == self._rights.site(node)))
 
     async def seek(self, node: NodeId, contents: tuple[Small, ...], *, active: bool) -> None:
         """A peer looks for small contents, or does not any more."""
@@ -251,80 +250,20 @@ class Provider:
         if not granted:
             raise NotAllowedError("none of these contents is granted")
         held = self.held_small(granted)
-        spread = self.supply.spreads_small(node, held, _now()) if patient else frozenset[Small]()
-        self.tell(supply.AskedSmall(node, tuple([small for small in held if small not in spread])))
+        site = self._rights.site(node)
+        spread = self.supply.spreads_small(node, held, _now(), site=site) if patient else frozenset[Small]()
+        self.tell(supply.AskedSmall(node, tuple([small for small in held if small not in spread]), site))
         marks = {small: Mark.SPREAD if small in spread else Mark.HELD for small in held}
-        begun = self._at_once(contents, marks) if at_once else None
-        marks, first = await asyncio.to_thread(self._begin, contents, marks) if begun is None else begun
+        marks, pieces = await self._reader.open(contents, marks, at_once=at_once)
         for small in set(held) - marks.keys():
             await self._catalog.lose(small.content)
         size = len(contents) + sum(small.size for small in contents if marks.get(small) is Mark.HELD)
         self.sent_bytes += size
-        return size, self._pieces(contents, marks, first)
+        return size, pieces
 
-    def _at_once(self, contents: Sequence[Small], marks: dict[Small, Mark]) -> tuple[dict[Small, Mark], bytearray] | None:
-        """The same as ``_begin`` for an answer of one piece whose contents are all in memory, as what was just written is: then a thread costs more than reading. The first that is not goes to the thread with all of them, so that the loop waits for the disk once at most, to open a file."""
-        if _piece(contents, 0) < len(contents):
-            return None
-        with contextlib.suppress(OSError, NotFoundError, StorageError):
-            return marks, self._read(contents, marks, _NO_WAIT)
-        return None
-
-    def _begin(self, contents: Sequence[Small], marks: dict[Small, Mark]) -> tuple[dict[Small, Mark], bytearray]:
-        """The marks without those of what is not on the disk, and the first piece of the answer: reading it shows that its contents are there, so only the others are looked for, and all of them if one is not."""
-        stop = _piece(contents, 0)
-        try:
-            here = self._look(contents[stop:], marks)
-            return here, self._read(contents[:stop], here)
-        except (NotFoundError, StorageError):
-            here = self._look(contents, marks)
-            return here, self._read(contents[:stop], here)
-
-    def _look(self, contents: Sequence[Small], marks: dict[Small, Mark]) -> dict[Small, Mark]:
-        """The marks without those of these contents that should be on the disk and are not."""
-        lost = {small for small in contents if marks.get(small) is Mark.HELD and not self._is_here(small)}
-        return {small: mark for small, mark in marks.items() if small not in lost}
-
-    def _is_here(self, small: Small) -> bool:
-        fresh = self._smalls.find(small.content)
-        return self._store.size_of(small.content) == small.size or (fresh is not None and fresh.size == small.size)
-
-    async def _pieces(self, contents: Sequence[Small], marks: dict[Small, Mark], first: bytearray) -> AsyncIterator[bytearray]:
-        yield first
-        at = _piece(contents, 0)
-        while at < len(contents):
-            stop = _piece(contents, at)
-            yield await asyncio.to_thread(self._read, contents[at:stop], marks)
-            at = stop
-
-    def _read(self, contents: Sequence[Small], marks: dict[Small, Mark], flags: int = 0) -> bytearray:
-        """A piece of the answer, in the only buffer that it is ever in here."""
-        said = [marks.get(small, Mark.ABSENT) for small in contents]
-        piece = bytearray(len(contents) + sum(small.size for small, mark in zip(contents, said, strict=True) if mark is Mark.HELD))
-        room = memoryview(piece)
-        at = 0
-        for small, mark in zip(contents, said, strict=True):
-            piece[at] = mark
-            at += 1
-            if mark is Mark.HELD:
-                self._fill(room[at : at + small.size], small.content, flags)
-                at += small.size
-        return piece
-
-    def _fill(self, into: memoryview, content: Digest, flags: int) -> None:
-        descriptor = self._open_small(content)
-        try:
-            if os.preadv(descriptor, [into, bytearray(1)], 0, flags) != len(into):
-                raise StorageError(f"blob {content} has another length than before")
-        finally:
-            os.close(descriptor)
-
-    def _open_small(self, content: Digest) -> int:
-        fresh = self._smalls.find(content)
-        if fresh is not None:
-            with contextlib.suppress(FileNotFoundError):  # just named
-                return os.open(fresh.path, os.O_RDONLY | os.O_CLOEXEC)
-        return self._store.open_blob(content)
+    def undelivered(self, node: NodeId, contents: tuple[Small, ...]) -> None:
+        """An answer with these broke off."""
+        self.tell(supply.UndeliveredSmall(node, contents, self._rights.site(node)))
 
     async def _granted(self, node: NodeId, contents: Sequence[Small]) -> Sequence[Small]:
         granted = await self._rights.granted(node, [small.content for small in contents])
@@ -333,16 +272,6 @@ class Provider:
     async def _check(self, node: NodeId, content: Digest) -> None:
         if not await self._rights.may_have(node, content):
             raise NotAllowedError("that content is not granted")
-
-
-def _piece(contents: Sequence[Small], start: int) -> int:
-    """Where the piece of the answer that begins with this content ends."""
-    size = 0
-    for at in range(start, len(contents)):
-        size += contents[at].size
-        if size >= PIECE_BYTES:
-            return at + 1
-    return len(contents)
 
 
 def _now() -> float:

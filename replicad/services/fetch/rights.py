@@ -74,10 +74,10 @@ class Rights:
             return msgspec.structs.replace(message, contents=contents) if contents else None
         return message if await self.may_have(say.node, message.content) else None
 
-    def near(self, own: NodeId, node: NodeId) -> bool:
-        """Whether both stand at the same site, as far as their grants say."""
-        members = self._names.replica.trust.members(self.clock_ms())
-        return own in members and node in members and members[own].site == members[node].site
+    def site(self, node: NodeId) -> str:
+        """Where it stands, as far as its grants say; "" if they do not, or there is none."""
+        member = self._names.replica.trust.members(self.clock_ms()).get(node)
+        return member.site if member is not None else ""
 
     async def crew(self, own: NodeId, content: Digest, *, linked: Callable[[NodeId], bool]) -> frozenset[NodeId]:
         """The members at the site of ``own`` that may have the content and are ``linked`` or present, itself among them; empty if no site was named or the network has no other."""
