@@ -17,7 +17,7 @@ from replicad.net.client import PeerClient
 from replicad.protocol.fetch import batch, supply
 from replicad.protocol.fetch.batch import Mark
 from replicad.protocol.wire import Seek, SendMany, Small
-from support.data_node import data_network
+from support.data_node import DataNode, data_network
 from support.storing import random_bytes
 from support.waiting import until
 
@@ -37,6 +37,14 @@ def _watch(monkeypatch: pytest.MonkeyPatch, *, cached: bool) -> set[threading.Th
 
     monkeypatch.setattr(os, "preadv", preadv)
     return threads
+
+
+def _overhear(monkeypatch: pytest.MonkeyPatch, node: DataNode) -> list[supply.SupplyEvent]:
+    """What the node's supply is told from now on."""
+    told: list[supply.SupplyEvent] = []
+    tell = node.fetch.provider.tell
+    monkeypatch.setattr(node.fetch.provider, "tell", lambda event: (told.append(event), tell(event)))
+    return told
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -96,9 +104,7 @@ async def test_a_blob_that_fails_after_the_head_has_left_cuts_the_answer(tmp_pat
             return real(fd, buffers, offset, flags)
 
         monkeypatch.setattr(os, "preadv", preadv)
-        told: list[supply.SupplyEvent] = []
-        tell = source.fetch.provider.tell
-        monkeypatch.setattr(source.fetch.provider, "tell", lambda event: (told.append(event), tell(event)))
+        told = _overhear(monkeypatch, source)
         async with PeerClient() as client:
             with pytest.raises(PeerError) as caught:
                 await client.batch(to_source, contents, memoryview(bytearray(batch.answer_bytes_max(contents))))
@@ -141,9 +147,7 @@ async def test_what_could_not_be_sent_to_a_door_is_kept_from_nobody(tmp_path: Pa
         link, _ = await network.link(guest, source, reachable=(False, True))
         manifest = await source.add(b"a small content")
         contents = (Small(manifest.content, manifest.size),)
-        told: list[supply.SupplyEvent] = []
-        tell = source.fetch.provider.tell
-        monkeypatch.setattr(source.fetch.provider, "tell", lambda event: (told.append(event), tell(event)))
+        told = _overhear(monkeypatch, source)
         await network.publish(source, "files", one=manifest)
         await guest.wait_for(manifest)
         assert supply.UndeliveredSmall(guest.id, contents) not in told

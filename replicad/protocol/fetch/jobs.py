@@ -101,7 +101,7 @@ class Units:
 
     @property
     def unasked(self) -> int:
-        """Those of them that nobody was asked for."""
+        """The missing units that somebody has and nobody was asked for."""
         return self.reachable & ~self.flying.counted
 
     def best(self, node: NodeId, free: int) -> int:

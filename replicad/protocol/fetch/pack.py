@@ -126,7 +126,7 @@ class PackJob(Units):
 
     @property
     def unasked(self) -> int:
-        """Nor is what others were given and pass on."""
+        """The same without what others were given, who pass it on."""
         return super().unasked & ~self.deferred.waiting
 
     def patient(self, units: int) -> bool:

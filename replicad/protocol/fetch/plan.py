@@ -81,6 +81,7 @@ class Plan:
             Awaits: self._on_awaits,
             PeerUp: self._on_up,
             PeerDown: self._on_down,
+            Told: lambda _event: None,
             Rival: self._on_rival,
             Crew: self._on_crew,
             Opened: self._on_opened,
@@ -95,13 +96,10 @@ class Plan:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event in; returns what to do, in order. ``now`` never goes back. What a peer tells is most often no news, and then nothing is looked at."""
-        if isinstance(event, Told):
-            if not self._on_told(event):
-                return []  # nothing was looked at, so what is due is still due
-            self._now = now
-        else:
-            self._now = now
-            self._handlers[type(event)](event)
+        if isinstance(event, Told) and not self._on_told(event):
+            return []  # nothing was looked at, so what is due is still due
+        self._now = now
+        self._handlers[type(event)](event)
         self._roster.advance(now)
         for request in self._flights.newly_overdue(now):
             request.job.overdue(request.mask)
