@@ -145,8 +145,10 @@ def _short(value: object) -> str:
 
 
 def _quoted(value: object) -> str:
-    """Bare when that is unambiguous; otherwise as a JSON string, so that a hostile value can neither break the line nor forge a field."""
+    """Bare when that is unambiguous; otherwise as a JSON string, so that a hostile value can neither break the line nor forge a field, nor turn the direction of what follows."""
     if isinstance(value, float):
         return f"{value:.6g}"
     text = _short(value)
-    return text if text and text.isprintable() and not set(text) & set(' "=\\') else json.dumps(text)
+    if text and text.isprintable() and not set(text) & set(' "=\\'):
+        return text
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else json.dumps(c)[1:-1] for c in text) + '"'

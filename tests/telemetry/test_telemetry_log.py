@@ -39,6 +39,24 @@ def test_hostile_values_stay_on_their_line_and_in_their_field(stream: io.StringI
     assert len(line) < FIELD_CHARACTERS_MAX + 200
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("K\u00f6ln", "K\u00f6ln"),
+        ("B\u00fcro K\u00f6ln \U0001f4e6", '"B\u00fcro K\u00f6ln \U0001f4e6"'),
+        ('a "b" \\c=d', r'"a \"b\" \\c=d"'),
+        ("\u00e4\n\r\t\x1b\x7f\x85\u2028\u2029", '"\u00e4\\n\\r\\t\\u001b\\u007f\\u0085\\u2028\\u2029"'),
+        ("\u00e4\u202e\u2066\u200f\u061c", '"\u00e4\\u202e\\u2066\\u200f\\u061c"'),
+        ("\u00e4\udce9\U000e0001", '"\u00e4\\udce9\\udb40\\udc01"'),
+    ],
+)
+def test_letters_are_shown_and_what_could_deceive_is_escaped(stream: io.StringIO, value: str, shown: str) -> None:
+    configure(style="text", level="info", stream=stream)
+    get("replicad.x").info("seen", value=value)
+    assert stream.getvalue().removesuffix("\n").partition(" value=")[2] == shown
+    assert json.loads(shown if shown.startswith('"') else f'"{shown}"') == value
+
+
 def test_the_journal_gets_priorities_and_no_time(stream: io.StringIO) -> None:
     configure(style="text", level="debug", journal=True, stream=stream)
     log = get("replicad.x")
