@@ -6,7 +6,8 @@ fsync. If one of them fails, the group is rolled back and each runs again by its
 the event loop, in commit order, also when the caller was cancelled meanwhile.
 
 Durability: ``synchronous`` is NORMAL (a crash of the program loses nothing, a power failure may lose the last transactions, never consistency) unless one unit of the group asks for
-FULL. Checkpoints are explicit: after a commit, once the log is larger than ``LOG_BYTES``; closing the last connection makes one too, so that the main file alone is a complete copy.
+FULL. Such a unit is promised to somebody: it is refused while the open file is not the one on the disk, which would lose it at the stop. Checkpoints are explicit: after a commit, once the
+log is larger than ``LOG_BYTES``; closing the last connection makes one too, so that the main file alone is a complete copy.
 
 Memory that follows the writer's transactions (``mirror``) is told of every commit and every rollback, in the writer's thread, before any other work runs.
 """
@@ -155,7 +156,8 @@ class Database:
     async def write(self, unit: Unit[T], *, durable: bool = False, after: Callable[[T], None] | None = None) -> T:
         """Run the unit in a transaction and return its result once that is committed; raises what the unit raises, with nothing of it applied.
 
-        Raises NoSpaceError or StorageError if the disk fails. A cancelled caller leaves the unit queued: it may still be committed, and ``after`` is called if it is.
+        Raises NoSpaceError or StorageError if the disk fails, CatalogError for a ``durable`` unit if somebody took the file away. A cancelled caller leaves the unit queued: it may still be
+        committed, and ``after`` is called if it is.
         """
         async with self._room:
             job = _Job(unit, durable=durable, after=after)
@@ -182,9 +184,11 @@ class Database:
 
         No savepoints: inside one, every further statement costs SQLite (3.40) time in proportion to the pages changed so far (it truncates its in-memory statement journal by walking it).
         """
-        level = "FULL" if any(job.durable for job in group) else "NORMAL"
+        durable = any(job.durable for job in group)
         try:
-            connection.execute(f"PRAGMA synchronous = {level}")
+            if durable:
+                self._health.check_place()
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             for job in group:
                 job.result = job.unit(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ class Health:
 
     def __init__(self, path: Path, log: Path) -> None:
         self._path = path
-        self._opened = {place: found for place in (path, log) if (found := _identity(place)) is not None}
+        self._opened = {place: found for place in (path, log) if (found := _found(place)) is not None}
         self._damage: CatalogError | None = None
 
     @property
@@ -31,15 +32,21 @@ class Health:
     def moved(self) -> CatalogError | None:
         """Somebody took the file or its log away: SQLite goes on with what it has open, which goes with it."""
         for place, opened in self._opened.items():
-            if (found := _identity(place)) != opened:
+            found = _found(place)
+            if found is None or not os.path.samestat(found, opened):
                 what = "is another file than the daemon has open" if found else "is not there any more"
-                return CatalogError(f"{place} {what}: the catalog is lost when the daemon stops", hint=RESCUE)
+                return CatalogError(f"{place} {what}: the catalog is lost when the daemon stops, and takes no changes until then", hint=RESCUE)
         return None
+
+    def check_place(self) -> None:
+        """Before anything is promised to last. CatalogError if it could not, because the file or its log was taken away."""
+        if (moved := self.moved) is not None:
+            raise moved
 
     def wrapped(self, error: Exception) -> Exception:
         """SQLite's errors as ours; others as they are."""
         found = _wrapped(error, self._path)
-        if isinstance(found, CatalogError):
+        if isinstance(found, CatalogError) and found is not error:
             self._damage = found
         return found
 
@@ -61,12 +68,11 @@ def refused(path: Path, error: Exception) -> ConfigurationError:
     return ConfigurationError(f"{path}: cannot be used as catalog: {reason}", hint="look at the directory and the disk of [node] data")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _found(path: Path) -> os.stat_result | None:
     try:
-        found = path.stat()
+        return path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
 
 
 def _wrapped(error: Exception, path: Path) -> Exception:

@@ -72,11 +72,11 @@ class Peers(State):
         """A small value that a service keeps."""
         return await self._database.read(partial(_meta, key=key))
 
-    async def set_meta(self, key: str, value: str) -> None:
-        """Keep it, durably."""
+    async def set_meta(self, key: str, value: str, *, durable: bool = False) -> None:
+        """Keep it. ``durable``: survives a power failure; for what somebody is told."""
         await self._write(
             lambda connection: _run(connection, "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", f"service/{key}", value),
-            durable=True,
+            durable=durable,
         )
 
 

@@ -147,7 +147,7 @@ class LimitsService:
         await self._keep(msgspec.structs.replace(self._set, paused=(*others, str(node)) if paused else others))
 
     async def _keep(self, changed: Set) -> None:
-        await self._catalog.set_meta(_KEY, msgspec.json.encode(changed).decode())
+        await self._catalog.set_meta(_KEY, msgspec.json.encode(changed).decode(), durable=True)
         self._set = changed
         self._apply()
         log.info("limits changed", rates=changed.rates, windows=changed.windows, peers=len(changed.peers), paused=len(changed.paused))

@@ -28,7 +28,7 @@ STATE = "scrub"
 STEPS = 10_000
 """The hand is looked at so often a round: every 4 minutes of 30 days."""
 SAVE_FILES = 100
-"""How far it was followed is remembered after so many files, each time a durable transaction."""
+"""How far it was followed is remembered after so many files, each time a transaction."""
 LATE_PART = 1 / 6
 """Of a round: more than 5 days behind in one of 30, blobs are read less often than promised."""
 FAILED_S = 60.0

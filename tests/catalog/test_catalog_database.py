@@ -14,7 +14,7 @@ from catalog_world import SHARE, World, audit, content_of, copy, entry, key, row
 from replicad.catalog import Catalog
 from replicad.catalog import database as database_module
 from replicad.catalog.database import GROUP_MAX, Database, opened
-from replicad.errors import NoSpaceError, NotAllowedError, StorageError
+from replicad.errors import CatalogError, NoSpaceError, NotAllowedError, StorageError
 from replicad.model.ids import Stamp
 from replicad.model.records import Cut, Grant, Header, Role
 from support.waiting import until
@@ -102,6 +102,17 @@ async def test_one_failure_in_a_group_is_its_own(database: Database) -> None:
     assert [task.exception() and type(task.exception()) for task in tasks] == [None, NotAllowedError, None]
     assert await names(database) == ["a", "b"]
     assert told.count("COMMIT") == 3
+
+
+async def test_only_what_is_promised_is_refused_when_the_file_is_gone(database: Database, tmp_path: Path) -> None:
+    go_on = await held_up(database)
+    tasks = [asyncio.ensure_future(database.write(put(name), durable=durable)) for name, durable in (("a", False), ("b", True), ("c", False))]
+    await until(lambda: len(database._jobs) == 3, what="the queue")
+    (tmp_path / "a.sqlite").unlink()
+    go_on.set()
+    await asyncio.wait(tasks)
+    assert [task.exception() and type(task.exception()) for task in tasks] == [None, CatalogError, None]
+    assert await names(database) == ["a", "c"]
 
 
 async def test_what_follows_is_called_in_order_of_commits_and_only_after_them(database: Database) -> None:

@@ -120,6 +120,31 @@ async def test_a_catalog_that_was_taken_away_is_said_with_what_to_do(door: Door,
     assert (code, out.startswith(f"REPLICAD CRITICAL - {problem['message']} -> replicad backup create FILE now"), out.count("\n")) == (2, True, 1)
 
 
+@pytest.mark.parametrize("gone", ["catalog.sqlite", "catalog.sqlite-wal"])
+async def test_no_change_is_taken_that_would_go_with_the_catalog(door: Door, terminal: Terminal, tmp_path: Path, gone: str) -> None:
+    (tmp_path / "b").write_bytes(b"more")
+    await door.publish("munki", "a", b"content")
+    await door.publish("munki", "a", b"newer", stage="dev")
+    (door.data / gone).unlink()
+    for verb in (
+        ("publish", "--share", "munki", str(tmp_path / "b")),
+        ("promote", "munki/a", "--to", "prod"),
+        ("rm", "munki/a"),
+        ("share", "set", "munki", "--private"),
+        ("token", "create", "--role", "viewer"),
+        ("limits", "set", "download", "2", "MiB/s"),
+    ):
+        code, error = await terminal.error(*verb)
+        assert (code, error["code"], error["message"].startswith(f"{door.data / gone} is not there any more")) == (10, "catalog", True), verb
+        assert error["hint"].startswith("replicad backup create FILE now")
+    reply = await door.ask("PUT", "/blobs", b"more")
+    assert (reply.status, reply.json["code"]) == (500, "catalog")
+    await terminal.json("get", "munki/a", "-o", str(tmp_path / "got"))
+    assert (tmp_path / "got").read_bytes() == b"newer"
+    made = await terminal.json("backup", "create", str(tmp_path / "backup"))
+    assert made["backup"]["files"] == 2
+
+
 async def test_collecting_and_repairing_say_what_they_did(door: Door, terminal: Terminal) -> None:
     await door.publish("munki", "a", b"named")
     await door.upload(b"nameless")

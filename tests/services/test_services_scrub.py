@@ -119,6 +119,17 @@ async def test_it_goes_on_where_it_was_never_owes_more_than_a_round_and_keeps_to
         await this.scrub.follow()
 
 
+async def test_it_goes_on_when_the_catalogs_file_is_gone(tmp_path: Path) -> None:
+    """It tells nobody anything, so it promises nothing."""
+    async with world(tmp_path) as this:
+        await this.node.ingest.receive(pieces(b"content"), size=7)
+        await this.scrub.follow()
+        (tmp_path / "catalog.sqlite").unlink()
+        this.node.clock.now_ms += 95 * DAY_MS
+        await this.scrub.follow()
+        assert this.scrub.late_s == 0
+
+
 async def test_fifty_rotten_files_are_found_served_no_more_and_kept_aside(tmp_path: Path, dice: random.Random) -> None:
     files = {f"f{number}": random_bytes(dice.choice([40, 700, 70_000, MIB, 2 * MIB + 5]), seed=number) for number in range(60)}
     async with world(tmp_path) as this:

@@ -13,7 +13,7 @@ import pytest
 from ingest_world import Node, running_node
 
 from replicad.catalog import Upload
-from replicad.errors import NotFoundError, StorageError
+from replicad.errors import CatalogError, NotFoundError, StorageError
 from replicad.model.ids import Digest
 from replicad.services.ingest import Destination, Uploads, UploadsConfig
 from replicad.services.ingest import uploads as module
@@ -128,6 +128,20 @@ async def test_leftovers_are_cleared_away_at_the_start(tmp_path: Path) -> None:
         assert [row.id for row in await node.catalog.uploads()] == [kept.id]
         assert [name for name in files_in(tmp_path) if name.startswith("uploads/")] == [f"uploads/{kept.id}"]
         assert node.store.used_bytes == 100
+
+
+async def test_without_the_catalog_none_begins_goes_on_or_leaves_anything(tmp_path: Path) -> None:
+    """Else each refused one would keep its room until the next start."""
+    async with running(tmp_path) as (node, uploads):
+        begun = await append(uploads, await uploads.begin("jane", TO, len(CONTENT)), 2 * MIB)
+        (tmp_path / "catalog.sqlite").unlink()
+        with pytest.raises(CatalogError):
+            await uploads.begin("jane", replace(TO, path="another"), 100)
+        with pytest.raises(CatalogError):
+            await append(uploads, begun, 3 * MIB)
+        assert uploads.find(begun.id, "jane") == begun
+        assert [name for name in files_in(tmp_path) if name.startswith("uploads/")] == [f"uploads/{begun.id}"]
+        assert node.store.used_bytes == len(CONTENT)
 
 
 async def test_only_so_many_are_remembered(tmp_path: Path) -> None:

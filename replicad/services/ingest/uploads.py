@@ -329,12 +329,14 @@ class Uploads:
         upload.row = row
 
     async def _drop(self, upload: _Open) -> None:
-        """Forget it; its room is free. The row goes first: a file without a row is removed at the next start."""
+        """Forget it; its room is free. The row goes first: a file without a row is removed at the next start. If the catalog fails, a row without a file is."""
         self._known.pop(upload.row.id, None)
         _close(upload)
-        await self._catalog.drop_uploads([upload.row.id])
-        if not upload.named:
-            await self._store.resumables.discard(upload.row.id)
+        try:
+            await self._catalog.drop_uploads([upload.row.id])
+        finally:
+            if not upload.named:
+                await self._store.resumables.discard(upload.row.id)
 
     def _expires_ms(self) -> int:
         return self._clock_ms() + int(self._config.expires_s * 1000)
