@@ -46,7 +46,7 @@ async def reconcile(catalog: Catalog, store: BlobStore, *, opened: bool = False)
     adopted: list[Digest] = []
     corrupt: list[Digest] = []
     unclaimed: list[Digest] = []
-    unreadable: list[Digest] = []
+    unreadable: dict[Digest, str] = {}
     for content in on_disk.keys() - set(lost):
         if catalog.is_held(content):
             continue
@@ -56,8 +56,7 @@ async def reconcile(catalog: Catalog, store: BlobStore, *, opened: bool = False)
         try:
             manifest = await store.adopt(content)
         except StorageError as error:
-            log.seldom(content, "a file on this disk cannot be read now", content=content.short, reason=error.message)
-            unreadable.append(content)
+            unreadable[content] = error.message
             continue
         if manifest is not None:
             await catalog.hold([manifest])
@@ -70,8 +69,8 @@ async def reconcile(catalog: Catalog, store: BlobStore, *, opened: bool = False)
         names = await _names(catalog, [*lost, *corrupt])
         log.warning("contents were not on the disk as they should be and will be fetched again", lost=len(lost), corrupt=len(corrupt), files=names)
     if unreadable:
-        names = await _names(catalog, unreadable)
-        log.warning("files that are wanted could not be read and are looked at again at the next start or store repair", files=names)
+        names, first = await _names(catalog, list(unreadable)), next(iter(unreadable.values()))
+        log.warning("files that are wanted could not be read and are looked at again at the next start or store repair", files=names, reason=first)
     return Reconciled(tuple(lost), tuple(adopted), tuple(corrupt), tuple(unclaimed), await _partials(catalog, store), tuple(unreadable))
 
 

@@ -21,25 +21,20 @@ class Places:
     """The directories of an open store, as they were when it was opened: somebody may remove or unmount them, or take away the right to them."""
 
     def __init__(self, root: Path) -> None:
-        self._opened = {root / name: _identity(root / name) for name in (BLOBS, PARTIALS, UPLOADS, ASIDE)}
+        self._opened = {root / name: (root / name).stat() for name in (BLOBS, PARTIALS, UPLOADS, ASIDE)}
 
     def faults(self) -> list[str]:
         """Which of them are out of reach, and why, in words. A few system calls for each."""
         return [f"{place} {fault}" for place, opened in self._opened.items() if (fault := _fault(place, opened))]
 
 
-def _identity(place: Path) -> tuple[int, int]:
-    found = place.stat()
-    return found.st_dev, found.st_ino
-
-
-def _fault(place: Path, opened: tuple[int, int]) -> str:
+def _fault(place: Path, opened: os.stat_result) -> str:
     try:
-        found = _identity(place)
+        found = place.stat()
         os.scandir(place).close()
     except OSError as error:
         return f"is out of reach: {error.strerror}"
-    if found != opened:
+    if not os.path.samestat(found, opened):
         return "is another directory than when the daemon started: is its file system mounted?"
     if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
         return "cannot be written: no permission, or a read-only file system"
