@@ -18,9 +18,9 @@ from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import Output, clean, duration, size
 from replicad.cli.progress import Progress
-from replicad.cli.scan import Source, identity, scan
+from replicad.cli.scan import Source, scan
 from replicad.cli.share import only_share
-from replicad.cli.upload import changed, opened, told_of, upload
+from replicad.cli.upload import check_unchanged, opened, told_of, upload
 from replicad.cli.wait import check_nodes, wait_for
 from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns
@@ -58,8 +58,7 @@ def hash_locally(sources: Sequence[Source], progress: Progress) -> dict[str, nou
             while piece := file.read(HASH_BYTES):
                 whole.update(piece)
                 progress.advance(len(piece))
-            if identity(os.fstat(file.fileno())) != source.identity:
-                raise changed(source)
+            check_unchanged(source, file)
         found[source.path] = nouns.Blob(whole.hexdigest(), source.size)
     return found
 
@@ -93,7 +92,7 @@ def render(answer: nouns.Publication, elapsed_s: float, *, dry_run: bool, every_
 
 
 @click.command(cls=Verb, prints=Result)
-@click.argument("given", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("given", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @click.option("--share", "named_share", metavar="SHARE", help="The share; not needed where there is only one.")
 @click.option(
     "--as",

@@ -51,7 +51,7 @@ class _Scan:
         source = Source(file, path, status.st_size, identity(status))
         key = paths.key(path)
         if (other := self.names.setdefault(key, source)) is not source:
-            self.problems.append(ConflictError(f"{_shown(file)} and {_shown(other.file)} would be one name in the share, {path!r}"))
+            self.problems.append(ConflictError(f"{shown(file)} and {shown(other.file)} would be one name in the share, {path!r}"))
             return
         for above in paths.parents(key):
             self.directories.setdefault(above, file)
@@ -68,7 +68,7 @@ class _Scan:
         """The files, or one error with every problem."""
         for key, source in self.names.items():
             if below := self.directories.get(key):
-                self.problems.append(ConflictError(f"{source.path!r} would be a file ({_shown(source.file)}) and a directory (of {_shown(below)})"))
+                self.problems.append(ConflictError(f"{source.path!r} would be a file ({shown(source.file)}) and a directory (of {shown(below)})"))
         if self.problems:
             raise _together(self.problems)
         return self.found
@@ -93,9 +93,9 @@ def scan(given: Sequence[Path], target: str) -> list[Source]:
         elif len(given) == 1 and target and not target.endswith("/"):
             work.add(str(one), target, status)
         else:
-            work.add(str(one), _join(below, one.resolve().name if one.name in {"", ".."} else one.name), status)
+            work.add(str(one), _join(below, one.name), status)
     if not work.found and not work.problems:
-        raise NotFoundError(f"no file below {', '.join(str(one) for one in given)}: nothing to publish")
+        raise NotFoundError(f"no file below {', '.join(shown(str(one)) for one in given)}: nothing to publish")
     return work.finish()
 
 
@@ -117,11 +117,11 @@ def _walk(work: _Scan, top: str, target: str, status: os.stat_result) -> None:
             elif not stat.S_ISDIR(status.st_mode):
                 work.problems.append(_special(entry.path))
             elif place in inside:
-                work.problems.append(InputError(f"{_shown(entry.path)} leads back to a directory that it lies in (a loop of symbolic links)", code="loop"))
+                work.problems.append(InputError(f"{shown(entry.path)} leads back to a directory that it lies in (a loop of symbolic links)", code="loop"))
             else:
                 waiting.append((entry.path, path, inside | {place}))
         if len(work.found) > ENTRIES_PER_CALL_MAX:
-            raise InputError(f"more than {ENTRIES_PER_CALL_MAX} files in one publication; publish it in parts")
+            raise InputError(f"more than {ENTRIES_PER_CALL_MAX} files in one publication, with those below {shown(top)}; publish it in parts")
 
 
 def _entries(work: _Scan, directory: str) -> Iterator[os.DirEntry[str]]:
@@ -138,8 +138,13 @@ def _join(below: str, name: str) -> str:
     return f"{below}/{name}" if below else name
 
 
-def _shown(file: str) -> str:
-    """A file's name for messages: what is not UTF-8 in it is shown as escapes."""
+def shown(file: str) -> str:
+    """A file's name for messages: what is not UTF-8 in it is shown as escapes, and "." and ".." as the directory that they are here."""
+    if file.rpartition("/")[2] in {".", ".."}:
+        try:
+            file = os.path.realpath(file)
+        except OSError:
+            file = f"{file} in a directory that was removed"
     return file.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
@@ -148,11 +153,11 @@ def unreadable(file: str, error: OSError) -> ReplicadError:
     reason = (error.strerror or str(error)).lower()
     kinds = {FileNotFoundError: NotFoundError, PermissionError: NotAllowedError}
     kind = next((kind for foreign, kind in kinds.items() if isinstance(error, foreign)), ReplicadError)
-    return kind(f"cannot read {_shown(file)}: {reason}", code="unreadable")
+    return kind(f"cannot read {shown(file)}: {reason}", code="unreadable")
 
 
 def _special(file: str) -> ReplicadError:
-    return InputError(f"{_shown(file)} is neither a file nor a directory", code="special-file")
+    return InputError(f"{shown(file)} is neither a file nor a directory", code="special-file")
 
 
 def _together(problems: list[ReplicadError]) -> ReplicadError:

@@ -7,6 +7,7 @@ last block leaves: its identity (inode, size, times) is compared with what the s
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import io
 import os
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from replicad.cli.client import Client, decode, path_of
-from replicad.cli.scan import Source, identity, unreadable
+from replicad.cli.scan import Source, identity, shown, unreadable
 from replicad.errors import ReplicadError
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.server.admin.bodies import BLOB_BATCH_ITEMS_MAX
@@ -38,6 +39,9 @@ SEND_BUFFER_BYTES = 2 * 1024 * 1024
 Not for batches: what is sent in small steps is still in the processor's cache when the daemon reads it (30 ms less for 2,000 files of 64 KiB)."""
 UPLOAD_TIMEOUT_S = 600.0
 """Without any progress: the disk below the daemon may stall for long when it syncs."""
+
+_OF_DISKS = frozenset({errno.EIO, errno.ESTALE})
+"""What no connection says; the errors of TLS have classes and numbers of their own."""
 
 Job = list[Source]
 
@@ -103,7 +107,7 @@ class _Uploads:
 
     def _send_large(self, connection: http.client.HTTPConnection, source: Source) -> None:
         with opened(source) as file:
-            _check_unchanged(source, file)
+            check_unchanged(source, file)
             connection.putrequest("PUT", self._target)
             for name, value in self._client.headers().items():
                 connection.putheader(name, value)
@@ -111,7 +115,7 @@ class _Uploads:
             connection.putheader("Content-Length", str(source.size))
             connection.endheaders()
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            with _early_answer(connection):
+            with _early_answer(connection, source):
                 self._send_content(connection, source, file)
             self.blobs[source.path] = decode(connection.getresponse(), Blob)
 
@@ -125,11 +129,11 @@ class _Uploads:
                 raise BrokenPipeError
             count = min(SLICE_BYTES, ahead - offset)
             if connection.sock.sendfile(file, offset, count) != count:
-                raise changed(source)
+                raise _changed(source)
             offset += count
             self._on_bytes(count)
         last = os.pread(file.fileno(), LAST_BLOCK_BYTES, ahead)
-        _check_unchanged(source, file)
+        check_unchanged(source, file)
         connection.sock.sendall(last)
         self._on_bytes(len(last))
 
@@ -186,7 +190,7 @@ def told_of(source: Source) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise changed(source) from None
+        raise _changed(source) from None
     except OSError as error:
         raise unreadable(source.file, error) from error
 
@@ -197,29 +201,35 @@ def _read_small(source: Source, room: memoryview) -> None:
         count = file.readinto(room)
         while count < source.size and (more := file.readinto(room[count:])):
             count += more
-        _check_unchanged(source, file)
+        check_unchanged(source, file)
     if count != source.size:
-        raise changed(source)
+        raise _changed(source)
 
 
-def _check_unchanged(source: Source, file: io.FileIO) -> None:
-    if identity(os.fstat(file.fileno())) != source.identity:
-        raise changed(source)
+def check_unchanged(source: Source, file: io.FileIO) -> None:
+    """FileChangedError if it was written to since the scan."""
+    with told_of(source):
+        found = identity(os.fstat(file.fileno()))
+    if found != source.identity:
+        raise _changed(source)
 
 
-def changed(source: Source) -> FileChangedError:
-    """The error for people."""
+def _changed(source: Source) -> FileChangedError:
     return FileChangedError(
-        f"{source.file} changed while it was being published; nothing was published", hint="publish it again when whatever writes it has finished"
+        f"{shown(source.file)} changed while it was being published; nothing was published", hint="publish it again when whatever writes it has finished"
     )
 
 
 @contextlib.contextmanager
-def _early_answer(connection: http.client.HTTPConnection) -> Iterator[None]:
-    """The daemon may refuse an upload before it has all of it: then its answer tells why, and the broken pipe is only the consequence."""
+def _early_answer(connection: http.client.HTTPConnection, source: Source) -> Iterator[None]:
+    """The daemon may refuse an upload before it has all of it: then its answer tells why, and the broken pipe is only the consequence. What a disk says comes from the file."""
     try:
         yield
     except (BrokenPipeError, ConnectionResetError):
         with contextlib.suppress(OSError, http.client.HTTPException):
             decode(connection.getresponse(), Blob)
+        raise
+    except OSError as error:
+        if type(error) is OSError and error.errno in _OF_DISKS:
+            raise unreadable(source.file, error) from error
         raise

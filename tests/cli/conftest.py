@@ -20,7 +20,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def unprivileged(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Root may read everything, so a test about permissions runs as nobody for its duration (effective ids only; they are taken back afterwards)."""
+    """Root may read everything, so a test about permissions runs as nobody for its duration (the saved ids stay root's; the others are taken back afterwards)."""
     if os.geteuid() != 0:
         yield
         return
@@ -30,13 +30,13 @@ def unprivileged(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
             directory.chmod(directory.stat().st_mode | 0o011)
     for path in (place, *place.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
+    os.setresgid(NOBODY, NOBODY, 0)
+    os.setresuid(NOBODY, NOBODY, 0)
     try:
         yield
     finally:
-        os.seteuid(0)
-        os.setegid(0)
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
 
 
 @pytest.fixture(autouse=True)

@@ -20,9 +20,9 @@ from replicad.cli import upload as uploads
 from replicad.cli.client import Client
 from replicad.cli.output import Output
 from replicad.cli.progress import Progress
-from replicad.cli.scan import scan
+from replicad.cli.scan import Source, identity, scan
 from replicad.cli.wait import wait_for
-from replicad.errors import NoSpaceError
+from replicad.errors import NoSpaceError, ReplicadError
 from replicad.model.ids import Digest
 from replicad.server.admin import bodies, nouns
 from support.admin_door import TOKEN, Door
@@ -149,6 +149,26 @@ async def test_a_file_that_holds_more_than_it_says(door: Door) -> None:
     sources = scan([Path("/proc/version")], "")
     with pytest.raises(uploads.FileChangedError, match="changed while"):
         await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), sources, "munki", lambda _count: None)
+
+
+async def test_a_disk_that_fails_under_a_large_file_is_told_of_the_file(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of the daemon."""
+    monkeypatch.setattr(uploads, "LAST_BLOCK_BYTES", 2 * MIB)
+    with Path("/proc/self/mem").open("rb") as file:  # its first page is none: reading it is an input/output error
+        source = Source("/proc/self/mem", "a", 2 * MIB, identity(os.fstat(file.fileno())))
+        with pytest.raises(ReplicadError, match=r"cannot read /proc/self/mem: input/output error") as caught:
+            await asyncio.to_thread(uploads.upload, Client(socket_path=str(door.socket)), [source], "munki", lambda _count: None)
+    assert caught.value.error_code == "unreadable"
+
+
+async def test_a_directory_that_cannot_be_read_is_named_among_all_problems(terminal: Terminal, tmp_path: Path, unprivileged: None) -> None:
+    (tmp_path / "shut").mkdir(mode=0)
+    code, error = await terminal.error("publish", str(tmp_path / "shut"), str(tmp_path / "gone"))
+    assert (code, error["code"]) == (1, "unreadable")
+    assert f"cannot read {tmp_path}/shut: permission denied\n" in error["message"]
+    assert f"cannot read {tmp_path}/gone: no such file" in error["message"]
+    code, error = await terminal.error("publish", str(tmp_path / "shut"))
+    assert (code, error["message"]) == (6, f"cannot read {tmp_path}/shut: permission denied")
 
 
 async def test_a_large_file_that_changes_while_it_is_read(door: Door, repository: Path) -> None:

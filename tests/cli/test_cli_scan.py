@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from replicad.cli import scan as scanning
 from replicad.cli.scan import scan
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError, ReplicadError
 
@@ -99,6 +100,27 @@ def test_unreadable_files_are_found_before_anything_is_sent(tmp_path: Path, unpr
         (root / "closed").chmod(0o700)
     assert "secret.pkg: permission denied" in caught.value.message
     assert "closed: permission denied" in caught.value.message
+
+
+def test_here_is_named_as_the_directory_that_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "above" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "above" / "here")
+    with pytest.raises(NotFoundError, match=f"no file below {tmp_path}/above/here: nothing"):
+        scan([Path()], "")
+    with pytest.raises(NotFoundError, match=f"no file below {tmp_path}/above: nothing"):
+        scan([Path("..")], "")
+    (tmp_path / "above" / "here").rmdir()
+    with pytest.raises(NotFoundError, match=r"no file below \. in a directory that was removed: nothing"):
+        scan([Path()], "")
+
+
+def test_a_directory_of_too_many_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "ENTRIES_PER_CALL_MAX", 2)
+    tree(tmp_path / "few", "a", "b")
+    tree(tmp_path / "more", "c")
+    assert len(scan([tmp_path / "few"], "")) == 2
+    with pytest.raises(InputError, match=f"more than 2 files in one publication, with those below {tmp_path}/more;"):
+        scan([tmp_path / "few", tmp_path / "more"], "")
 
 
 @pytest.mark.parametrize("name", ["a:b.pkg", "dot.", "q?.pkg", "new\nline"])
