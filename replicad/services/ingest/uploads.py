@@ -293,8 +293,7 @@ class Uploads:
             raise IntegrityError(f"the upload has SHA-256 {row.digest}, expected {row.expect}: nothing of it is kept")
         if not await self._held(upload):
             return
-        item = Item(row.path, row.digest, row.size)
-        await self._ingest.publish(row.share, [item], stage=row.stage, publisher=row.publisher, urgent=row.urgent)
+        await self._ingest.publish(row.share, [Item(row.path, row.digest, row.size)], stage=row.stage, publisher=row.publisher, urgent=row.urgent)
         await self._put(upload, replace(row, published=True, expires_ms=self._expires_ms()))
         await self._forget_oldest()
 
@@ -312,8 +311,7 @@ class Uploads:
             _close(upload)
             await self._ingest.hold([manifest], {manifest.content: file.checksums})
         elif not self._catalog.is_held(row.digest):
-            found = await self._store.adopt(row.digest)
-            if found is None:
+            if (found := await self._store.adopt(row.digest)) is None:
                 await self._drop(upload)
                 raise _unknown(row.id)
             await self._ingest.hold([found], {})
