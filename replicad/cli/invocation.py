@@ -154,7 +154,11 @@ def global_options(*, hidden: bool) -> list[click.Parameter]:
     common: dict[str, Any] = {"expose_value": False, "callback": _remember, "hidden": hidden}
     return [
         click.Option(
-            ["--config", "config_file"], type=click.Path(path_type=Path), metavar="FILE", help=f"The configuration file [${CONFIG_VARIABLE}].", **common
+            ["--config", "config_file"],
+            type=click.Path(path_type=Path, readable=False),
+            metavar="FILE",
+            help=f"The configuration file [${CONFIG_VARIABLE}].",
+            **common,
         ),
         click.Option(["--url"], metavar="URL", help=f"Talk to the admin listener of a remote node; the token is read from ${TOKEN_VARIABLE}.", **common),
         click.Option(["--json", "as_json"], is_flag=True, help="Print JSON; errors too.", **common),
