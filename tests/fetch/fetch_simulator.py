@@ -159,7 +159,7 @@ class Swarm:
         """A link breaks: requests in either direction fail."""
         self._links.pop(frozenset((one.id, other.id)), None)
         for number, (source, sink, request_number, _) in list(self._serving.items()):
-            if {source, sink} == {one, other}:
+            if number in self._serving and {source, sink} == {one, other}:  # ending one request may have ended this one
                 self._finish_serving(number)
                 self._end(sink, ev.Ended(request_number, fault=ev.Fault.BROKEN))
         for node, gone in ((one, other), (other, one)):

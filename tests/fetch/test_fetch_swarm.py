@@ -189,6 +189,17 @@ def test_a_link_that_breaks_is_not_an_offence_and_the_rest_comes_from_others(see
     assert second.sent_bytes > 0
 
 
+@pytest.mark.parametrize("run", [4, 5, 6])
+def test_when_the_only_holder_crashes_nothing_stays_under_way_with_it(run: int) -> None:
+    """Whoever waits for a turn there gets it when another's link breaks, and hears that others have it already."""
+    content = wanted(1, 64 * MIB)
+    swarm, source, _, nodes = _swarm(run, peers=11, contents=[content])
+    swarm.run(lambda: swarm.now >= 0.5)
+    swarm.crash(source)
+    assert not source.outs
+    assert not any(request.node == source.id for node in nodes for request, _ in node.asked.values())
+
+
 def test_answers_that_break_off_among_others_that_come_whole_are_no_offence(seed: int) -> None:
     content = wanted(1, 64 * MIB)
     swarm, source, _, nodes = _swarm(seed, peers=1, contents=[content])
