@@ -11,6 +11,7 @@ from replicad.model.entries import Wanted
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import events as ev
 from replicad.protocol.fetch.config import BATCH_BYTES, BATCH_BYTES_LEAST, GIVEN_S, OVERDUE_S_MIN, SUSPICION_S, FetchConfig
+from replicad.protocol.fetch.peers import Peer
 from replicad.protocol.fetch.plan import Plan
 from replicad.protocol.wire import Hold, Small
 
@@ -126,6 +127,30 @@ def test_what_is_waited_for_is_taken_from_whoever_has_it_then(dice: random.Rando
         plan.handle(ev.PeerDown(SOURCE), 0.4)
     (request,) = batches(plan.handle(ev.Told(PEER, Hold(smalls(contents[:1]))), 0.5))
     assert (request.node, list(request.wanted)) == (PEER, contents[:1])
+
+
+@pytest.mark.parametrize("fault", [None, ev.Fault.BUSY])
+def test_answers_that_bring_nothing_say_nothing_about_the_rate(dice: random.Random, fault: ev.Fault | None) -> None:
+    plan, asked = seeking(dice, many(200), SOURCE)
+    now = 0.1
+    asked += batches(plan.handle(ev.Ended(asked.pop(0).number, good=(0, 1, 2, 3)), now))
+    (rate,) = plan.sources(plan.jobs()[0]).values()
+    assert rate == 4 * EACH / now
+    for _ in range(4):
+        request, now = asked.pop(0), now + 1
+        empty = ev.Ended(request.number, fault=fault) if fault else ev.Ended(request.number, spread=places(request))
+        asked += batches(plan.handle(empty, now)) + batches(plan.handle(ev.Tick(), now + 0.5))
+        assert list(plan.sources(plan.jobs()[0]).values()) in ([rate], [])
+
+
+def test_while_something_comes_time_counts_whatever_else_brings_nothing() -> None:
+    peer = Peer(SOURCE, slots=4)
+    for number, begun in ((1, 0.0), (2, 1.0), (3, 2.0)):
+        peer.started(number, EACH, begun)
+    peer.ended(1, EACH, received=None, now=3.0)
+    peer.ended(3, EACH, received=None, now=4.0)
+    peer.ended(2, EACH, received=EACH, now=5.0)
+    assert peer.rate.value() == EACH / 4, "since that request began"
 
 
 def test_nobody_waits_who_has_no_other_peer(dice: random.Random) -> None:

@@ -25,7 +25,7 @@ RATE_MEMORY_S = 4.0
 
 
 class Rate:
-    """Bytes per second while busy, the recent past weighing most. Idle time does not count."""
+    """Bytes per second while something comes, the recent past weighing most."""
 
     __slots__ = ("_busy_s", "_bytes", "_mark")
 
@@ -34,16 +34,17 @@ class Rate:
         self._busy_s = 0.0
         self._mark = 0.0
 
-    def run(self, now: float, *, busy: bool) -> None:
-        """Account for the time since the last call, during which the peer was ``busy`` or not. Call before anything changes."""
+    def skip(self, until: float) -> None:
+        """Until then nothing was to come: that time does not count."""
+        self._mark = max(self._mark, until)
+
+    def count(self, size_bytes: int, now: float) -> None:
+        """These bytes arrived in the time that was not counted yet."""
         passed, self._mark = now - self._mark, now
-        if busy and passed > 0:
+        if passed > 0:
             keep = 0.5 ** (passed / RATE_MEMORY_S)
             self._bytes *= keep
             self._busy_s = self._busy_s * keep + passed
-
-    def count(self, size_bytes: int) -> None:
-        """These bytes arrived."""
         self._bytes += size_bytes
 
     def value(self) -> float | None:
@@ -58,11 +59,11 @@ class Rate:
 
 @dataclass(slots=True)
 class Peer:
-    """One linked peer. ``requests`` are the numbers of those under way, ``bytes`` what they ask for. ``ceiling``: the bytes per second that our own limits let come from it (None: no limit)."""
+    """One linked peer. ``requests`` are those under way, by number, and when each began; ``bytes`` is what they ask for. ``ceiling``: the bytes per second that our own limits let come from it (None: no limit)."""
 
     node: NodeId
     slots: int
-    requests: set[int] = field(default_factory=set)
+    requests: dict[int, float] = field(default_factory=dict)
     bytes: int = 0
     paused_until: float = 0.0
     demoted: bool = False
@@ -106,18 +107,21 @@ class Peer:
 
     def started(self, number: int, size_bytes: int, now: float) -> None:
         """A request was made."""
-        self.rate.run(now, busy=bool(self.requests))
-        self.requests.add(number)
+        if not self.requests:
+            self.rate.skip(now)
+        self.requests[number] = now
         self.bytes += size_bytes
 
-    def ended(self, number: int, size_bytes: int, *, received: int, now: float) -> None:
-        """A request of ``size_bytes`` ended, ``received`` of them arrived: if any, it works."""
+    def ended(self, number: int, size_bytes: int, *, received: int | None, now: float) -> None:
+        """A request of ``size_bytes`` ended, ``received`` of them arrived: if any, it works. None: it was an answer that says why nothing comes, and nothing about the rate."""
         if received:
             self._failures = 0
-        self.rate.run(now, busy=bool(self.requests))
-        self.rate.count(received)
-        self.requests.discard(number)
+        del self.requests[number]
         self.bytes -= size_bytes
+        if received is None:
+            self.rate.skip(min(self.requests.values(), default=now))
+        else:
+            self.rate.count(received, now)
 
     def succeeded(self, config: FetchConfig) -> None:
         """It answered: trust it with more at once again, one more after as many answers as it may have at once."""

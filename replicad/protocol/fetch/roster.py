@@ -19,6 +19,8 @@ from replicad.protocol.fetch.peers import Peer
 
 BLAMELESS = frozenset({Fault.BUSY, Fault.BROKEN, Fault.CUT, Fault.REFUSED, Fault.LOCAL})
 """No offence by themselves."""
+UNTIMED = frozenset({None, Fault.BUSY, Fault.REFUSED, Fault.ABSENT})
+"""If nothing came, the answer was to bring nothing: how long it took says nothing about the rate."""
 REFUSED_PAUSE_S = 5.0
 """After "you may not": our rights, or the session, are not known there yet (a guess)."""
 
@@ -94,9 +96,9 @@ class Roster:
     def answered(self, request: Request, event: Ended, *, received: int, now: float) -> None:
         """Draw the consequences of a request's end for its peer."""
         peer = self.peers[request.node]
-        peer.ended(request.number, request.bytes, received=received, now=now)
-        self.idle.add(peer.node)
         fault = event.fault or (Fault.BAD_CHUNK if event.bad else Fault.ABSENT if event.absent else None)
+        peer.ended(request.number, request.bytes, received=received if received or fault not in UNTIMED else None, now=now)
+        self.idle.add(peer.node)
         jitter = self._randrange(1000) / 1000
         delivered = received or (fault is None and not event.spread)  # to tell others to wait proves nothing
         if fault is Fault.BUSY:
