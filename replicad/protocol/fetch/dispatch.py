@@ -99,13 +99,14 @@ class Dispatch:
         free = self._open_to(job, peer, job.free(peer.node, busy=bool(peer.requests)))
         if free & job.late:  # which others may be asked for, not once more whoever is late
             free &= ~self._flights.asked(job, peer.node)
-        if not free or (isinstance(job, PackJob) and peer.requests and not job.enough(free)):
+        grain = self._grain(job, peer) if free else 0
+        if not free or (isinstance(job, PackJob) and peer.requests and not job.enough(free, grain)):
             return _Outcome.NOTHING
         under_way = self._flights.of_job(job)
         if shared and sum(request.node == peer.node for request in under_way) >= max(1, self._config.requests_per_peer - 1):
             return _Outcome.NOTHING
         hasty = self._flights.limit is not None and bool(self.urgent) and job.named(self.urgent, free) == free
-        room, grain = self._flights.room(urgent=hasty), self._grain(job, peer)
+        room = self._flights.room(urgent=hasty)
         if shared and under_way:
             room = min(room, self._config.bytes_in_flight_max * 3 // 4 - sum(request.bytes for request in under_way))
         if room < grain // 2:

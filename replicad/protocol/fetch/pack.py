@@ -138,12 +138,12 @@ class PackJob(Units):
         """What must come from whoever has it."""
         return self.late | self.deferred.in_vain | self._classes.get(Priority.AWAITED, 0)
 
-    def enough(self, free: int) -> bool:
-        """Whether that is worth a request of its own, or most of what is left; else it waits for more while another one is under way."""
+    def enough(self, free: int, size_bytes: int) -> bool:
+        """Whether that is worth a request of its own (half of ``size_bytes`` that one may ask for, or of ``BATCH_BYTES``), or most of what is left; else it waits for more while another one is under way."""
         count = free.bit_count()
         if self._best_class(free) is Priority.AWAITED:
             return True
-        return count >= BATCH_CONTENTS_MAX or 4 * count >= self.missing.bit_count() or 2 * self.size_of(free) >= min(self.part_bytes, BATCH_BYTES)
+        return count >= BATCH_CONTENTS_MAX or 4 * count >= self.missing.bit_count() or 2 * self.size_of(free) >= min(size_bytes, BATCH_BYTES)
 
     def units_of(self, contents: Iterable[Small]) -> int:
         """The places of those of them that have one."""
