@@ -18,6 +18,7 @@ from replicad.errors import BusyError, IntegrityError, NotAllowedError, NotFound
 from replicad.model.chunks import Extent
 from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId
+from replicad.model.limits import RATE_MIN
 from replicad.model.manifest import MANIFEST_BYTES_MAX, Manifest
 from replicad.net.exchange import Answer, Connection, Head, LostError
 from replicad.net.pace import Pace, paced
@@ -42,10 +43,14 @@ class ClientConfig:
 
     connect_s: float = 10.0
     stall_s: float = 15.0
-    rate_min: int = 16 << 10
+    rate_min: int = RATE_MIN
     grace_s: float = 30.0
     idle_s: float = 20.0
     idle_max: int = 8
+
+    def limit_s(self, size_bytes: int) -> float:
+        """How long so many bytes may take."""
+        return self.grace_s + size_bytes / self.rate_min
 
 
 class DataLink(Protocol):
@@ -87,7 +92,7 @@ class PeerClient:
     """All connections to peers' doors. ``async with``; closing closes them."""
 
     def __init__(self, config: ClientConfig | None = None) -> None:
-        self._config = config or ClientConfig()
+        self.config = config or ClientConfig()
         self._idle: dict[tuple[NodeId, str], list[Connection]] = {}
         self._open: dict[Connection, NodeId] = {}
         self._preparing: set[NodeId] = set()
@@ -217,8 +222,8 @@ class PeerClient:
         async def send() -> None:
             await _send(connection, link, request)
 
-        limit_s = self._config.grace_s + (request.body_bytes + expect_bytes) / self._config.rate_min
-        answer = await connection.exchange(send, accept_or_refuse, stall_s=self._config.stall_s, limit_s=limit_s, pace=request.pace)
+        limit_s = self.config.limit_s(request.body_bytes + expect_bytes)
+        answer = await connection.exchange(send, accept_or_refuse, stall_s=self.config.stall_s, limit_s=limit_s, pace=request.pace)
         if answer.error is None and answer.head is not None and answer.head.status >= 300:
             return Answer(answer.head, 0, _refused(answer.head.status))
         return answer
@@ -238,7 +243,7 @@ class PeerClient:
             connection.close()
             raise
         idle = self._idle.setdefault(key, [])
-        if not connection.closed and len(idle) < self._config.idle_max:
+        if not connection.closed and len(idle) < self.config.idle_max:
             idle.append(connection)
         else:
             connection.close()
@@ -256,7 +261,7 @@ class PeerClient:
         kept = self._idle.setdefault(key, [])
         now_s = asyncio.get_running_loop().time()
         for connection in kept:
-            if now_s - connection.idle_since_s > self._config.idle_s:
+            if now_s - connection.idle_since_s > self.config.idle_s:
                 connection.close()
         kept[:] = [connection for connection in kept if not connection.closed]
         return kept
@@ -265,7 +270,7 @@ class PeerClient:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         try:
-            async with asyncio.timeout(self._config.connect_s):
+            async with asyncio.timeout(self.config.connect_s):
                 loop = asyncio.get_running_loop()
                 transport, connection = await loop.create_connection(
                     Connection,

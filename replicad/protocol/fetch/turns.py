@@ -13,10 +13,11 @@ from enum import Enum
 
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.ids import NodeId
+from replicad.model.limits import RATE_MIN
 from replicad.protocol.fetch.config import FetchConfig
 
-ANSWER_RATE_MIN = 64 << 10
-"""Four times the rate below which a receiver gives up (net.client.ClientConfig.rate_min)."""
+ANSWER_RATE_MIN = 4 * RATE_MIN
+"""Bytes per second of each answer under a limit: four times the rate below which a receiver gives up."""
 
 
 class Turn(Enum):

@@ -24,12 +24,8 @@ if TYPE_CHECKING:
     from replicad.net.links import LinkTable
     from replicad.net.pace import Paces
     from replicad.protocol.wire import Small
-    from replicad.services.fetch.inbox import Inbox
+    from replicad.services.fetch.inbox import Expectation, Inbox
 
-STALL_S = 15.0
-GRACE_S = 30.0
-RATE_MIN = 16 << 10
-"""As for the other direction (``net.client.ClientConfig``)."""
 DETOUR_S = 60.0
 """A door that could not be reached is not tried again for so long, if its owner may be able to reach ours."""
 
@@ -73,7 +69,7 @@ class Getting:
             name = f"{BLOBS_PATH}{manifest.content}", f"bytes {start}-{stop - 1}/{manifest.size}"
             with self._inbox.expecting(link.node, name=name, into=into, exact=True, pace=pace) as expected:
                 link.send(Send(expected.transfer, manifest.content, manifest.id, extent.first, extent.count))
-                return await expected.wait(stall_s=STALL_S, limit_s=GRACE_S + len(into) / RATE_MIN)
+                return await self._come(expected)
 
     async def manifest(self, link: Link, wanted: Wanted) -> Manifest:
         """The manifest that an entry names, checked against it. IntegrityError if it is another one."""
@@ -86,7 +82,7 @@ class Getting:
         into = memoryview(bytearray(MANIFEST_BYTES_MAX))
         with self._inbox.expecting(link.node, name=(f"{MANIFESTS_PATH}{wanted.manifest}", ""), into=into, exact=False) as expected:
             link.send(Send(expected.transfer, wanted.content, wanted.manifest, 0, 0))
-            received, missing = await expected.wait(stall_s=STALL_S, limit_s=GRACE_S)
+            received, missing = await self._come(expected)
         if missing is not None:
             raise missing
         return check_manifest(bytes(into[:received]), wanted)
@@ -102,10 +98,15 @@ class Getting:
                     raise
             with self._inbox.expecting(link.node, name=(BATCH_PATH, ""), into=into, exact=False, pace=pace) as expected:
                 link.send(SendMany(expected.transfer, tuple(contents), patient))
-                received, missing = await expected.wait(stall_s=STALL_S, limit_s=GRACE_S + len(into) / RATE_MIN)
+                received, missing = await self._come(expected)
         if missing is not None:
             raise missing
         return batch.answered(contents, into[:received], patient=patient)
+
+    async def _come(self, expected: Expectation) -> tuple[int, ReplicadError | None]:
+        """As patient as in the other direction."""
+        config = self._client.config
+        return await expected.wait(stall_s=config.stall_s, limit_s=config.limit_s(len(expected.into)))
 
     def forget(self, node: NodeId) -> None:
         """The link to this peer ended."""
