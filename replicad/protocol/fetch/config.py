@@ -33,7 +33,7 @@ class FetchConfig:
 
 
 EXTENT_S = 0.25
-"""Aim of one request: a quarter of a second of that peer's rate; with four at once each then takes 0.2 to 1 s (protocol.md section 7)."""
+"""Aim of one request: a quarter of a second of that peer's rate; with four at once each then takes 0.2 to 1 s."""
 LIMITED_S = 1.0
 """Under a limit of our own no more is asked for at once than it lets through in a second (but one chunk always): what is asked for later can still be chosen, and nothing waits in buffers."""
 FIRST_REQUEST_BYTES = MIB
@@ -44,17 +44,17 @@ RATE_GUESS = MIB
 """Bytes per second assumed for it when its answer becomes overdue: 8 Mbit/s, a slow office uplink."""
 OVERDUE_S_MIN = 2.0
 OVERDUE_FACTOR = 4.0
-"""A request is overdue after max(2 s, 4 x expected): then somebody else may be asked as well (protocol.md section 7)."""
+"""A request is overdue after max(2 s, 4 x expected): then somebody else may be asked as well."""
 MISS_S = 5.0
 MISS_FACTOR = 3.0
-"""An owner who has brought nothing to the site for max(5 s, 3 x expected) is skipped (protocol.md section 7)."""
+"""An owner who has brought nothing to the site for max(5 s, 3 x expected) is skipped (docs/protocol.md, "Several sites")."""
 COPIES_MAX = 3
 """Requests for one unit at the same time, the first included."""
 BATCH_BYTES_MAX = 16 * MIB
 STRIKES_MAX = 3
 STRIKES_WINDOW_S = 600.0
 BAN_S = 3600.0
-"""Three offences in ten minutes cost an hour (protocol.md section 7)."""
+"""Three offences in ten minutes cost an hour (docs/protocol.md, "Blobs and manifests")."""
 SUSPICION_S = 2.0
 """How long a body that ended early stays without blame: a peer that was killed ends all its answers early, but its link goes down at the same time; over a network that breaks connections others come whole."""
 BACKOFF_S = 0.5
@@ -63,7 +63,7 @@ BUSY_S = 0.1
 """Simulated with messages that take 20 ms, 8 nodes: 1.097 x the bound, 1.100 x with 0.2 s."""
 SLOW_FRACTION = 0.25
 SLOW_S = 10.0
-"""Below a quarter of the median rate for ten seconds: demoted to one request at a time (protocol.md section 7)."""
+"""Below a quarter of the median rate for ten seconds: demoted to one request at a time."""
 SEEKING_MAX = 64
 """Large contents whose holders are looked for at once; so many interests of one peer are remembered (twice that)."""
 MAKE_WAY_S = 5.0

@@ -32,7 +32,7 @@ def key_of(wanted: Wanted) -> Target | Small:
 
 
 class Priority(IntEnum):
-    """What goes before what (protocol.md section 7); within one class the oldest goes first. AWAITED: a client waits for it now. URGENT: somebody asked for haste. NEW: published a short while ago.
+    """What goes before what; within one class the oldest goes first. AWAITED: a client waits for it now. URGENT: somebody asked for haste. NEW: published a short while ago.
     BACKFILL: older, as for a node that joins or was away. HEAL: it was here and got lost.
     """
 

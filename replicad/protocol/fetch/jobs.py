@@ -104,10 +104,6 @@ class Units:
         """The missing units that somebody has and nobody was asked for."""
         return self.reachable & ~self.flying.counted
 
-    def best(self, node: NodeId, free: int) -> int:
-        """Of what is free, what should be taken from this peer first: what it suggests, else the rarest."""
-        return self.suggested.get(node, 0) & free or self.rarity.least(free)
-
 
 class State(Enum):
     """Where a large content stands. SEEKING: holders are looked for. OPENING: the own disk is asked. NAMELESS: the manifest is asked for. ACTIVE: chunks come. FINISHING: the whole is checked."""

@@ -165,14 +165,14 @@ class PackJob(Units):
         """Bytes of these contents."""
         return self._sizes.total(units)
 
-    def take(self, node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
+    def take(self, _node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
         """Of the places ``free`` with this peer (some are), about that many bytes, at least one and at most a batch: the best class first, of that the rarest, starting anywhere among them."""
         firm = free & self._firm
         if firm and free & ~(firm | self.rarity.several):
             free = firm  # with what can wait in the same request, that would not be asked for patiently
         chosen, budget, left = 0, min(size_bytes, BATCH_BYTES_MAX), BATCH_CONTENTS_MAX
         while free:
-            pool = self.best(node, free & self._classes.get(self._best_class(free), free))
+            pool = self.rarity.least(free & self._classes.get(self._best_class(free), free))
             place = sets.some(pool, randrange)
             later = pool >> place << place
             for unit in sets.members(later):

@@ -1,7 +1,7 @@
 """The fetching side of the swarm: ``handle(event, now) -> effects``, ``next_deadline()``, ``statistics()``.
 
 It decides what is asked of whom and when, what is asked of a second peer because the first is late, who is banned. It refuses to know bytes, hashes, files and sockets: the service that
-performs the effects reports per chunk what was verified. Specification: docs/protocol.md, "Content transfer". Its parts: ``backlog`` (what is wanted, what of it is open), ``jobs`` and ``pack`` (who
+performs the effects reports per chunk what was verified. Specification: docs/protocol.md, "Content". Its parts: ``backlog`` (what is wanted, what of it is open), ``jobs`` and ``pack`` (who
 has which units), ``roster`` (who may be asked, how fast, how honest), ``flights`` (requests under way), ``dispatch`` (who is asked for what).
 """
 

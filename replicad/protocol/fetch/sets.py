@@ -115,10 +115,7 @@ class Tally:
     @property
     def several(self) -> int:
         """The units whose counter is two or more."""
-        found = 0
-        for plane in self._planes[1:]:
-            found |= plane
-        return found
+        return union(self._planes[1:])
 
     def least(self, among: int) -> int:
         """Of ``among`` those with the smallest counter."""

@@ -16,13 +16,7 @@ from typing import Any
 from replicad.model.chunks import Extent
 from replicad.model.ids import Digest, NodeId
 from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import (
-    FRESH_S,
-    HAVE_S,
-    HOLD_S,
-    PACK_MAX,
-    SEEKING_MAX,
-)
+from replicad.protocol.fetch.config import FRESH_S, HAVE_S, HOLD_S, PACK_MAX, SEEKING_MAX
 from replicad.protocol.fetch.events import Say, Target
 from replicad.protocol.fetch.firsts import Firsts
 from replicad.protocol.fetch.watched import Watched, Watcher
@@ -240,7 +234,7 @@ class Supply:
         if watched is None:
             return []
         lost = watched.servable & ~event.chunks
-        self._fresh |= bool(event.chunks & ~watched.servable & ~watched.spread)
+        self._fresh |= bool(event.chunks & ~watched.servable & ~watched.owned)
         watched.count, watched.servable = event.count, event.chunks
         self._stale[event.target] = None
         if not lost:

@@ -38,7 +38,7 @@ class Watched:
         return self.count > 0 and self.servable == sets.full(self.count)
 
     @property
-    def spread(self) -> int:
+    def owned(self) -> int:
         """The chunks that a watcher has, or is being sent."""
         return sets.union(watcher.owns for watcher in self.watchers.values())
 

