@@ -162,14 +162,14 @@ class Plan:
 
     def _on_up(self, event: PeerUp) -> None:
         if self._roster.is_up(event.node):
-            self._roster.down(event.node, self._now)
+            self._roster.down(event.node)
         self._roster.up(event.node, self._now)
 
     def _on_down(self, event: PeerDown) -> None:
         self._backlog.no_rival(event.node)
-        self._roster.down(event.node, self._now)
+        self._roster.down(event.node)
 
-    def _lost(self, node: NodeId, _now: float) -> None:
+    def _lost(self, node: NodeId) -> None:
         for request in self._flights.of_node(node):
             self._cancel(request)
         self._backlog.forget(node)

@@ -35,7 +35,7 @@ class Roster:
         randrange: sets.RandRange,
         emit: Callable[[Effect], None],
         joined: Callable[[NodeId], None],
-        left: Callable[[NodeId, float], None],
+        left: Callable[[NodeId], None],
     ) -> None:
         self._config = config
         self._randrange = randrange
@@ -55,11 +55,11 @@ class Roster:
         self._up.add(node)
         self.advance(now)
 
-    def down(self, node: NodeId, now: float) -> None:
+    def down(self, node: NodeId) -> None:
         """It does not any more: the suspicion that it cut an answer short is explained."""
         self._up.discard(node)
         self._conduct.cleared(node)
-        self._leave(node, now)
+        self._leave(node)
 
     def is_up(self, node: NodeId) -> bool:
         """Whether there is a link, banned or not."""
@@ -142,10 +142,10 @@ class Roster:
         if self._conduct.strike(node, now):
             self.bans += 1
             self._emit(Blame(node, "banned", f"three offences in {STRIKES_WINDOW_S / 60:.0f} minutes: nothing is asked of it for {BAN_S / 60:.0f} minutes"))
-            self._leave(node, now)
+            self._leave(node)
 
-    def _leave(self, node: NodeId, now: float) -> None:
+    def _leave(self, node: NodeId) -> None:
         if node in self.peers:
-            self._left(node, now)
+            self._left(node)
             del self.peers[node]
             self.wake()

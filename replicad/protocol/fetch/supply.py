@@ -185,11 +185,6 @@ class Supply:
         """Under which manifests somebody watches this content."""
         return [target for target in self._watched if target.content == content]
 
-    def watchers(self, target: Target) -> list[NodeId]:
-        """Who fetches it."""
-        watched = self._watched.get(target)
-        return list(watched.watchers) if watched is not None else []
-
     @property
     def watching(self) -> int:
         """How many peers fetch something that they may look for here."""

@@ -75,9 +75,6 @@ class Turns:
         ends = (started + self._patience_s for _, started in self._running.values())
         return min((end for end in ends if end > self._now), default=None)
 
-    def __len__(self) -> int:
-        return len(self._running)
-
     def _start(self, number: int, node: NodeId, now: float) -> None:
         self._clock += 1
         self._served.pop(node, None)
