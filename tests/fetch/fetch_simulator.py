@@ -298,6 +298,7 @@ class Swarm:
             case Seek():
                 held = tuple(small for small in message.contents if small in node.small)
                 says = node.supply.handle(supply.Sought(sender.id, message.contents, held, message.active), self.now)
+                self.tell(node, ev.Rival(sender.id, None, node.supply.seeks(sender.id)))
             case Have() | HaveMore():
                 self.tell(node, ev.Told(sender.id, message))
                 target = ev.Target(message.content, message.manifest)
@@ -307,6 +308,7 @@ class Swarm:
                 self.tell(node, ev.Told(sender.id, message))
                 if message.held:
                     says = node.supply.handle(supply.Sought(sender.id, message.contents, (), active=False), self.now)
+                    self.tell(node, ev.Rival(sender.id, None, node.supply.seeks(sender.id)))
         self._say_all(node, says)
 
     # -- requests

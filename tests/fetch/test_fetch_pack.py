@@ -36,10 +36,12 @@ def smalls(contents: list[Wanted]) -> tuple[Small, ...]:
 
 
 def seeking(dice: random.Random, contents: list[Wanted], *holders: NodeId, others: tuple[NodeId, ...] = (PEER,)) -> tuple[Plan, list[ev.GetBatch]]:
-    """A plan that hears that these have all of them, and what it asks for; ``others`` are peers, too."""
+    """A plan that hears that these have all of them, and what it asks for; ``others`` seek small contents, too."""
     plan = Plan(OWN, FetchConfig(), dice.randrange)
     for node in (*holders, *others):
         plan.handle(ev.PeerUp(node), 0.0)
+    for node in others:
+        plan.handle(ev.Rival(node, None, active=True), 0.0)
     plan.handle(ev.Wants(tuple(contents)), 0.0)
     return plan, [request for node in holders for request in batches(plan.handle(ev.Told(node, Hold(smalls(contents))), 0.0))]
 
@@ -153,8 +155,16 @@ def test_while_something_comes_time_counts_whatever_else_brings_nothing() -> Non
     assert peer.rate.value() == EACH / 4, "since that request began"
 
 
-def test_nobody_waits_who_has_no_other_peer(dice: random.Random) -> None:
-    _, asked = seeking(dice, many(100), SOURCE, others=())
+@pytest.mark.parametrize("change", [None, ev.Rival(PEER, None, active=False), ev.PeerDown(PEER), ev.Rival(SOURCE, None, active=True)])
+def test_nobody_waits_when_no_other_peer_seeks_anything(dice: random.Random, change: ev.Event | None) -> None:
+    """Nobody could pass it on: others of its peers are not told what it seeks, or have what they want."""
+    contents = many(100)
+    plan, _ = seeking(dice, contents, others=(PEER,) if change else ())
+    for event in (ev.PeerUp(SOURCE), ev.PeerUp(HOLDERS[0]), *([change] if change else [])):
+        plan.handle(event, 0.0)
+    if isinstance(change, ev.Rival) and change.active:
+        plan.handle(ev.Rival(PEER, None, active=False), 0.0)
+    asked = batches(plan.handle(ev.Told(SOURCE, Hold(smalls(contents))), 0.0))
     assert asked
     assert not any(request.patient for request in asked)
 
@@ -164,6 +174,7 @@ def test_what_cannot_wait_is_asked_for_by_itself(dice: random.Random) -> None:
     plan = Plan(OWN, FetchConfig(), dice.randrange)
     for node in (SOURCE, PEER):
         plan.handle(ev.PeerUp(node), 0.0)
+    plan.handle(ev.Rival(PEER, None, active=True), 0.0)
     plan.handle(ev.Wants(tuple(contents)), 0.0)
     plan.handle(ev.Awaits(contents[2], (0,)), 0.0)
     asked = batches(plan.handle(ev.Told(SOURCE, Hold(smalls(contents))), 0.0))

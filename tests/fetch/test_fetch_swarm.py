@@ -90,6 +90,21 @@ def test_in_a_large_network_the_only_holder_of_small_contents_sends_each_about_o
     assert source.sent_bytes <= 1.3 * count * 30_000
 
 
+def test_nobody_waits_for_those_who_are_linked_with_the_holder_only(seed: int) -> None:
+    """Six seek small contents; each is linked with their holder and with three who do not want them, none with another of the six."""
+    contents = [wanted(number, 65536, age=number) for number in range(30)]
+    swarm = Swarm(seed)
+    source, *idle = (swarm.add(up=RATE, down=RATE) for _ in range(4))
+    swarm.hold(source, contents)
+    nodes = [swarm.add(up=RATE, down=RATE, linked=False) for _ in range(6)]
+    for node in nodes:
+        for other in (source, *idle):
+            swarm.link(node, other)
+        swarm.want(node, contents)
+    took_s = swarm.run(lambda: _all_have(nodes, contents), limit_s=60)
+    assert took_s <= 1.1 * len(nodes) * len(contents) * 65536 / RATE
+
+
 def test_one_to_one_small_contents_take_tens_of_requests(seed: int) -> None:
     contents = [wanted(number, 4096) for number in range(10_000)]
     swarm, _, _, nodes = _swarm(seed, peers=1, contents=contents)

@@ -132,8 +132,11 @@ class Backlog:
         for job in (*self.jobs.values(), self.pack):
             job.forget(node)
 
-    def rival(self, node: NodeId, target: Target, *, active: bool) -> None:
-        """A peer fetches the same content, or does not any more."""
+    def rival(self, node: NodeId, target: Target | None, *, active: bool) -> None:
+        """A peer fetches the same content, or does not any more; without ``target``, small contents."""
+        if target is None:
+            (self.pack.rivals.add if active else self.pack.rivals.discard)(node)
+            return
         if active:
             if target not in self._rivals and len(self._rivals) >= RIVALRIES_MAX:
                 del self._rivals[next(iter(self._rivals))]
@@ -147,6 +150,7 @@ class Backlog:
 
     def no_rival(self, node: NodeId) -> None:
         """The peer is gone: it fetches nothing."""
+        self.rival(node, None, active=False)
         for target in [target for target, nodes in self._rivals.items() if node in nodes]:
             self.rival(node, target, active=False)
 

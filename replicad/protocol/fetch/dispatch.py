@@ -144,7 +144,7 @@ class Dispatch:
 
     def _start(self, job: Job, peer: Peer, units: int, *, size_bytes: int, now: float) -> None:
         self.repeated += bool(units & job.flying.counted)
-        patient = isinstance(job, PackJob) and len(self._roster.peers) > 1 and job.patient(units)
+        patient = isinstance(job, PackJob) and bool(job.rivals - {peer.node}) and job.patient(units)
         request = self._flights.start(peer, job, tuple(sets.members(units)), size_bytes=size_bytes, now=now)
         self.requests += 1
         if isinstance(job, PackJob):

@@ -118,10 +118,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A peer fetches the same content (``active``), or does not any more."""
+    """A peer fetches the same content (``active``), or does not any more. Without ``target``: small contents, any of them."""
 
     node: NodeId
-    target: Target
+    target: Target | None
     active: bool
 
 

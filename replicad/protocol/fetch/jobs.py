@@ -32,6 +32,8 @@ class Units:
         self.suggested: dict[NodeId, int] = {}
         self.rarity = sets.Tally()
         self.awaited: tuple[int, ...] = ()
+        self.rivals: set[NodeId] = set()
+        """Peers that fetch the same; small contents: that seek any."""
 
     def learn(self, node: NodeId, units: int) -> int:
         """The peer has these as well; returns those of them that are missing here and news."""
@@ -130,7 +132,6 @@ class ContentJob(Units):
         self.count = chunk_count(wanted.size, self.chunk_size)
         super().__init__(sets.full(self.count))
         self.state = State.SEEKING
-        self.rivals: set[NodeId] = set()
         self.since = 0.0
         self.benched_until = 0.0
         self.priority = Priority.NEW

@@ -82,7 +82,7 @@ class Plan:
             PeerUp: self._on_up,
             PeerDown: self._on_down,
             Told: lambda _event: None,
-            Rival: self._on_rival,
+            Rival: lambda _event: None,
             Crew: self._on_crew,
             Opened: self._on_opened,
             Unopened: self._on_unopened,
@@ -96,7 +96,7 @@ class Plan:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event in; returns what to do, in order. ``now`` never goes back. What a peer tells is most often no news, and then nothing is looked at."""
-        if isinstance(event, Told) and not self._on_told(event):
+        if (isinstance(event, Told) and not self._on_told(event)) or (isinstance(event, Rival) and not self._on_rival(event)):
             return []  # nothing was looked at, so what is due is still due
         self._now = now
         self._handlers[type(event)](event)
@@ -181,8 +181,10 @@ class Plan:
         self._roster.idle.add(event.node)
         return True
 
-    def _on_rival(self, event: Rival) -> None:
+    def _on_rival(self, event: Rival) -> bool:
+        """The same; of small contents only how patiently is asked for what will be asked for."""
         self._backlog.rival(event.node, event.target, active=event.active)
+        return event.target is not None
 
     # -- contents
 

@@ -190,6 +190,10 @@ class Supply:
         """How many peers fetch something that they may look for here."""
         return len({node for sought in (self._watches, self._seeks) for node, some in sought.items() if some})
 
+    def seeks(self, node: NodeId) -> bool:
+        """Whether this peer looks for any small content."""
+        return bool(self._seeks.get(node))
+
     def spreads(self, node: NodeId, target: Target, extent: Extent, now: float) -> bool:
         """Whether this peer will soon have these chunks from another that just got them: then it is not given them as well (``Watched.spreads``)."""
         watched = self._watched.get(target)

@@ -307,7 +307,10 @@ class Fetch:
         await self.provider.watch(link.node, target, active=message.active)
 
     async def _on_seek(self, link: Link, message: Seek) -> None:
+        if message.active:
+            self._tell(Rival(link.node, None, active=True))
         await self.provider.seek(link.node, message.contents, active=message.active)
+        self._tell(Rival(link.node, None, self.provider.supply.seeks(link.node)))
 
     def _on_have(self, link: Link, message: Have | HaveMore) -> None:
         self._tell(Told(link.node, message))
@@ -320,6 +323,7 @@ class Fetch:
         self._tell(Told(link.node, message))
         if message.held:
             self.provider.tell(supply.Sought(link.node, message.contents, (), active=False))
+            self._tell(Rival(link.node, None, self.provider.supply.seeks(link.node)))
 
     def _on_send(self, link: Link, message: Send | SendMany) -> None:
         if self._group is None:
