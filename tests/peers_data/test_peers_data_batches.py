@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from replicad.crypto.hashing import sha256
 from replicad.errors import PeerError
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.records import Role
 from replicad.net.client import PeerClient
 from replicad.protocol.fetch import batch, supply
 from replicad.protocol.fetch.batch import Mark
-from replicad.protocol.wire import Seek, SendMany, Small
+from replicad.protocol.wire import Hold, Seek, SendMany, Small
 from support.data_node import DataNode, data_network
 from support.storing import random_bytes
 from support.waiting import until
@@ -138,6 +139,20 @@ async def test_whoever_asks_patiently_is_not_given_what_another_was_given_first(
         assert await ask(1, contents, patient=True) == [Mark.SPREAD, Mark.SPREAD, bodies[2]]
         assert await ask(0, contents, patient=True) == [*bodies[:2], Mark.SPREAD]
         assert await ask(1, contents, patient=False) == bodies
+
+
+@pytest.mark.parametrize("kind", [Hold, Seek])
+async def test_who_seeks_small_contents_is_known_until_it_has_or_seeks_none(tmp_path: Path, kind: type[Hold | Seek]) -> None:
+    async with data_network(tmp_path) as network:
+        node, peer = await network.node("node"), await network.node("peer")
+        await network.share("files")
+        _, link = await network.link(node, peer)
+        contents = tuple(Small(sha256(bytes([number])), 1) for number in range(2))
+        rivals = node.fetch._plan._backlog.pack.rivals
+        link.send(Seek(contents))
+        await until(lambda: rivals == {peer.id}, what="it seeks")
+        link.send(kind(contents, kind is Hold))
+        await until(lambda: not rivals, what="it seeks no more")
 
 
 async def test_what_could_not_be_sent_to_a_door_is_kept_from_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
