@@ -126,9 +126,9 @@ async def test_a_waiting_request_that_gives_up_leaves_nothing_behind(tmp_path: P
             await asyncio.wait([waiting])
         assert not provider._waiting
         assert not provider._turns._waiting
-        assert len(provider._turns) == 0
+        assert not provider._turns._running
         async with provider.turn(source.id):
-            assert len(provider._turns) == 1
+            assert len(provider._turns._running) == 1
 
 
 async def _take_turn(source: object) -> None:
