@@ -169,17 +169,26 @@ def test_nobody_waits_when_no_other_peer_seeks_anything(dice: random.Random, cha
     assert not any(request.patient for request in asked)
 
 
-def test_what_cannot_wait_is_asked_for_by_itself(dice: random.Random) -> None:
+@pytest.mark.parametrize("holders", [[SOURCE], [SOURCE, PEER]])
+def test_what_cannot_wait_is_asked_for_by_itself(dice: random.Random, holders: list[NodeId]) -> None:
     contents = many(4)
     plan = Plan(OWN, FetchConfig(), dice.randrange)
     for node in (SOURCE, PEER):
         plan.handle(ev.PeerUp(node), 0.0)
-    plan.handle(ev.Rival(PEER, None, active=True), 0.0)
-    plan.handle(ev.Wants(tuple(contents)), 0.0)
-    plan.handle(ev.Awaits(contents[2], (0,)), 0.0)
-    asked = batches(plan.handle(ev.Told(SOURCE, Hold(smalls(contents))), 0.0))
-    assert [(len(request.wanted), request.patient) for request in asked] == [(1, False), (3, True)]
-    assert list(asked[0].wanted) == [contents[2]]
+    for event in (
+        ev.Halt(1.0),
+        ev.Wants(tuple(contents)),
+        ev.Awaits(contents[2], (0,)),
+        ev.Rival(PEER, None, active=True),
+        *(ev.Told(node, Hold(smalls(contents))) for node in holders),
+    ):
+        plan.handle(event, 0.0)
+    first, *others = batches(plan.handle(ev.Tick(), 1.0))
+    assert (list(first.wanted), first.patient) == ([contents[2]], False)
+    assert first.node not in {request.node for request in others}, "nor anything else meanwhile"
+    others += batches(plan.handle(ev.Ended(first.number, good=(0,)), 1.1))
+    assert {one.content for request in others for one in request.wanted} == {contents[at].content for at in (0, 1, 3)}
+    assert {request.patient for request in others} == {len(holders) == 1}
 
 
 def test_who_tells_others_to_wait_is_not_cleared_of_what_is_suspected(dice: random.Random) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -10,16 +11,19 @@ from fetch_simulator import Node, Swarm, wanted
 from replicad.model.chunks import CHUNK_SIZE_MIN
 from replicad.model.entries import Wanted
 from replicad.protocol.fetch import events as ev
-from replicad.protocol.fetch.config import PACK_MAX, SEEKING_MAX, FetchConfig
+from replicad.protocol.fetch import sets
+from replicad.protocol.fetch.config import MAKE_WAY_S, PACK_MAX, SEEKING_MAX, FetchConfig
 
 MIB = 1 << 20
 RATE = 25e6
+SLOW = MIB / 2
+"""One chunk takes two seconds."""
 ONE = FetchConfig(contents_max=1, requests_per_peer=1)
 
 
-def _pair(seed: int, contents: list[Wanted], *, config: FetchConfig = ONE) -> tuple[Swarm, Node]:
-    swarm = Swarm(seed)
-    source, node = swarm.add(up=RATE, down=RATE), swarm.add(up=RATE, down=RATE, config=config)
+def _pair(seed: int, contents: list[Wanted], *, config: FetchConfig = ONE, rate: float = RATE, latency_s: float = 0.002) -> tuple[Swarm, Node]:
+    swarm = Swarm(seed, latency_s=latency_s)
+    source, node = swarm.add(up=rate, down=rate), swarm.add(up=rate, down=rate, config=config)
     swarm.hold(source, contents)
     swarm.link(source, node)
     return swarm, node
@@ -27,6 +31,28 @@ def _pair(seed: int, contents: list[Wanted], *, config: FetchConfig = ONE) -> tu
 
 def _wait(swarm: Swarm, node: Node, content: Wanted, *chunks: int) -> None:
     swarm.tell(node, ev.Awaits(content, chunks))
+
+
+def _stream(swarm: Swarm, node: Node, content: Wanted) -> Callable[[], int]:
+    """A client that takes the content as it arrives; returns how many chunks it has."""
+    target, at = ev.Target(content.content, content.manifest), -1
+
+    def chunks() -> int:
+        have = sets.full(node.counts[target]) if content.content in node.complete else node.held.get(target, 0)
+        return sets.run_length(have, have.bit_length())
+
+    def read() -> None:
+        nonlocal at
+        if content.content in node.complete:
+            _wait(swarm, node, content)
+            return
+        if chunks() != at:
+            at = chunks()
+            _wait(swarm, node, content, at)
+        swarm.later(0.01, read)
+
+    read()
+    return chunks
 
 
 def _all(node: Node, *contents: Wanted) -> bool:
@@ -114,6 +140,87 @@ def test_what_a_client_needs_now_does_not_wait_for_what_is_under_way(seed: int) 
     assert waits[1] > 2
     _wait(swarm, node, content)
     swarm.run(lambda: _all(node, content), limit_s=60)
+
+
+@pytest.mark.parametrize("rate", [SLOW / 4, SLOW, RATE], ids=["slowest", "slow", "fast"])
+@pytest.mark.parametrize("age", [0, 9], ids=["older", "younger"])
+@pytest.mark.parametrize(("size", "chunks"), [(300_000, 2), (3 * MIB, 3)], ids=["small", "large"])
+def test_a_client_that_waits_gets_something_soon_although_another_streams(seed: int, rate: float, age: int, size: int, chunks: int) -> None:
+    """The chunk that is on its way, and its own."""
+    large, other = wanted(1, 200 * MIB, age=5), wanted(2, size, age=age)
+    swarm, node = _pair(seed, [large, other], config=FetchConfig(), rate=rate)
+    swarm.want(node, [large])
+    streamed = _stream(swarm, node, large)
+    swarm.run(lambda: streamed() >= 3, limit_s=60)
+    swarm.want(node, [large, other])
+    before = swarm.now
+    read = _stream(swarm, node, other) if size > CHUNK_SIZE_MIN else lambda: int(_all(node, other))
+    _wait(swarm, node, other, 0)
+    swarm.run(lambda: read() >= 1, limit_s=600)
+    assert swarm.now - before <= chunks * MIB / rate + 0.1
+    swarm.run(lambda: _all(node, other) and streamed() >= 6, limit_s=before + 10 * MIB / rate + 0.5)
+
+
+@pytest.mark.parametrize("rate", [SLOW, RATE], ids=["slow", "fast"])
+@pytest.mark.parametrize("count", [2, 6])
+def test_clients_of_several_contents_share_the_line_and_it_is_never_idle(seed: int, rate: float, count: int) -> None:
+    """Also if they are more than are fetched at once without clients."""
+    contents = [wanted(number, 40 * MIB, age=number) for number in range(count)]
+    swarm, node = _pair(seed, contents, config=FetchConfig(), rate=rate, latency_s=0.02)
+    swarm.want(node, contents)
+    streams = [_stream(swarm, node, one) for one in contents]
+    swarm.run(lambda: sum(read() for read in streams) >= 20 * count, limit_s=600)
+    assert min(read() for read in streams) >= 12
+    swarm.run(lambda: _all(node, *contents), limit_s=600)
+    assert swarm.now <= 1.2 * count * 40 * MIB / rate + 0.5
+
+
+def test_many_small_contents_that_clients_wait_for_leave_a_stream_its_turn(seed: int) -> None:
+    large, small = wanted(1, 200 * MIB), [wanted(number, 900_000) for number in range(2, 12)]
+    swarm, node = _pair(seed, [large, *small], config=ONE, rate=SLOW)
+    swarm.want(node, [large, *small])
+    streamed = _stream(swarm, node, large)
+    for one in small:
+        _wait(swarm, node, one, 0)
+    swarm.run(lambda: _all(node, *small), limit_s=60)
+    assert streamed() >= len(small) - 2
+
+
+@pytest.mark.parametrize(("size", "chunks"), [(300_000, 1), (3 * MIB, 3)], ids=["small", "large"])
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_client_waits_for_is_not_delayed_by_what_others_may_have_later(seed: int, size: int, chunks: int, *, known: bool) -> None:
+    """Four requests are under way, eight seconds of the line: all that is waited for is that one of them leaves its place to the manifest, if one is needed."""
+    backlog = [wanted(number, 60 * MIB if size > CHUNK_SIZE_MIN else 500_000, age=number) for number in range(1, 100)]
+    old = wanted(0, size)
+    swarm, node = _pair(seed, [*backlog, old], config=FetchConfig(), rate=SLOW)
+    swarm.tell(node, ev.Wants((old, *backlog) if known else tuple(backlog), new_since=backlog[0].hlc))
+    swarm.run(lambda: swarm.now >= 15, limit_s=60)
+    if not known:
+        swarm.tell(node, ev.Wants((old, *(one for one in backlog if not _all(node, one))), new_since=backlog[0].hlc))
+    before = swarm.now
+    _wait(swarm, node, old, 0)
+    swarm.run(lambda: _all(node, old) or bool(node.held.get(ev.Target(old.content, old.manifest), 0) & 1), limit_s=60)
+    assert swarm.now - before <= chunks * MIB / SLOW + 0.1
+
+
+def test_clients_who_come_again_and_again_leave_most_of_a_slow_line_to_the_rest(seed: int) -> None:
+    """What they need is a tenth of it. What is given up each time is several seconds of it, so that is not done each time."""
+    large, small = wanted(1, 200 * MIB), [wanted(number, 50_000, age=number) for number in range(2, 22)]
+    swarm, node = _pair(seed, [large, *small], config=FetchConfig(), rate=SLOW)
+    swarm.want(node, [large])
+    swarm.run(lambda: swarm.now >= 10, limit_s=60)
+    target = ev.Target(large.content, large.manifest)
+    before, began, waits = node.held[target].bit_count(), swarm.now, []
+    for one in small:
+        asked = swarm.now
+        swarm.want(node, [large, one])
+        _wait(swarm, node, one, 0)
+        swarm.run(lambda one=one: _all(node, one), limit_s=600)
+        _wait(swarm, node, one)
+        waits.append(swarm.now - asked)
+        swarm.run(lambda until=swarm.now + MAKE_WAY_S + 0.5: swarm.now >= until, limit_s=600)
+    assert (node.held[target].bit_count() - before) * MIB >= 0.7 * SLOW * (swarm.now - began)
+    assert max(waits) <= 10
 
 
 def test_what_a_silent_peer_was_asked_for_is_asked_of_another_long_before_the_end(seed: int) -> None:

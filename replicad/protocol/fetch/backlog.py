@@ -1,6 +1,6 @@
 """What is wanted, by class and age, and which of it is looked for, opened and fetched now.
 
-Large contents: the first ``SEEKING_MAX`` are looked for; as soon as somebody has one, and fewer than ``contents_max`` of its class or a better one are being fetched, it is opened. Small contents
+Large contents: the first ``SEEKING_MAX`` are looked for; as soon as somebody has one, and a client waits for it or fewer than ``contents_max`` of its class or a better one are being fetched, it is opened. Small contents
 fill the window of one pack. What comes later and is of a better class takes the place of what is only looked for. What nobody has for ``STALLED_S`` gives its place to others that wait, so that names of contents which exist nowhere never block those which do.
 """
 
@@ -181,12 +181,12 @@ class Backlog:
         return sorted((job for job in underway if job.state in {State.NAMELESS, State.ACTIVE}), key=lambda job: job.order)
 
     def _open(self, underway: list[ContentJob], now: float) -> None:
-        """Begin with what somebody has, as long as fewer than ``contents_max`` of its class or a better one are under way."""
+        """Begin with what somebody has, as long as fewer than ``contents_max`` of its class or a better one are under way, or a client waits for it."""
         classes = [job.order[0] for job in underway]
         worst = max(classes) if len(classes) >= self._config.contents_max else Priority.HEAL + 1
-        seeking = (job for job in self.jobs.values() if job.state is State.SEEKING and job.order[0] < worst)
+        seeking = (job for job in self.jobs.values() if job.state is State.SEEKING and (job.awaited or job.order[0] < worst))
         for job in sorted((job for job in seeking if job.benched_until <= now and job.reachable), key=lambda job: job.order):
-            if sum(other <= job.order[0] for other in classes) >= self._config.contents_max:
+            if not job.awaited and sum(other <= job.order[0] for other in classes) >= self._config.contents_max:
                 return
             classes.append(job.order[0])
             job.state = State.OPENING

@@ -11,7 +11,7 @@ MIB = 1 << 20
 class FetchConfig:
     """What a node asks for, and what it gives, at once.
 
-    ``contents_max`` large contents are fetched at once. ``requests_per_peer`` run at once with one peer. ``bytes_in_flight_max`` bounds the buffers of all requests together (a single chunk
+    ``contents_max`` large contents are fetched at once, besides those that clients wait for (``AWAITED_MAX``). ``requests_per_peer`` run at once with one peer. ``bytes_in_flight_max`` bounds the buffers of all requests together (a single chunk
     is always allowed). ``extent_bytes_max``: ranges of 4 to 8 MiB beat 1 MiB by 15 %, more gains nothing (measured on loopback).
 
     ``uploads_max`` answers are given at once and ``uploads_per_peer`` to one peer, or its share where many ask; one more of each peer waits visibly, the rest hear "busy". Few at once, because a swarm spreads a chunk only
@@ -68,6 +68,8 @@ SEEKING_MAX = 64
 """Large contents whose holders are looked for at once; so many interests of one peer are remembered (twice that)."""
 MAKE_WAY_S = 5.0
 """So often, at most, what a peer was asked for is given up because a client waits for something else of it: that costs at most what is under way with one peer, EXTENT_S for each request (a guess)."""
+MAKE_WAY_FACTOR = 4.0
+"""Nor before so many times as long as that had been under way: on a slow line, where a single chunk takes longer, no more than a fifth comes in vain (a guess)."""
 AWAITED_MAX = 64
 """Contents that clients wait for and that go before all others for it."""
 PACK_MAX = 2048

@@ -1,6 +1,6 @@
 """Who is asked for what: hands out requests to peers that can take one.
 
-Jobs come by class, and within a class in order of age. Each takes what it can, but as long as there are several of its class, none takes a peer's last slot or the last quarter of the bytes: a big
+Jobs come by class, and within a class in order of age, but what clients wait for takes turns. Each takes what it can, but as long as there are several of its class, none takes a peer's last slot or the last quarter of the bytes: a big
 old content never starves a small new one. Fast peers choose first. A slow one is passed over for what the others would have brought long before it (expected completion time). When nothing is left to ask for, single chunks that
 come from a slow source are asked for once more elsewhere (endgame), and so are chunks whose request is overdue (hedge).
 """
@@ -84,16 +84,24 @@ class Dispatch:
         return True
 
     def _ask(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
-        if not peer.may_start(now) or self._is_reserved(peer):
+        if not peer.may_start(now):
             return _Outcome.NOTHING
         if isinstance(job, ContentJob) and job.state is State.NAMELESS:
             return self._ask_manifest(job, peer, now)
+        if self._is_reserved(peer, job):
+            return _Outcome.NOTHING
         outcome = self._ask_units(job, peer, shared=shared, now=now)
         return self._endgame(job, peer, now) if outcome is _Outcome.NOTHING and not shared else outcome
 
-    def _is_reserved(self, peer: Peer) -> bool:
-        """It brings the one chunk that a client needs now: whatever else it brought meanwhile would delay that."""
-        return any(len(request.units) == 1 and request.mask & request.job.awaited_next for request in self._flights.of_node(peer.node))
+    def _is_reserved(self, peer: Peer, job: Job) -> bool:
+        """It brings the one unit that a client needs now: whatever else it brought meanwhile would delay that, but for a manifest. What other clients need does not wait for it, so that nobody waits
+        long and the line is not idle between them.
+        """
+        waits_too = bool(job.awaited_next)
+        return any(
+            len(request.units) == 1 and request.mask & request.job.awaited_next and (request.job is job or not waits_too)
+            for request in self._flights.of_node(peer.node)
+        )
 
     def _ask_units(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
         free = self._open_to(job, peer, job.free(peer.node, busy=bool(peer.requests)))

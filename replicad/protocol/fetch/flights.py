@@ -77,6 +77,8 @@ class Flights:
         self.bytes += size_bytes
         peer.started(request.number, size_bytes, now)
         job.start(request.mask)
+        if units:
+            job.turn = request.number
         return request
 
     def end(self, number: int) -> Request | None:

@@ -17,8 +17,8 @@ from replicad.protocol.fetch.events import Priority, Target
 from replicad.protocol.fetch.owners import Owners
 from replicad.protocol.wire import Have, HaveMore
 
-Order = tuple[Priority, int, Digest]
-"""What goes first: the better class, then the older entry."""
+Order = tuple[Priority, int, int, Digest]
+"""What goes first: the better class; of what clients wait for that whose turn was longest ago, so that a large one keeps no small one waiting; then the older entry."""
 
 
 class Units:
@@ -34,6 +34,8 @@ class Units:
         self.awaited: tuple[int, ...] = ()
         self.rivals: set[NodeId] = set()
         """Peers that fetch the same; small contents: that seek any."""
+        self.turn = 0
+        """The number of the last request for any of these."""
 
     def learn(self, node: NodeId, units: int) -> int:
         """The peer has these as well; returns those of them that are missing here and news."""
@@ -144,8 +146,9 @@ class ContentJob(Units):
 
     @property
     def order(self) -> Order:
-        """By class, then oldest first."""
-        return Priority.AWAITED if self.awaited else self.priority, self.wanted.hlc, self.wanted.content
+        """By class, then in turn, then oldest first."""
+        priority, turn = (Priority.AWAITED, self.turn) if self.awaited else (self.priority, 0)
+        return priority, turn, self.wanted.hlc, self.wanted.content
 
     def free(self, node: NodeId, *, busy: bool = False) -> int:
         """Of a peer at another site only chunks that this node owns and nobody here has, unless a client waits or whoever is asked is late."""

@@ -44,13 +44,19 @@ class PackJob(Units):
 
     @property
     def order(self) -> Order:
-        """The best class in the window, and the age of its oldest content."""
+        """The best class in the window, its turn, and the age of its oldest content."""
         while self._ages and Small(*self._ages[0][1:]) not in self.places:
             heappop(self._ages)
-        return self._best_class(self.reachable), *(self._ages[0][:2] if self._ages else (STAMP_MAX, Digest(bytes(32))))
+        best = self._best_class(self.reachable)
+        return best, self.turn if best is Priority.AWAITED else 0, *(self._ages[0][:2] if self._ages else (STAMP_MAX, Digest(bytes(32))))
 
     def _best_class(self, units: int) -> Priority:
         return next((priority for priority, ranked in sorted(self._classes.items()) if ranked & units), Priority.HEAL)
+
+    @property
+    def awaited_next(self) -> int:
+        """The contents that clients need now."""
+        return self._classes.get(Priority.AWAITED, 0) & self.missing
 
     def rank(self, units: int, priority: Priority) -> None:
         """These places are of that class."""
@@ -136,7 +142,7 @@ class PackJob(Units):
     @property
     def _firm(self) -> int:
         """What must come from whoever has it."""
-        return self.late | self.deferred.in_vain | self._classes.get(Priority.AWAITED, 0)
+        return self.late | self.deferred.in_vain | self.awaited_next
 
     def enough(self, free: int, size_bytes: int) -> bool:
         """Whether that is worth a request of its own (half of ``size_bytes`` that one may ask for, or of ``BATCH_BYTES``), or most of what is left; else it waits for more while another one is under way."""
@@ -166,9 +172,11 @@ class PackJob(Units):
         return self._sizes.total(units)
 
     def take(self, _node: NodeId, free: int, *, size_bytes: int, randrange: sets.RandRange) -> int:
-        """Of the places ``free`` with this peer (some are), about that many bytes, at least one and at most a batch: the best class first, of that the rarest, starting anywhere among them."""
+        """Of the places ``free`` with this peer (some are), about that many bytes, at least one and at most a batch: what clients wait for alone, else the best class first, of that the rarest, starting anywhere among them."""
         firm = free & self._firm
-        if firm and free & ~(firm | self.rarity.several):
+        if awaited := free & self.awaited_next:
+            free = awaited
+        elif firm and free & ~(firm | self.rarity.several):
             free = firm  # with what can wait in the same request, that would not be asked for patiently
         chosen, budget, left = 0, min(size_bytes, BATCH_BYTES_MAX), BATCH_CONTENTS_MAX
         while free:

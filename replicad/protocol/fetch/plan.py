@@ -14,7 +14,7 @@ from typing import Any
 from replicad.model.ids import NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
-from replicad.protocol.fetch.config import GIVEN_S, LIMITED_S, MAKE_WAY_S, OVERDUE_S_MIN, FetchConfig
+from replicad.protocol.fetch.config import GIVEN_S, LIMITED_S, MAKE_WAY_FACTOR, MAKE_WAY_S, OVERDUE_S_MIN, FetchConfig
 from replicad.protocol.fetch.dispatch import Dispatch
 from replicad.protocol.fetch.events import (
     Awaits,
@@ -38,6 +38,7 @@ from replicad.protocol.fetch.events import (
     Told,
     Unopened,
     Wants,
+    key_of,
 )
 from replicad.protocol.fetch.flights import Flights, Request
 from replicad.protocol.fetch.jobs import ContentJob, State
@@ -73,7 +74,7 @@ class Plan:
         self._dispatch = Dispatch(config, roster=self._roster, backlog=self._backlog, flights=self._flights, randrange=randrange, emit=emit)
         self._now = 0.0
         self._halted_until = 0.0
-        self._way_made = -MAKE_WAY_S
+        self._way_again = 0.0
         self._units = 0
         self._bytes = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -81,7 +82,7 @@ class Plan:
             Awaits: self._on_awaits,
             PeerUp: self._on_up,
             PeerDown: self._on_down,
-            Told: lambda _event: None,
+            Told: lambda _event: self._make_way(self._backlog.pack),
             Rival: lambda _event: None,
             Crew: self._on_crew,
             Opened: self._on_opened,
@@ -147,7 +148,7 @@ class Plan:
         """What is being fetched, oldest first: large contents and, if anything of it is under way, the pack of small ones."""
         large = [job for job in self._backlog.jobs.values() if job.state is not State.SEEKING]
         pack = [self._backlog.pack] if self._flights.of_job(self._backlog.pack) else []
-        return sorted((*large, *pack), key=lambda job: job.order)
+        return sorted((*large, *pack), key=lambda job: job.order[2:])
 
     def job(self, content: bytes) -> ContentJob | None:
         """The large content of that digest, if it is looked for."""
@@ -194,20 +195,23 @@ class Plan:
 
     def _on_awaits(self, event: Awaits) -> None:
         self._backlog.await_(event)
-        job = self._backlog.jobs.get(Target(event.wanted.content, event.wanted.manifest))
-        if job is not None and job.state is State.ACTIVE and self._now >= self._way_made + MAKE_WAY_S:
+        key = key_of(event.wanted)
+        job = self._backlog.jobs.get(key) if isinstance(key, Target) else self._backlog.pack
+        if isinstance(job, PackJob) or (job is not None and job.state is State.ACTIVE):
             self._make_way(job)
         self._roster.wake()
 
-    def _make_way(self, job: ContentJob) -> None:
-        """What clients need now and nobody was asked for goes before what the fastest peer that has it is asked for already: that is given up, and asked for again."""
+    def _make_way(self, job: Job) -> None:
+        """What clients need now and nobody was asked for goes before what the fastest peer that has it is asked for already: that is given up, and asked for again. Not again before what is asked for then
+        could come several times.
+        """
         needed = job.awaited_next & job.reachable & ~job.flying.counted
-        peers = [peer for node, peer in self._roster.peers.items() if job.have.get(node, 0) & needed]
-        if not peers:
+        if not needed or self._now < self._way_again:
             return
-        for request in self._flights.of_node(max(peers, key=lambda peer: (peer.speed, peer.node)).node):
+        fastest = max((peer for node, peer in self._roster.peers.items() if job.have.get(node, 0) & needed), key=lambda peer: (peer.speed, peer.node))
+        for request in self._flights.of_node(fastest.node):
             if not request.mask & request.job.awaited_next:
-                self._way_made = self._now
+                self._way_again = max(self._way_again, self._now + max(MAKE_WAY_S, MAKE_WAY_FACTOR * (self._now - request.started)))
                 self._cancel(request)
 
     def _on_here(self, event: Here) -> None:
@@ -223,6 +227,8 @@ class Plan:
             job.state = State.ACTIVE if event.manifest else State.NAMELESS
             job.since = self._now
             job.missing = sets.full(job.count) & ~event.verified
+            if event.manifest:
+                self._make_way(job)
             self._roster.wake()
             self._finish_if_complete(job)
 
