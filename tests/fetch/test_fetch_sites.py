@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from fetch_simulator import Node, Swarm, node_id, wanted
 
 from replicad.model.entries import Wanted
@@ -126,3 +127,66 @@ def test_who_is_expected_to_be_slow_gets_more_time() -> None:
     assert not owners.look(theirs & theirs - 1, MISS_S + 12, running_s=0)
     assert owners.look(theirs & theirs - 1, 2 * MISS_S + 8, running_s=0)
     assert owners.mine == sets.full(48)
+
+
+@pytest.mark.parametrize("fault", [ev.Fault.BUSY, ev.Fault.REFUSED, ev.Fault.BROKEN, None])
+def test_a_neighbour_that_gives_nothing_of_what_it_says_it_has_keeps_nobody_from_asking_another_site(dice: random.Random, fault: ev.Fault | None) -> None:
+    """It is busy for ever, refuses, breaks off, or says nothing at all (None)."""
+    own, near, far = (node_id(number) for number in range(1, 4))
+    plan, target = Plan(own, FetchConfig(), dice.randrange), ev.Target(CONTENT.content, CONTENT.manifest)
+    plan.handle(ev.PeerUp(near), 0.0)
+    plan.handle(ev.PeerUp(far), 0.0)
+    plan.handle(ev.Wants((CONTENT,)), 0.0)
+    for node in (near, far):
+        plan.handle(ev.Told(node, Have(*target, b"", complete=True)), 0.0)
+    plan.handle(ev.Crew(target, frozenset({own, near})), 0.0)
+    now, asked = 0.0, plan.handle(ev.Opened(target, manifest=True), 0.0)
+    first_far, got = None, 0
+    while got.bit_count() < 32:
+        assert now < 5 * MISS_S, "it comes from the other site"
+        answers = []
+        for request in (effect for effect in asked if isinstance(effect, ev.GetExtent)):
+            if request.node == far:
+                first_far = now if first_far is None else first_far
+                got |= sets.run(request.extent.first, request.extent.count)
+                answers.append(ev.Ended(request.number, good=tuple(range(request.extent.count))))
+            elif fault is not None:
+                answers.append(ev.Ended(request.number, fault=fault))
+        due = plan.next_deadline()
+        assert answers or due is not None
+        now = now + 0.01 if answers else max(now, due or now)
+        asked = [effect for event in answers or [ev.Tick()] for effect in plan.handle(event, now)]
+    assert first_far is not None
+    assert first_far >= (OVERDUE_S_MIN if fault is None else MISS_S), "not before it had its chance"
+
+
+def test_who_gives_something_now_and_then_is_believed_again_and_whom_we_pause_ourselves_is_not() -> None:
+    own, near = (node_id(number) for number in range(2))
+    owners = Owners(own, (own, near), content=CONTENT.content, count=32, now=0)
+    owners.asked(near, 1, brought=False)
+    assert not owners.look(0, 1 + 2 * MISS_S, running_s=0), "once is no proof"
+    owners.asked(near, 1 + 2 * MISS_S, brought=False)
+    assert owners.look(0, 1 + 2 * MISS_S, running_s=0)
+    assert owners.giving == frozenset()
+    owners.asked(near, 2 + 2 * MISS_S, brought=True)
+    assert owners.giving == {near}
+
+
+def test_a_neighbour_that_our_own_limits_let_nothing_come_from_keeps_us_from_nothing(dice: random.Random) -> None:
+    own, near, far = (node_id(number) for number in range(1, 4))
+    plan, target = Plan(own, FetchConfig(), dice.randrange), ev.Target(CONTENT.content, CONTENT.manifest)
+    for node in (near, far):
+        plan.handle(ev.PeerUp(node), 0.0)
+    plan.handle(ev.Limited(nodes={near: 0}), 0.0)
+    plan.handle(ev.Wants((CONTENT,)), 0.0)
+    for node in (near, far):
+        plan.handle(ev.Told(node, Have(*target, b"", complete=True)), 0.0)
+    plan.handle(ev.Crew(target, frozenset({own, near})), 0.0)
+    now, asked = 0.0, plan.handle(ev.Opened(target, manifest=True), 0.0)
+    while not any(isinstance(effect, ev.GetExtent) for effect in asked):
+        due = plan.next_deadline()
+        assert due is not None
+        assert due <= 2 * MISS_S
+        now = due
+        asked = plan.handle(ev.Tick(), now)
+    assert {effect.node for effect in asked if isinstance(effect, ev.GetExtent)} == {far}

@@ -236,3 +236,31 @@ def test_the_last_small_contents_are_asked_of_others_when_one_peer_is_slow_with_
     took_s = swarm.run(lambda: len(node.complete) == len(contents), limit_s=60) - began
     assert took_s <= 3.0
     assert not node.blamed
+
+
+@pytest.mark.parametrize("limit", [None, MIB])
+def test_who_is_late_with_all_that_may_be_under_way_makes_room_for_others(dice: random.Random, limit: int | None) -> None:
+    """It was fast until as much was asked of it as may be, or there is a limit so low that one chunk is that much; then it dribbles. Another that has the same comes, with a second content."""
+    plan, asked = fetching(dice, ONE, now=0.1)
+    two, now = node_id(2), 0.1
+    while plan.statistics().in_flight_bytes < 28 * MIB:
+        now += 0.03
+        asked += extents(plan.handle(whole(asked.pop(0)), now))
+    plan.handle(ev.Limited(total=limit), now)
+    second = wanted(2, 3 * MIB)
+    key = ev.Target(second.content, second.manifest)
+    effects = plan.handle(ev.PeerUp(two), now)
+    effects += plan.handle(ev.Wants((CONTENT, second)), now)
+    effects += plan.handle(ev.Told(two, Have(*TARGET, b"", complete=True)), now)
+    effects += plan.handle(ev.Told(two, Have(*key, b"", complete=True)), now)
+    effects += plan.handle(ev.Opened(key, manifest=True), now)
+    got = {TARGET: 0, key: 0}
+    while got[key].bit_count() < 3 or got[TARGET].bit_count() < 8:
+        assert now < 30.0
+        answers = [whole(request) for request in extents(effects) if request.node == two]
+        for request in extents(effects):
+            got[request.target] |= sets.run(request.extent.first, request.extent.count) if request.node == two else 0
+        due = plan.next_deadline()
+        now = now + 0.1 if answers else max(now, due or now)
+        effects = [effect for event in answers or [ev.Tick()] for effect in plan.handle(event, now)]
+    assert not any(isinstance(effect, ev.Blame) for effect in effects), "being slow is no offence"

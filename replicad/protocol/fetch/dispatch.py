@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from itertools import groupby
 
-from replicad.model.ids import Digest
+from replicad.model.ids import Digest, NodeId
 from replicad.protocol.fetch import sets
 from replicad.protocol.fetch.backlog import Backlog
 from replicad.protocol.fetch.config import BATCH_BYTES, COPIES_MAX, OVERDUE_S_MIN, FetchConfig
@@ -54,8 +54,8 @@ class Dispatch:
         self.requests = 0
         self.repeated = 0
 
-    def hand_out(self, ready: list[ContentJob], now: float) -> None:
-        """Ask idle peers for parts of these contents and of the pack until slots, bytes or work run out."""
+    def hand_out(self, ready: list[ContentJob], now: float) -> NodeId | None:
+        """Ask idle peers for parts of these contents and of the pack until slots, bytes or work run out. Returns the peer that could be asked for more if the bytes ran out."""
         if self.due is not None and self.due <= now:
             self.due = None
             self._roster.wake()
@@ -67,21 +67,23 @@ class Dispatch:
             for _, alike in groupby(self._backlog.in_order(ready), key=lambda job: job.order[0]):
                 jobs = list(alike)
                 for shared in (True, False) if len(jobs) > 1 else (False,):
-                    if not all(self._serve(job, peers, shared=shared, now=now) for job in jobs):
-                        return
+                    for job in jobs:
+                        if (waiting := self._serve(job, peers, shared=shared, now=now)) is not None:
+                            return waiting
         self._roster.rested(now)
+        return None
 
-    def _serve(self, job: Job, peers: list[Peer], *, shared: bool, now: float) -> bool:
-        """One request per peer in turn, until nobody can take another; False if the bytes ran out."""
+    def _serve(self, job: Job, peers: list[Peer], *, shared: bool, now: float) -> NodeId | None:
+        """One request per peer in turn, until nobody can take another; whose turn it was if the bytes ran out."""
         takers = list(peers)
         while takers:
             for peer in tuple(takers):
                 outcome = self._ask(job, peer, shared=shared, now=now)
                 if outcome is _Outcome.FULL:
-                    return shared
+                    return None if shared else peer.node
                 if outcome is _Outcome.NOTHING:
                     takers.remove(peer)
-        return True
+        return None
 
     def _ask(self, job: Job, peer: Peer, *, shared: bool, now: float) -> _Outcome:
         if not peer.may_start(now):

@@ -163,8 +163,8 @@ class ContentJob(Units):
 
     @property
     def near(self) -> int:
-        """What peers at this site have."""
-        return sets.union(self.have.get(node, 0) for node in self.owners.near) if self.owners is not None else 0
+        """What peers at this site have, and give."""
+        return sets.union(self.have.get(node, 0) for node in self.owners.giving) if self.owners is not None else 0
 
     def forget(self, node: NodeId) -> None:
         """The peer is gone, and owns nothing any more."""

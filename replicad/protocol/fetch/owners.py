@@ -1,7 +1,8 @@
 """Who of a site takes which chunk across the WAN: one owner for each, so that about one copy crosses it.
 
 The owner is the first in rendezvous order among the site's nodes that may have the content, so everybody finds the same one without asking. The others wait until somebody of the site has the chunk. An
-owner of whose chunks none appears for max(``MISS_S``, 3 x expected) is skipped for this content, and so is one whose link broke: its chunks pass to the next in order (docs/protocol.md, "Several sites").
+owner of whose chunks none appears for max(``MISS_S``, 3 x expected) is skipped for this content, and so is one whose link broke: its chunks pass to the next in order. Who says that it has chunks, and for
+as long brings none of what it is asked for, keeps nobody from asking elsewhere (docs/protocol.md, "Several sites").
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ LOOK_S = 0.5
 
 
 class Owners:
-    """The owners of one content's ``count`` chunks at the site of ``own``, which is one of ``crew``. ``mine``: the chunks of which ``own`` is the owner now."""
+    """The owners of one content's ``count`` chunks at the site of ``own``, which is one of ``crew``. ``mine``: the chunks of which ``own`` is the owner now. ``near``: the others; ``giving``: those of them
+    whose word is that the site has something.
+    """
 
     def __init__(self, own: NodeId, crew: Iterable[NodeId], *, content: Digest, count: int, now: float) -> None:
         self.near = frozenset(crew) - {own}
+        self.giving = self.near
         self.mine = 0
         self.due = now + LOOK_S
         self.slowest_s = 0.0
@@ -31,6 +35,7 @@ class Owners:
         self._weights = {node: struct.unpack(f"<{count}I", hashlib.shake_256(content + node).digest(4 * count)) for node in sorted(self.near | {own})}
         self._owned: dict[NodeId, int] = {}
         self._waiting: dict[NodeId, tuple[int, float]] = {}
+        self._vain: dict[NodeId, tuple[float, float]] = {}
         self._divide()
 
     def _divide(self) -> None:
@@ -47,8 +52,17 @@ class Owners:
             self._waiting.pop(node, None)
             self._divide()
 
+    def asked(self, node: NodeId, now: float, *, brought: bool) -> None:
+        """What it was asked for at this site came, or did not: refused, broken, overdue. Believed no longer is who brought nothing from a first such time to another that much later."""
+        if not brought:
+            self._vain[node] = self._vain.get(node, (now, now))[0], now
+        elif self._vain.pop(node, None) is not None:
+            self.giving |= {node} & self.near
+
     def look(self, waited_for: int, now: float, *, running_s: float) -> bool:
-        """Skip owners that bring nothing of what is ``waited_for`` (and could be had across the WAN); True if there were any. ``running_s``: how old the oldest request across the WAN is."""
+        """Skip owners that bring nothing of what is ``waited_for`` (and could be had across the WAN), and no longer believe who brings nothing that it is asked for; True if there were any. ``running_s``: how old
+        the oldest request across the WAN is.
+        """
         self.due = now + LOOK_S
         patience_s = max(MISS_S, MISS_FACTOR * max(self.slowest_s, running_s))
         missed = []
@@ -60,6 +74,8 @@ class Owners:
             elif now - since >= patience_s:
                 missed.append(node)
             self._waiting[node] = waiting, since
-        for node in missed:
+        vain = {node for node, (first, last) in self._vain.items() if node in self.giving and last - first >= patience_s}
+        self.giving -= vain
+        for node in (*missed, *vain):
             self.skip(node)
-        return bool(missed)
+        return bool(missed or vain)

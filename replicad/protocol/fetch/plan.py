@@ -103,8 +103,7 @@ class Plan:
         self._handlers[type(event)](event)
         self._roster.advance(now)
         for request in self._flights.newly_overdue(now):
-            request.job.overdue(request.mask)
-            self._roster.wake()
+            self._overdue(request)
         ready = self._backlog.advance(now)
         pack = self._backlog.pack
         if freed := pack.deferred.review(now):
@@ -113,7 +112,8 @@ class Plan:
             if job.owners is not None and job.owners.due <= now:
                 self._look_for_misses(job, job.owners)
         if now >= self._halted_until:
-            self._dispatch.hand_out(ready, now)
+            while (waiting := self._dispatch.hand_out(ready, now)) is not None and self._give_up_overdue(waiting):
+                pass
         effects = list(self._effects)
         self._effects.clear()
         return effects
@@ -233,6 +233,9 @@ class Plan:
             self._finish_if_complete(job)
 
     def _look_for_misses(self, job: ContentJob, owners: Owners) -> None:
+        for node in owners.giving:
+            if (peer := self._roster.peers.get(node)) is not None and peer.ceiling == 0:
+                owners.asked(node, self._now, brought=False)
         abroad = [self._now - request.started for request in self._flights.of_job(job) if request.node not in owners.near]
         waited_for = job.reachable & ~job.near & ~owners.mine & ~job.flying.counted
         if owners.look(waited_for, self._now, running_s=max(abroad, default=0.0)):
@@ -279,8 +282,11 @@ class Plan:
             return
         job = request.job
         good, absent = (sets.of(request.units[at] for at in places) for places in (event.good, event.absent))
-        if isinstance(job, ContentJob) and job.owners is not None and request.node not in job.owners.near:
-            job.owners.slowest_s = max(job.owners.slowest_s, self._now - request.started)
+        if isinstance(job, ContentJob) and job.owners is not None:
+            if request.node in job.owners.near:
+                job.owners.asked(request.node, self._now, brought=bool(good))
+            else:
+                job.owners.slowest_s = max(job.owners.slowest_s, self._now - request.started)
         received = job.size_of(good)
         self._bytes += received
         self._units += (good & job.missing).bit_count()
@@ -317,6 +323,23 @@ class Plan:
             self._backlog.small_here(request.mask & ~job.missing)
         else:
             self._finish_if_complete(job)
+
+    def _overdue(self, request: Request) -> None:
+        job = request.job
+        job.overdue(request.mask)
+        if isinstance(job, ContentJob) and job.owners is not None and request.node in job.owners.near:
+            job.owners.asked(request.node, self._now, brought=False)
+        self._roster.wake()
+
+    def _give_up_overdue(self, waiting: NodeId) -> bool:
+        """This peer could be asked for something, but all that may be under way is: what is overdue from another makes room, the longest under way first. False: nothing is."""
+        late = [request for request in self._flights.all() if request.overdue and request.node != waiting]
+        if not late:
+            return False
+        request = min(late, key=lambda request: request.started)
+        self._cancel(request)
+        self._roster.gave_up(request.node, self._now)
+        return True
 
     def _cancel_all(self, job: Job) -> None:
         for request in self._flights.of_job(job):

@@ -123,6 +123,10 @@ class Roster:
             peer.ended(request.number, request.bytes, received=0, now=now)
             self.idle.add(peer.node)
 
+    def gave_up(self, node: NodeId, now: float) -> None:
+        """What it was asked for was overdue, and given up for others' sake: no offence, but it begins again with little."""
+        self.peers[node].broke(now, self._randrange(1000) / 1000)
+
     def next_deadline(self, now: float) -> float | None:
         """When a pause or a ban ends, or a suspicion matures."""
         times = [peer.paused_until for node in self.idle if (peer := self.peers.get(node)) is not None and peer.paused_until > now]
