@@ -125,4 +125,4 @@ def _arrivals(config: Config, services: Services) -> Arrivals | None:
     """Files are served while they arrive, if the administrator wants it."""
     if config.downloads.on_missing != "stream":
         return None
-    return Arrivals(services.fetch.clients.waiting, linked=lambda: bool(services.links.all()))
+    return Arrivals(services.fetch.clients.waiting, linked=services.fetch.limiting.anybody)

@@ -67,7 +67,7 @@ class Site:
     def __init__(self, network: DataNetwork, source: DataNode, sink: DataNode) -> None:
         self.network, self.source, self.sink = network, source, sink
         self.gate = Gate(source)
-        self.arrivals = Arrivals(self._waiting, linked=lambda: bool(sink.table.all()))
+        self.arrivals = Arrivals(self._waiting, linked=sink.fetch.limiting.anybody)
         self.hopeless: Callable[[int], bool] = lambda _: False
         self.client: Client
 
@@ -284,6 +284,20 @@ async def test_nobody_to_fetch_from(tmp_path: Path) -> None:
             assert "etag" not in reply.fields
         here.gate.allowed = 100
         here.hopeless = lambda _: False
+        assert (await here.client.get("/files/file")).body == BODY
+
+
+async def test_whoever_is_paused_is_nobody_to_fetch_from(tmp_path: Path) -> None:
+    """Told at once: with the deadline as it is here, nobody would see it otherwise."""
+    async with site(tmp_path, config=DownloadsConfig(arrival_s=3600)) as here:
+        await here.link()
+        here.gate.allowed = 100
+        here.sink.paces.paused = frozenset({here.source.id})
+        here.sink.fetch.limiting.changed()
+        async with asyncio.timeout(60):
+            assert (await here.client.get("/files/file")).status == 503
+        here.sink.paces.paused = frozenset()
+        here.sink.fetch.limiting.changed()
         assert (await here.client.get("/files/file")).body == BODY
 
 

@@ -31,6 +31,10 @@ class Limiting:
         if node not in self._paces.paused:
             self._tell(PeerUp(node))
 
+    def anybody(self) -> bool:
+        """Whether there is a link to a member that is not paused."""
+        return any(link.node not in self._paces.paused for link in self._links.all())
+
     def changed(self) -> None:
         """Limits or pauses are others than before."""
         self._tell(self._limited())
