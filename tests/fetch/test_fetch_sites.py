@@ -163,12 +163,12 @@ def test_a_neighbour_that_gives_nothing_of_what_it_says_it_has_keeps_nobody_from
 def test_who_gives_something_now_and_then_is_believed_again_and_whom_we_pause_ourselves_is_not() -> None:
     own, near = (node_id(number) for number in range(2))
     owners = Owners(own, (own, near), content=CONTENT.content, count=32, now=0)
-    owners.asked(near, 1, brought=False)
+    owners.asked(near, 1, 1, brought=False)
     assert not owners.look(0, 1 + 2 * MISS_S, running_s=0), "once is no proof"
-    owners.asked(near, 1 + 2 * MISS_S, brought=False)
+    owners.asked(near, 1, 1 + 2 * MISS_S, brought=False)
     assert owners.look(0, 1 + 2 * MISS_S, running_s=0)
     assert owners.giving == frozenset()
-    owners.asked(near, 2 + 2 * MISS_S, brought=True)
+    owners.asked(near, 1, 2 + 2 * MISS_S, brought=True)
     assert owners.giving == {near}
 
 

@@ -52,12 +52,14 @@ class Owners:
             self._waiting.pop(node, None)
             self._divide()
 
-    def asked(self, node: NodeId, now: float, *, brought: bool) -> None:
-        """What it was asked for at this site came, or did not: refused, broken, overdue. Believed no longer is who brought nothing from a first such time to another that much later."""
-        if not brought:
+    def asked(self, node: NodeId, since: float, now: float, *, brought: bool) -> None:
+        """What it was asked for came, or did not: refused, broken, overdue. Believed no longer is who at this site brought nothing from a first such time to another that much later."""
+        if node not in self.near:
+            self.slowest_s = max(self.slowest_s, now - since)
+        elif not brought:
             self._vain[node] = self._vain.get(node, (now, now))[0], now
         elif self._vain.pop(node, None) is not None:
-            self.giving |= {node} & self.near
+            self.giving |= {node}
 
     def look(self, waited_for: int, now: float, *, running_s: float) -> bool:
         """Skip owners that bring nothing of what is ``waited_for`` (and could be had across the WAN), and no longer believe who brings nothing that it is asked for; True if there were any. ``running_s``: how old

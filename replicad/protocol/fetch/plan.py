@@ -235,7 +235,7 @@ class Plan:
     def _look_for_misses(self, job: ContentJob, owners: Owners) -> None:
         for node in owners.giving:
             if (peer := self._roster.peers.get(node)) is not None and peer.ceiling == 0:
-                owners.asked(node, self._now, brought=False)
+                owners.asked(node, self._now, self._now, brought=False)
         abroad = [self._now - request.started for request in self._flights.of_job(job) if request.node not in owners.near]
         waited_for = job.reachable & ~job.near & ~owners.mine & ~job.flying.counted
         if owners.look(waited_for, self._now, running_s=max(abroad, default=0.0)):
@@ -282,11 +282,7 @@ class Plan:
             return
         job = request.job
         good, absent = (sets.of(request.units[at] for at in places) for places in (event.good, event.absent))
-        if isinstance(job, ContentJob) and job.owners is not None:
-            if request.node in job.owners.near:
-                job.owners.asked(request.node, self._now, brought=bool(good))
-            else:
-                job.owners.slowest_s = max(job.owners.slowest_s, self._now - request.started)
+        self._tell_owners(request, brought=bool(good))
         received = job.size_of(good)
         self._bytes += received
         self._units += (good & job.missing).bit_count()
@@ -325,19 +321,20 @@ class Plan:
             self._finish_if_complete(job)
 
     def _overdue(self, request: Request) -> None:
-        job = request.job
-        job.overdue(request.mask)
-        if isinstance(job, ContentJob) and job.owners is not None and request.node in job.owners.near:
-            job.owners.asked(request.node, self._now, brought=False)
+        request.job.overdue(request.mask)
+        self._tell_owners(request, brought=False)
         self._roster.wake()
+
+    def _tell_owners(self, request: Request, *, brought: bool) -> None:
+        if isinstance(request.job, ContentJob) and request.job.owners is not None:
+            request.job.owners.asked(request.node, request.started, self._now, brought=brought)
 
     def _give_up_overdue(self, waiting: NodeId) -> bool:
         """This peer could be asked for something, but all that may be under way is: what is overdue from another makes room, the longest under way first. False: nothing is."""
         late = [request for request in self._flights.all() if request.overdue and request.node != waiting]
         if not late:
             return False
-        request = min(late, key=lambda request: request.started)
-        self._cancel(request)
+        self._cancel(request := min(late, key=lambda request: request.started))
         self._roster.gave_up(request.node, self._now)
         return True
 
