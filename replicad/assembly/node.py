@@ -84,7 +84,6 @@ async def build(config: Config) -> AsyncIterator[Node]:
                 Mirrors(services.node, members=ground.members, standing=services.standing, presence=ground.presence, now_ms=monotonic_ms),
             ),
             waiting_for=tuple,
-            on_lost=services.scrub.lost,
             config=DownloadsConfig(proxies=config.downloads.trusted_proxies, url=config.downloads_url, listing=frozenset(config.downloads.listing)),
             note=note,
             arrivals=_arrivals(config, services),

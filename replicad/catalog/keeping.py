@@ -14,7 +14,7 @@ from replicad.catalog import supply
 from replicad.catalog.answers import Damage
 from replicad.catalog.rows import remove
 from replicad.catalog.state import State
-from replicad.model.events import ContentLost
+from replicad.model.events import ContentDoubted, ContentLost
 from replicad.model.ids import Digest
 from replicad.model.manifest import Manifest
 
@@ -64,6 +64,11 @@ class Keeping(State):
         """The same, remembered until it is held again or forgotten. None, and nothing changes, if it is not held."""
         unit = partial(_damage, content=content, detail=detail, now_ms=self._clock_ms())
         return await self._write(unit, after=lambda damage: self._now_lost(content, damage is not None))
+
+    def doubt(self, content: Digest) -> None:
+        """Somebody could not read the content as it should be: publishes ContentDoubted if it is held. Whether it is damaged is for whoever hears that to see."""
+        if content in self._held:
+            self.on_event(ContentDoubted(content))
 
     async def damaged(self) -> list[Damage]:
         """What is damaged and not held again since, oldest first, at most 1000."""

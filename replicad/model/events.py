@@ -44,6 +44,13 @@ class ContentLost:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentDoubted:
+    """This node holds this content, and somebody could not read it just now, or not all of it. Whether it is damaged is to be seen."""
+
+    content: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class LinkUp:
     """A link to this member works now; or, for the second time, it turned out that its peer door can be reached from here."""
 
@@ -81,4 +88,6 @@ class PeerBlamed:
     detail: str
 
 
-Event = RecordsCommitted | TrustChanged | EntriesChanged | ContentHeld | ContentLost | LinkUp | LinkDown | Synchronised | HeadsChanged | PeerBlamed
+Event = (
+    RecordsCommitted | TrustChanged | EntriesChanged | ContentHeld | ContentLost | ContentDoubted | LinkUp | LinkDown | Synchronised | HeadsChanged | PeerBlamed
+)

@@ -1,5 +1,7 @@
 """Scrub: every blob is read again once in ``interval_s``, slowly, and what the disk does not have any more as it was verified is served no more, set aside, and fetched again.
 
+Nobody else judges: who meets a content that cannot be read says so (``ContentDoubted``), and it has its turn at once.
+
 When a blob has its turn follows from its digest: the hand of a clock goes once around all digests in ``interval_s``, and a blob is read when the hand passes it. Digests are evenly spread, so the work is,
 too, and one number is all that must be remembered: the time up to which the hand was followed. After days without power the hand is followed at ``rate``; more than one round is never owed.
 """
@@ -13,10 +15,10 @@ from dataclasses import dataclass
 
 from replicad.catalog import Catalog, Damage
 from replicad.errors import ReplicadError
-from replicad.model.events import ContentHeld
+from replicad.model.events import ContentDoubted, ContentHeld
 from replicad.model.ids import SIZE_BYTES, Digest
 from replicad.model.manifest import Manifest
-from replicad.services.hub import Hub
+from replicad.services.hub import Hub, Subscription
 from replicad.store.blobs import BlobStore
 from replicad.store.care import ScrubConfig
 from replicad.store.reading import Pace, unpaced
@@ -68,9 +70,10 @@ class Scrub:
         self._pass: asyncio.Future[Scrubbed] | None = None
 
     async def run(self) -> None:
-        """Follow the hand, do whole passes that are asked for, and clear up behind what was healed, until cancelled."""
-        with self._hub.subscribe(ContentHeld) as held:
+        """Follow the hand, do whole passes that are asked for, look at what somebody could not read, and clear up behind what was healed, until cancelled."""
+        with self._hub.subscribe(ContentHeld) as held, self._hub.subscribe(ContentDoubted) as doubted:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._judge_forever(doubted))
                 if self._config.enabled:
                     group.create_task(self._follow_forever())
                 group.create_task(self._pass_forever())
@@ -83,6 +86,15 @@ class Scrub:
         for content in [content for content in self._store.aside if self._catalog.is_held(content)]:
             if self._store.drop_aside(content):
                 log.info("a damaged file is whole again", content=content.short)
+
+    async def _judge_forever(self, doubted: Subscription) -> None:
+        """Looks at each once, however many could not read it."""
+        while True:
+            for content in {event.content for event in await doubted.wait() if isinstance(event, ContentDoubted)}:
+                try:
+                    await self.check(content)
+                except ReplicadError as error:
+                    log.seldom("judge", "a file that could not be read cannot be looked at", content=content.short, reason=error.message)
 
     # -- the hand
 
@@ -197,7 +209,7 @@ class Scrub:
         fault = await self._store.examine(manifest, pace=pace)
         if not fault or (manifest.states and await self._is_whole(manifest, fault, pace)):
             return None
-        return await self.damage(content, fault)
+        return await self._damage(content, fault)
 
     async def _is_whole(self, manifest: Manifest, fault: str, pace: Pace) -> bool:
         """Whether the content is right although chunks are not what the manifest says: only what its receiver could look at was proven, states or digests. Then it is held under what was measured."""
@@ -213,11 +225,7 @@ class Scrub:
         )
         return True
 
-    async def lost(self, content: Digest) -> None:
-        """Somebody who serves it could not read it, or not all of it."""
-        await self.damage(content, "it is not on the disk any more" if self._store.size_of(content) is None else "it could not be read in full")
-
-    async def damage(self, content: Digest, fault: str) -> Damage | None:
+    async def _damage(self, content: Digest, fault: str) -> Damage | None:
         """The disk does not have the content as it should be: it is not held from now on, what is left of it is set aside, and it is fetched again if it is wanted. None if it was not held."""
         damage = await self._catalog.damage(content, fault)
         if damage is None:

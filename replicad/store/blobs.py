@@ -296,7 +296,7 @@ class BlobStore:
             size = os.fstat(fd).st_size
             if size != manifest.size:
                 return f"it has {size} bytes instead of {manifest.size}"
-            rotten = await find_rotten(fd, manifest, disk=self._disk, executor=self._executor, pace=pace)
+            rotten = await find_rotten(fd, manifest, range(manifest.count), disk=self._disk, executor=self._executor, pace=pace)
         finally:
             os.close(fd)
         return f"{len(rotten)} of {plural(manifest.count, 'chunk')} wrong" if rotten else ""

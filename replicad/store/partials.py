@@ -24,7 +24,7 @@ from replicad.store.checking import is_false, is_good, proves
 from replicad.store.commits import Commit, Committer
 from replicad.store.disk import Disk, storage_error, storage_errors
 from replicad.store.hops import hop, waited
-from replicad.store.reading import MEASURE_BYTES, hashed, reads_back
+from replicad.store.reading import find_rotten, hashed
 from replicad.store.space import Space
 from replicad.telemetry.log import get
 
@@ -70,7 +70,7 @@ class Partial:
                 return
             claimed = _checked(bitmap, self.manifest.count)
             self._forget(claimed)
-            rotten = await self._find_rotten([index for index in range(self.manifest.count) if self.has(index)])
+            rotten = await self._rotten([index for index in range(self.manifest.count) if self.has(index)])
             if rotten:
                 log.warning("chunks of a partial do not read back and will be fetched again", content=self.manifest.content.short, chunks=len(rotten))
             self._safe = _without(claimed, rotten)
@@ -212,7 +212,7 @@ class Partial:
             whole = await self._whole()
             if not self.complete:
                 raise StorageError(f"a failed sync discarded chunks of {self.manifest.content}")
-            rotten = [] if whole == self.manifest.content else await self._find_rotten(range(self.manifest.count))
+            rotten = [] if whole == self.manifest.content else await self._rotten(range(self.manifest.count))
             if rotten:
                 self._safe = _without(self._safe, rotten)
                 self._forget(_without(self.have, rotten))
@@ -230,16 +230,8 @@ class Partial:
         except StorageError:
             return None
 
-    async def _find_rotten(self, chunks: Sequence[int]) -> list[int]:
-        """Those of the chunks that do not read back as the manifest says."""
-        step = max(1, MEASURE_BYTES // self.manifest.chunk_size)
-        rotten: list[int] = []
-        for start in range(0, len(chunks), step):
-            rotten += await hop(self._executor, self._rotten, chunks[start : start + step])
-        return rotten
-
-    def _rotten(self, chunks: Sequence[int]) -> list[int]:
-        return [index for index in chunks if not reads_back(self.fd, self.manifest, index, self._disk)]
+    async def _rotten(self, chunks: Sequence[int]) -> list[int]:
+        return await find_rotten(self.fd, self.manifest, chunks, disk=self._disk, executor=self._executor)
 
     async def _name(self) -> None:
         with self._using():

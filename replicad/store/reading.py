@@ -6,7 +6,7 @@ Whoever looks after the disk drops what was read from the page cache before and 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -77,27 +77,28 @@ async def hashed(fd: int, stop: int, hasher: _H, *, drop: bool = True, disk: Dis
     return hasher
 
 
-async def find_rotten(fd: int, manifest: Manifest, *, disk: Disk, executor: Executor, pace: Pace) -> list[int]:
-    """The chunks that are not what the manifest says, or cannot be read."""
-    rotten: list[int] = []
+async def find_rotten(fd: int, manifest: Manifest, chunks: Sequence[int], *, disk: Disk, executor: Executor, pace: Pace = unpaced) -> list[int]:
+    """Those of the chunks, in rising order, that are not what the manifest says or cannot be read, and not either when they are read once more after the others: errors of cables, controllers and network disks pass."""
     step = max(1, STEP_BYTES // manifest.chunk_size)
-    for first in range(0, manifest.count, step):
-        chunks = range(first, min(first + step, manifest.count))
-        rotten += await hop(executor, _rotten, fd, manifest, chunks, disk)
-        await pace(sum(manifest.chunk_length(index) for index in chunks))
+    for _ in range(2):
+        rotten: list[int] = []
+        for first in range(0, len(chunks), step):
+            group = chunks[first : first + step]
+            rotten += await hop(executor, _rotten, fd, manifest, group, disk)
+            await pace(sum(manifest.chunk_length(index) for index in group))
+        chunks = rotten
+    return list(chunks)
+
+
+def _rotten(fd: int, manifest: Manifest, chunks: Sequence[int], disk: Disk) -> list[int]:
+    start, stop = chunks[0] * manifest.chunk_size, min((chunks[-1] + 1) * manifest.chunk_size, manifest.size)
+    os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
+    rotten = [index for index in chunks if not _reads_back(fd, manifest, index, disk)]
+    os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
     return rotten
 
 
-def _rotten(fd: int, manifest: Manifest, chunks: range, disk: Disk) -> list[int]:
-    start, stop = chunks.start * manifest.chunk_size, min(chunks.stop * manifest.chunk_size, manifest.size)
-    os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
-    rotten = [index for index in chunks if not reads_back(fd, manifest, index, disk)]
-    os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
-    return rotten
-
-
-def reads_back(fd: int, manifest: Manifest, index: int, disk: Disk) -> bool:
-    """Whether the chunk can be read and is what the manifest says. Blocks."""
+def _reads_back(fd: int, manifest: Manifest, index: int, disk: Disk) -> bool:
     check, start = Check(manifest, index), index * manifest.chunk_size
     try:
         disk.feed(fd, check.update, start=start, stop=start + manifest.chunk_length(index))

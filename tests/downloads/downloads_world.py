@@ -139,7 +139,7 @@ class World:
     def nearer(self, _listed: Listed, _address: object) -> Mirror | None:
         return self.closer
 
-    async def lose(self, content: Digest) -> None:
+    def doubt(self, content: Digest) -> None:
         self.held.discard(content)
         self.lost.append(content)
 
@@ -160,7 +160,6 @@ class World:
             self,
             view=application.View(self.visible, self),
             waiting_for=lambda: self.waiting_for,
-            on_lost=self.lose,
             config=config,
             note=self.noted.append,
         )

@@ -110,7 +110,6 @@ async def site(root: Path, *, body: bytes = BODY, config: DownloadsConfig | None
             sink.store,
             view=application.View(sink.catalog.visible, World(root)),
             waiting_for=list,
-            on_lost=sink.catalog.lose,
             arrivals=found.arrivals,
             config=config,
         )

@@ -365,7 +365,7 @@ async def test_a_blob_that_is_not_as_promised(world: World, method: str, damage:
         assert world.lost == [content]
         assert (await client.get("/jamf/victim")).status == 404
     assert world.lost == [content]
-    assert [record.getMessage() for record in warnings.records] == ["content is damaged on this disk"]
+    assert [record.getMessage() for record in warnings.records] == ["content on this disk cannot be read as it should be"]
 
 
 async def test_a_blob_that_shrinks_while_it_is_sent(world: World, tls: bool) -> None:
@@ -389,7 +389,7 @@ async def test_a_blob_that_shrinks_while_it_is_sent(world: World, tls: bool) -> 
 
 
 async def test_stopping_cuts_downloads_within_twice_the_drain(world: World, tls: bool) -> None:
-    server = application.make(world, world, view=application.View(world.visible, world), waiting_for=list, on_lost=world.lose)
+    server = application.make(world, world, view=application.View(world.visible, world), waiting_for=list)
     async with asyncio.timeout(20) as limit, listening(server, tls=world.server_context() if tls else None, timeout_s=0.3) as port:
         client = Client(port, tls=tls, server=server)
         idle_reader, idle_writer = await client.connect()
@@ -412,7 +412,7 @@ async def test_stopping_cuts_downloads_within_twice_the_drain(world: World, tls:
 
 
 async def test_a_download_under_way_is_finished_when_stopping(world: World) -> None:
-    server = application.make(world, world, view=application.View(world.visible, world), waiting_for=list, on_lost=world.lose)
+    server = application.make(world, world, view=application.View(world.visible, world), waiting_for=list)
 
     async def read_all(reader: asyncio.StreamReader) -> int:
         received = 0

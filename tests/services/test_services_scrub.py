@@ -25,7 +25,8 @@ from replicad.services.hub import Hub
 from replicad.services.reconcile import reconcile
 from replicad.services.scrub import Scrub, passed, passed_at
 from replicad.store.care import ScrubConfig
-from support.storing import MIB, flip, manifest_of, pieces, random_bytes, without_states
+from replicad.store.disk import Disk
+from support.storing import MIB, BadSector, FailingDisk, flip, manifest_of, pieces, random_bytes, without_states
 from support.waiting import until
 
 DAY_MS = 86_400_000
@@ -42,8 +43,8 @@ class World:
 
 
 @asynccontextmanager
-async def world(root: Path, **config: Any) -> AsyncIterator[World]:
-    async with running_node(root) as node:
+async def world(root: Path, *, disk: Disk | None = None, **config: Any) -> AsyncIterator[World]:
+    async with running_node(root, disk=disk) as node:
         hub, slept_s = Hub(), list[float]()
 
         async def pause(seconds: float) -> None:
@@ -219,7 +220,7 @@ async def test_what_was_never_proven_condemns_no_content_that_is_right(
         assert await node.catalog.held_manifest(TRUE.content) == true
         assert (dict(node.store.aside), await node.catalog.damaged(), node.catalog.is_held(TRUE.content)) == ({}, [], True)
         assert node.store.path_of(TRUE.content).read_bytes() == CONTENT
-        assert sum(this.slept_s) == 2 * len(CONTENT) / 1_000_000, "the whole was read once more, at the same rate"
+        assert this.slept_s == 3 * [len(CONTENT) / 1_000_000], "its chunks were read once more, and the whole, at the same rate"
         assert caplog.text.count("chunks of a held content looked wrong and the whole is right") == 1
     async with world(tmp_path) as this:
         assert (await this.scrub.whole(0.5)).damaged == ()
@@ -255,11 +256,48 @@ async def test_a_file_that_cannot_be_opened_is_said_and_ends_no_scrub(tmp_path: 
             running.cancel()
 
 
-async def test_a_file_that_went_is_damaged_too(tmp_path: Path) -> None:
-    async with world(tmp_path) as this:
-        [manifest] = await this.node.upload(b"here and gone")
-        this.node.store.path_of(manifest.content).unlink()
-        await this.scrub.lost(manifest.content)
-        await this.scrub.lost(manifest.content)
-        assert [damage.detail for damage in await this.node.catalog.damaged()] == ["it is not on the disk any more"]
-        assert (this.node.catalog.is_held(manifest.content), dict(this.node.store.aside), this.node.store.used_bytes) == (False, {}, 0)
+@pytest.mark.parametrize("size", [700, len(CONTENT)])
+async def test_an_error_that_passes_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int) -> None:
+    """A cable, a controller that was reset, a network disk: it is read once more before anything is said."""
+    disk = FailingDisk("read", armed=0)
+    async with world(tmp_path, disk=disk) as this:
+        manifest = await this.node.ingest.receive(pieces(CONTENT[:size]), size=size)
+        disk.armed = 1
+        assert (await this.scrub.whole(0.5)).damaged == ()
+        assert (disk.armed, this.node.catalog.is_held(manifest.content), caplog.messages) == (0, True, [])
+
+
+@pytest.mark.parametrize("size", [700, len(CONTENT)])
+async def test_a_lasting_error_is_one_wrong_chunk(tmp_path: Path, size: int) -> None:
+    disk = BadSector()
+    async with world(tmp_path, disk=disk) as this:
+        manifest = await this.node.ingest.receive(pieces(CONTENT[:size]), size=size)
+        disk.spoil(this.node.store.path_of(manifest.content), at=size - 1)
+        found = await this.scrub.whole(0.5)
+        assert [damage.detail for damage in found.damaged] == [f"1 of {'3 chunks' if manifest.count > 1 else '1 chunk'} wrong"]
+        assert disk.failed >= 2
+        assert (this.node.catalog.is_held(manifest.content), set(this.node.store.aside)) == (False, {manifest.content})
+
+
+async def test_what_somebody_doubts_is_judged_by_reading_it(tmp_path: Path) -> None:
+    """However often it is doubted. What cannot be opened just now ends nothing."""
+    async with world(tmp_path, enabled=False) as this:
+        right, rotten, gone, unopened = await this.node.upload(b"right", b"rotten", b"here and gone", b"out of reach")
+        store, catalog = this.node.store, this.node.catalog
+        flip(store.path_of(rotten.content), at=0)
+        store.path_of(gone.content).unlink()
+        store.path_of(unopened.content).unlink()
+        store.path_of(unopened.content).symlink_to(store.path_of(unopened.content))
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(this.scrub.run())
+            await asyncio.sleep(0)
+            for one in (unopened, right, rotten, gone, gone, manifest_of(b"never here")):
+                catalog.doubt(one.content)
+            await until(lambda: not catalog.is_held(rotten.content) and not catalog.is_held(gone.content), what="the verdict")
+            running.cancel()
+        assert {damage.content: damage.detail for damage in await catalog.damaged()} == {
+            rotten.content: "1 of 1 chunk wrong",
+            gone.content: "it is not on the disk any more",
+        }
+        assert (catalog.is_held(right.content), catalog.is_held(unopened.content), set(store.aside)) == (True, True, {rotten.content})
+        assert store.used_bytes == right.size + rotten.size + unopened.size

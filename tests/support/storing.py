@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -110,6 +111,32 @@ class FailingDisk(Disk):
             return real(*arguments, **named)
 
         setattr(self, fails, call)
+
+
+class BadSector(Disk):
+    """The real disk, except that a file's byte at ``at`` cannot be read, under whatever name, until somebody writes there: what a disk does that has a sector to spare. ``failed`` counts the attempts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed = 0
+        self._bad: tuple[int, int] | None = None
+
+    def spoil(self, path: Path, *, at: int) -> None:
+        self._bad = path.stat().st_ino, at
+
+    def _hit(self, fd: int, offset: int, length: int) -> bool:
+        return self._bad is not None and os.fstat(fd).st_ino == self._bad[0] and offset <= self._bad[1] < offset + length
+
+    def read(self, fd: int, into: memoryview, offset: int) -> int:
+        if self._hit(fd, offset, len(into)):
+            self.failed += 1
+            raise OSError(errno.EIO, "as the test asked")
+        return super().read(fd, into, offset)
+
+    def write(self, fd: int, content: memoryview, offset: int) -> None:
+        super().write(fd, content, offset)
+        if self._hit(fd, offset, len(content)):
+            self._bad = None
 
 
 class RecordingDisk(Disk):

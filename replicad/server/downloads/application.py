@@ -68,6 +68,9 @@ class Catalog(Protocol):
     def serves(self, content: Digest) -> bool:
         """Whether the content is here, verified, and may be given away."""
 
+    def doubt(self, content: Digest) -> None:
+        """The disk does not give it as it should."""
+
     async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
         """A manifest that is here."""
 
@@ -93,7 +96,6 @@ class Door:
         view: View,
         config: DownloadsConfig,
         waiting_for: Callable[[], Sequence[str]],
-        on_lost: Callable[[Digest], Awaitable[None]],
         arrivals: Arrivals | None,
     ) -> None:
         self._arrivals = arrivals
@@ -102,7 +104,6 @@ class Door:
         self._visible = view.visible
         self._config = config
         self._waiting_for = waiting_for
-        self._on_lost = on_lost
         self._products = Products(catalog, store.open_blob, view.mirrors, config=config)
         self._steering = Steering(lambda: catalog.replica, view.mirrors, config=config)
         self._gate = Gate(lambda: catalog.replica, proxies=config.proxies)
@@ -161,10 +162,11 @@ class Door:
             return self._respond(found)
         if not listed.available:
             return self._arriving(found, listed)
-        fd, size = await self._open(listed.content)
+        fd, size = self._open(listed.content)
         if size != listed.size:
             os.close(fd)
-            await self._lost(listed.content, f"{size} bytes instead of {listed.size}")
+            self._doubt(listed.content, f"{size} bytes instead of {listed.size}")
+            raise NotFoundError("the content is not here as it should be")
         if found.status == OK:
             found = found._replace(fields=found.fields + self._products.links(request, listed))
         return self._send(found, fd, listed.content)
@@ -205,38 +207,33 @@ class Door:
             raise RefusedError
         if not self._catalog.serves(content):
             raise RefusedError
-        fd, size = await self._open(content)
+        fd, size = self._open(content)
         return self._send(self._answer(request, Version(content, size, None, lasting=True)), fd, content)
 
     def _answer(self, request: Request, version: Version) -> Answer:
         return answer(request.method, request.headers, version, now_s=time.time(), boundary=lambda: secrets.token_hex(16))
 
-    async def _open(self, content: Digest) -> tuple[int, int]:
+    def _open(self, content: Digest) -> tuple[int, int]:
         """(descriptor, size) of content that should be here. NotFoundError, reported, if it is not."""
         try:
             fd = self._store.open_blob(content)
         except NotFoundError:
-            return await self._lost(content, "missing")
+            self._doubt(content, "missing")
+            raise
         return fd, os.fstat(fd).st_size
 
-    async def _lost(self, content: Digest, detail: str) -> tuple[int, int]:
-        """The disk does not have what the catalog promised: say so, and to this client it is not here."""
-        log.seldom(content, "content is damaged on this disk", digest=content, detail=detail)
-        await self._on_lost(content)
-        raise NotFoundError("the content is not here any more")
+    def _doubt(self, content: Digest, detail: str) -> None:
+        """The disk does not give what the catalog promised."""
+        log.seldom(content, "content on this disk cannot be read as it should be", digest=content, detail=detail)
+        self._catalog.doubt(content)
 
     def _send(self, found: Answer, fd: int, content: Digest) -> Response:
         if not found.pieces:
             os.close(fd)
             return self._respond(found)
+        return self._respond(found, fd=fd, on_failure=lambda error: self._doubt(content, error.message))
 
-        async def failed(error: StorageError) -> None:
-            log.seldom(content, "content is damaged on this disk", digest=content, detail=error.message)
-            await self._on_lost(content)
-
-        return self._respond(found, fd=fd, on_failure=failed)
-
-    def _respond(self, found: Answer, *, fd: int = NO_FILE, on_failure: Callable[[StorageError], Awaitable[None]] | None = None) -> Response:
+    def _respond(self, found: Answer, *, fd: int = NO_FILE, on_failure: Callable[[StorageError], object] = lambda _: None) -> Response:
         return Response(found, fd=fd, stall_s=self._config.stall_s, on_failure=on_failure)
 
     def _page(self, asked: targets.Page, method: str) -> Answer:
@@ -253,14 +250,13 @@ def make(
     *,
     view: View,
     waiting_for: Callable[[], Sequence[str]],
-    on_lost: Callable[[Digest], Awaitable[None]],
     config: DownloadsConfig | None = None,
     note: Callable[[Answered], object] = lambda _: None,
     arrivals: Arrivals | None = None,
 ) -> DownloadServer:
-    """The server, for ``loop.create_server``. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``on_lost`` hears of content that should be
-    on the disk and is not as it should be; ``note`` hears of every answer; with ``arrivals`` files are served while they arrive.
+    """The server, for ``loop.create_server``. ``waiting_for`` names what this node is not ready for yet (``/-/ready``); ``note`` hears of every answer; with ``arrivals`` files
+    are served while they arrive.
     """
     config = config or DownloadsConfig()
-    door = Door(catalog, store, view=view, config=config, waiting_for=waiting_for, on_lost=on_lost, arrivals=arrivals)
+    door = Door(catalog, store, view=view, config=config, waiting_for=waiting_for, arrivals=arrivals)
     return DownloadServer(door.handle, config, note=note)

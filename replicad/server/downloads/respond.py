@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -31,10 +31,10 @@ KEEP = b"Connection: keep-alive\r\n"
 
 
 class Response:
-    """One answer on its way. Owns ``fd`` (``NO_FILE``: none) and closes it in ``send``, which must be called. ``on_failure`` is awaited when the file fails while it is being sent."""
+    """One answer on its way. Owns ``fd`` (``NO_FILE``: none) and closes it in ``send``, which must be called. ``on_failure`` is called when the file fails while it is being sent."""
 
     def __init__(
-        self, answer: Answer, *, fd: int = NO_FILE, stall_s: float, on_failure: Callable[[StorageError], Awaitable[None]] | None = None, close: bool = False
+        self, answer: Answer, *, fd: int = NO_FILE, stall_s: float, on_failure: Callable[[StorageError], object] = lambda _: None, close: bool = False
     ) -> None:
         self._answer = answer
         self._fd = fd
@@ -86,8 +86,7 @@ class Response:
                 await self._send_part(request, transport, answer.tail, None)
         except StorageError as error:
             abort(transport)
-            if self._on_failure is not None:
-                await self._on_failure(error)
+            self._on_failure(error)
             raise ConnectionAbortedError("the file failed") from error
 
     async def _send_part(self, request: Request, transport: Transport, lead: bytes, piece: Piece | None) -> None:

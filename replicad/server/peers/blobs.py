@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from typing import TYPE_CHECKING
@@ -42,7 +43,8 @@ class Blobs:
         async with self._fetch.provider.turn(link.node), self._fetch.provider.pacing(link.node, [target.content]) as pace:
             fd, size = await self._fetch.provider.open_chunks(link.node, target, start=start, stop=stop)
             try:
-                answer = FileAnswer(fd, offset=start, count=stop - start, size=size, pace=pace)
+                failed = functools.partial(self._fetch.provider.doubt, target.content)
+                answer = FileAnswer(fd, offset=start, count=stop - start, size=size, pace=pace, on_failure=failed)
                 await answer.prepare(request)
             finally:
                 os.close(fd)

@@ -85,14 +85,15 @@ def transfer_of(request: web.Request) -> int:
 
 class OwnAnswer(web.StreamResponse):
     """An answer whose head and body go to the transport past aiohttp, which would send the head by itself and copy. Cut off if its body fails: never a body that only looks complete. A peer that has gone,
-    perhaps because somebody else was faster, is nobody's error.
+    perhaps because somebody else was faster, is nobody's error. ``on_failure`` is called when a file fails.
     """
 
-    def __init__(self, status: HTTPStatus, fields: str = "", *, count: int, pace: Pace | None) -> None:
+    def __init__(self, status: HTTPStatus, fields: str = "", *, count: int, pace: Pace | None, on_failure: Callable[[], object] = lambda: None) -> None:
         super().__init__(status=status)
         head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/octet-stream\r\nContent-Length: {count}\r\n{fields}\r\n"
         self._head = head.encode("ascii")
         self._pace = pace
+        self._on_failure = on_failure
         self._begun = False
         self.whole = False
         """Everything was sent."""
@@ -115,6 +116,7 @@ class OwnAnswer(web.StreamResponse):
             abort(transport)
             if not isinstance(error, ConnectionError):
                 log.error("a file failed while it was sent to a peer", reason=str(error))
+                self._on_failure()
 
     @abstractmethod
     async def _send(self, transport: asyncio.Transport, drained: Callable[[], Awaitable[None]]) -> None:
@@ -127,8 +129,9 @@ class OwnAnswer(web.StreamResponse):
 class FileAnswer(OwnAnswer):
     """206 with exactly ``count`` bytes of an open file, which stays the caller's: sendfile where there is no TLS."""
 
-    def __init__(self, fd: int, *, offset: int, count: int, size: int, pace: Pace | None = None) -> None:
-        super().__init__(HTTPStatus.PARTIAL_CONTENT, f"Content-Range: bytes {offset}-{offset + count - 1}/{size}\r\n", count=count, pace=pace)
+    def __init__(self, fd: int, *, offset: int, count: int, size: int, pace: Pace | None = None, on_failure: Callable[[], object] = lambda: None) -> None:
+        fields = f"Content-Range: bytes {offset}-{offset + count - 1}/{size}\r\n"
+        super().__init__(HTTPStatus.PARTIAL_CONTENT, fields, count=count, pace=pace, on_failure=on_failure)
         self._fd = fd
         self._offset = offset
         self._count = count

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from replicad.errors import BusyError, NotAllowedError, NotFoundError, ReplicadError
+from replicad.errors import BusyError, NotAllowedError, NotFoundError, ReplicadError, StorageError
 from replicad.model.chunks import Extent
 from replicad.protocol.fetch import batch
 from replicad.protocol.fetch.events import Target
@@ -70,6 +70,9 @@ class Giving:
         try:
             async with self._provider.pacing(link.node, [message.content]) as pace:
                 await self._client.put_chunks(link, manifest, extent, transfer=message.transfer, fd=fd, pace=pace)
+        except StorageError:
+            self._provider.doubt(message.content)
+            raise
         finally:
             os.close(fd)
 

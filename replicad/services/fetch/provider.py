@@ -62,10 +62,12 @@ class Provider:
         self._store = store
         self._partials = partials
         self._smalls = smalls
-        self._reader = SmallReader(store, smalls)
+        self._reader = SmallReader(store, smalls, doubt=catalog.doubt)
         self._rights = rights
         self._paces = paces
         self._say = say
+        self.doubt = catalog.doubt
+        """Tell of a content that could not be read as it should be."""
         self.supply = supply.Supply(random.Random().randrange)  # noqa: S311 - no secret
         self._turns = Turns(config)
         self._waiting: dict[int, asyncio.Future[None]] = {}

@@ -11,7 +11,7 @@ from replicad.errors import NotFoundError, StorageError
 from replicad.protocol.fetch.batch import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from replicad.model.ids import Digest
     from replicad.protocol.wire import Small
@@ -22,18 +22,36 @@ PIECE_BYTES = 1 << 20
 _NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
 
-class SmallReader:
-    """Each piece of an answer is read into the buffer that is sent."""
+class _UnreadableError(StorageError):
+    def __init__(self, content: Digest, reason: str | None) -> None:
+        super().__init__(f"reading {content}: {reason}")
+        self.content = content
 
-    def __init__(self, store: BlobStore, smalls: Smalls) -> None:
+
+class SmallReader:
+    """Each piece of an answer is read into the buffer that is sent. ``doubt`` is told of what could not be read as it should be."""
+
+    def __init__(self, store: BlobStore, smalls: Smalls, *, doubt: Callable[[Digest], object]) -> None:
         self._store = store
         self._smalls = smalls
+        self._doubt = doubt
 
     async def open(self, contents: Sequence[Small], marks: dict[Small, Mark], *, at_once: bool) -> tuple[dict[Small, Mark], AsyncIterator[bytearray]]:
-        """The marks without those of contents that should be on the disk and are not, and the answer's pieces, which raise StorageError when a blob vanishes meanwhile. ``at_once``: what is in memory is read without a thread."""
+        """The marks without those of contents that should be on the disk and are not, and the answer's pieces. Both raise StorageError when a blob cannot be read, or vanishes meanwhile. ``at_once``: what is in memory is read without a thread."""
         begun = self._at_once(contents, marks) if at_once else None
-        marks, first = await asyncio.to_thread(self._begin, contents, marks) if begun is None else begun
+        if begun is None:
+            with self._told():
+                begun = await asyncio.to_thread(self._begin, contents, marks)
+        marks, first = begun
         return marks, self._pieces(contents, marks, first)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except _UnreadableError as error:
+            self._doubt(error.content)
+            raise
 
     def _at_once(self, contents: Sequence[Small], marks: dict[Small, Mark]) -> tuple[dict[Small, Mark], bytearray] | None:
         """The same as ``_begin`` for an answer of one piece whose contents are all in memory, as what was just written is: then a thread costs more than reading. The first that is not goes to the thread with all of them, so that the loop waits for the disk once at most, to open a file."""
@@ -67,7 +85,9 @@ class SmallReader:
         at = _piece(contents, 0)
         while at < len(contents):
             stop = _piece(contents, at)
-            yield await asyncio.to_thread(self._read, contents[at:stop], marks)
+            with self._told():
+                piece = await asyncio.to_thread(self._read, contents[at:stop], marks)
+            yield piece
             at = stop
 
     def _read(self, contents: Sequence[Small], marks: dict[Small, Mark], flags: int = 0) -> bytearray:
@@ -88,7 +108,9 @@ class SmallReader:
         descriptor = self._open_small(content)
         try:
             if os.preadv(descriptor, [into, bytearray(1)], 0, flags) != len(into):
-                raise StorageError(f"blob {content} has another length than before")
+                raise _UnreadableError(content, "it has another length than before")
+        except OSError as error:
+            raise _UnreadableError(content, error.strerror) from error
         finally:
             os.close(descriptor)
 
