@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from replicad.protocol.fetch.events import Target
 from replicad.services.scrub import Scrub
 from replicad.store.care import ScrubConfig
 from support.data_node import clock_ms, data_network
-from support.storing import MIB, flip, manifest_of, random_bytes
+from support.storing import MIB, BadSector, flip, manifest_of, random_bytes
 from support.waiting import until
 
 SLACK = 64 << 10
@@ -51,6 +52,52 @@ async def test_what_rotted_is_healed_and_only_that_is_fetched(tmp_path: Path) ->
         assert [ber.store.path_of(manifest.content).read_bytes() for manifest in manifests] == contents
         assert await ber.catalog.damaged() == []
         assert (await scrub.whole(0.99)).damaged == ()
+
+
+async def test_of_a_wanted_file_with_a_bad_sector_only_what_cannot_be_read_is_fetched(tmp_path: Path) -> None:
+    """A crash came between its name and its row, or the catalog is an older one. Until it is read nobody knows what it is: it is neither served nor does it keep the right bytes out."""
+    content, disk = random_bytes(5 * MIB + 9), BadSector()
+    async with data_network(tmp_path) as network:
+        ams, ber = await network.node("ams"), await network.node("ber", disk=disk)
+        await network.share("munki")
+        manifest = await ams.add(content)
+        path = ber.store.path_of(manifest.content)
+        path.write_bytes(content)
+        disk.spoil(path, at=3 * MIB + 1)
+        await network.publish(ams, "munki", image=manifest)
+        await network.link(ams, ber)
+        await ber.wait_for(manifest)
+        assert disk.failed
+        assert path.read_bytes() == content
+        assert ams.fetch.provider.sent_bytes == MIB
+        assert await ber.store.measure(manifest.content) == manifest
+
+
+@pytest.mark.parametrize("reachable", [True, False], ids=["from the door", "over the link"])
+@pytest.mark.parametrize("size", [3 * MIB, None], ids=["chunks", "batch"])
+async def test_what_a_peer_cannot_be_given_is_judged_and_offered_no_more(tmp_path: Path, size: int | None, *, reachable: bool) -> None:
+    """Not only when its turn comes. A directory cannot be read either."""
+    async with data_network(tmp_path) as network:
+        ams, ber = await network.node("ams"), await network.node("ber")
+        await network.share("munki")
+        (tmp_path / "directory" / "full").mkdir(parents=True)
+        manifest = await ams.add(random_bytes(size or (tmp_path / "directory").stat().st_size))
+        other = await ams.add(b"other")
+        path = ams.store.path_of(manifest.content)
+        if size:
+            os.truncate(path, MIB + 1)
+        else:
+            path.unlink()
+            (tmp_path / "directory").rename(path)
+        await network.publish(ams, "munki", file=manifest, other=other)
+        scrub = Scrub(ams.catalog, ams.store, hub=ams.hub, config=ScrubConfig(enabled=False), clock_ms=clock_ms)
+        running = asyncio.create_task(scrub.run())
+        await asyncio.sleep(0)
+        await network.link(ber, ams, reachable=(reachable, True))
+        await until(lambda: manifest.content in ams.store.aside, what="the verdict")
+        await ber.wait_for(other)
+        running.cancel()
+        assert [damage.content for damage in await ams.catalog.damaged()] == [manifest.content]
 
 
 async def test_what_is_held_under_another_manifest_is_served_under_that_one(tmp_path: Path) -> None:

@@ -308,24 +308,6 @@ async def test_a_failed_sync_never_makes_a_file_visible_before_its_bytes_are_saf
         assert not sink.blamed
 
 
-async def test_a_file_on_the_disk_that_cannot_be_read_is_fetched_over(tmp_path: Path) -> None:
-    """Until it is read nobody knows what it is: it is neither served nor does it keep the right bytes out."""
-    async with data_network(tmp_path) as network:
-        source = await network.node("source")
-        disk = FailingDisk("read", armed=1)
-        sink = await network.node("sink", disk=disk)
-        await network.share("files")
-        await network.link(source, sink)
-        content = random_bytes(5 * MIB)
-        manifest = await source.add(content)
-        sink.store.path_of(manifest.content).write_bytes(bytes(5 * MIB))
-        await network.publish(source, "files", big=manifest)
-        await sink.wait_for(manifest)
-        assert disk.armed == 0
-        assert _read(sink, manifest) == content
-        assert dict(sink.store.aside) == {}
-
-
 async def test_no_bit_is_kept_of_what_could_not_be_made_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bitmap after fdatasync, never before: while every sync fails, nothing of what arrived is remembered, held or visible."""
     monkeypatch.setattr("replicad.services.fetch.partials.GROUP_BYTES", MIB)

@@ -143,11 +143,12 @@ class Performing:
         self._progressed(target)
 
     async def _adopted(self, content: Digest) -> Manifest | None:
-        """What the disk has of it already and can be read: one bad sector does not keep it from being fetched."""
+        """The whole of it, if the disk has it already. One bad sector does not keep it from being fetched, and what can be read around it is not fetched."""
         try:
             return await self._store.adopt(content)
         except StorageError as error:
-            log.seldom(content, "a file on this disk cannot be read and is fetched again", content=content.short, reason=error.message)
+            log.seldom(content, "a file on this disk cannot be read as a whole: what is missing is fetched", content=content.short, reason=error.message)
+            self._store.set_aside(content)
             return None
 
     async def _reuse(self, target: Target, manifest: Manifest) -> bool:
