@@ -19,6 +19,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SYNC_FILE_RANGE_WRITE = 2
 _SYNC_FILE_RANGE_ALL = 7
 _FEED_BYTES = 1 << 20
+_KEEP_SIZE_PUNCH_HOLE = 3
 
 
 @contextmanager
@@ -54,6 +55,9 @@ class Disk:
         self._sync_file_range = getattr(libc, "sync_file_range", None)
         if self._sync_file_range is not None:
             self._sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+        self._fallocate = getattr(libc, "fallocate64", None)
+        if self._fallocate is not None:
+            self._fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
     def write(self, fd: int, content: memoryview, offset: int) -> None:
         """Write all of ``content`` at ``offset``."""
@@ -97,6 +101,15 @@ class Disk:
     def allocate(self, fd: int, offset: int, length: int) -> None:
         """Reserve disk blocks for that range, so that a full disk is found before bytes are moved; extends the file."""
         os.posix_fallocate(fd, offset, length)
+
+    def renew(self, fd: int, offset: int, length: int) -> bool:
+        """Give the file other blocks for that range, of zeros, which may reach beyond its end; False if the file system cannot. What is written there next need not be read first: the kernel does so for a block
+        that is not overwritten in full, like a file's last one, and a bad sector in it could never be written over.
+        """
+        if self._fallocate is None or self._fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, offset, length):
+            return False
+        self.allocate(fd, offset, min(length, os.fstat(fd).st_size - offset))
+        return True
 
     def sync(self, fd: int) -> None:
         """Make the file's bytes and length durable (fdatasync)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import threading
@@ -157,8 +158,15 @@ class Partial:
 
     def _write(self, first_chunk: int, view: memoryview, start: int, stop: int) -> None:
         if start < stop:
+            size = self.manifest.chunk_size
+            content, offset = view[start:stop], first_chunk * size + start
             with storage_errors(f"writing {self.manifest.content}"), self._writing:
-                self._disk.write(self.fd, view[start:stop], first_chunk * self.manifest.chunk_size + start)
+                try:
+                    self._disk.write(self.fd, content, offset)
+                except OSError as error:
+                    if error.errno != errno.EIO or not self._disk.renew(self.fd, offset, chunk_count(len(content), size) * size):
+                        raise
+                    self._disk.write(self.fd, content, offset)
 
     async def sync(self) -> bytes:
         """Make everything that counts now durable and return the bitmap that may be persisted. StorageError: nothing since the last good sync counts any more."""

@@ -54,22 +54,24 @@ async def test_what_rotted_is_healed_and_only_that_is_fetched(tmp_path: Path) ->
         assert (await scrub.whole(0.99)).damaged == ()
 
 
-async def test_of_a_wanted_file_with_a_bad_sector_only_what_cannot_be_read_is_fetched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [3 * MIB + 1, 5 * MIB + 8], ids=["within", "the last block"])
+@pytest.mark.parametrize("stuck", [False, True])
+async def test_of_a_wanted_file_with_a_bad_sector_only_what_cannot_be_read_is_fetched(tmp_path: Path, at: int, *, stuck: bool) -> None:
     """A crash came between its name and its row, or the catalog is an older one. Until it is read nobody knows what it is: it is neither served nor does it keep the right bytes out."""
-    content, disk = random_bytes(5 * MIB + 9), BadSector()
+    content, disk = random_bytes(5 * MIB + 9), BadSector(stuck=stuck)
     async with data_network(tmp_path) as network:
         ams, ber = await network.node("ams"), await network.node("ber", disk=disk)
         await network.share("munki")
         manifest = await ams.add(content)
         path = ber.store.path_of(manifest.content)
         path.write_bytes(content)
-        disk.spoil(path, at=3 * MIB + 1)
+        disk.spoil(path, at=at)
         await network.publish(ams, "munki", image=manifest)
         await network.link(ams, ber)
         await ber.wait_for(manifest)
         assert disk.failed
         assert path.read_bytes() == content
-        assert ams.fetch.provider.sent_bytes == MIB
+        assert ams.fetch.provider.sent_bytes == manifest.chunk_length(at // MIB)
         assert await ber.store.measure(manifest.content) == manifest
 
 

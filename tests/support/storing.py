@@ -114,11 +114,14 @@ class FailingDisk(Disk):
 
 
 class BadSector(Disk):
-    """The real disk, except that a file's byte at ``at`` cannot be read, under whatever name, until somebody writes there: what a disk does that has a sector to spare. ``failed`` counts the attempts."""
+    """The real disk, except that a file's byte at ``at`` cannot be read, under whatever name, until somebody writes there: what a disk does that has a sector to spare. ``failed`` counts the attempts.
+    ``stuck``: nor can anybody write there until the file has another block.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, stuck: bool = False) -> None:
         super().__init__()
         self.failed = 0
+        self._stuck = stuck
         self._bad: tuple[int, int] | None = None
 
     def spoil(self, path: Path, *, at: int) -> None:
@@ -134,9 +137,15 @@ class BadSector(Disk):
         return super().read(fd, into, offset)
 
     def write(self, fd: int, content: memoryview, offset: int) -> None:
-        super().write(fd, content, offset)
         if self._hit(fd, offset, len(content)):
+            if self._stuck:
+                raise OSError(errno.EIO, "as the test asked")
             self._bad = None
+        super().write(fd, content, offset)
+
+    def renew(self, fd: int, offset: int, length: int) -> bool:
+        self._stuck = self._stuck and not self._hit(fd, offset, length)
+        return super().renew(fd, offset, length)
 
 
 class RecordingDisk(Disk):
