@@ -26,6 +26,7 @@ from replicad.store.space import StoreConfig
 from support.storing import (
     MIB,
     NO_RESERVE,
+    BadSector,
     FailingDisk,
     RecordingDisk,
     files_in,
@@ -689,3 +690,26 @@ def scribble(path: Path, safe: bytes, dice: random.Random) -> None:
             length = min(CHUNK, len(CONTENT) - index * CHUNK)
             torn = dice.randrange(length)
             file.write(dice.choice([chunks(index), bytes(length), dice.randbytes(length), chunks(index)[:torn] + bytes(length - torn)]))
+
+
+async def test_a_block_that_cannot_be_written_over_is_exchanged_and_nothing_else_changes(tmp_path: Path) -> None:
+    """Also the last one, which the file has in part."""
+    content, disk = random_bytes(2 * MIB + 300), BadSector(stuck=True)
+    async with opened_store(tmp_path, disk=disk) as store, await store.open_partial(manifest_of(content)) as partial:
+        [path] = (tmp_path / "partials").iterdir()
+        taken = path.stat().st_blocks
+        await partial.write(0, content[: 2 * MIB])
+        disk.spoil(path, at=len(content) - 1)
+        assert await partial.write(2, content[2 * MIB :]) == ([2], [])
+        await partial.sync()
+        assert (path.read_bytes(), path.stat().st_blocks, store.used_bytes) == (content, taken, len(content))
+        assert disk.renewed == [(2 * MIB, MIB)]
+
+
+async def test_another_block_is_one_of_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (2 * MIB + 300))
+    taken = path.stat().st_blocks
+    with path.open("r+b") as file:
+        assert Disk().renew(file.fileno(), 2 * MIB, MIB)
+    assert (path.read_bytes(), path.stat().st_blocks) == (b"x" * 2 * MIB + bytes(300), taken)

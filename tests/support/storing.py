@@ -115,12 +115,13 @@ class FailingDisk(Disk):
 
 class BadSector(Disk):
     """The real disk, except that a file's byte at ``at`` cannot be read, under whatever name, until somebody writes there: what a disk does that has a sector to spare. ``failed`` counts the attempts.
-    ``stuck``: nor can anybody write there until the file has another block.
+    ``stuck``: nor can anybody write there until the file has another block; ``renewed`` are the ranges (offset, length) that got some.
     """
 
     def __init__(self, *, stuck: bool = False) -> None:
         super().__init__()
         self.failed = 0
+        self.renewed: list[tuple[int, int]] = []
         self._stuck = stuck
         self._bad: tuple[int, int] | None = None
 
@@ -144,6 +145,7 @@ class BadSector(Disk):
         super().write(fd, content, offset)
 
     def renew(self, fd: int, offset: int, length: int) -> bool:
+        self.renewed.append((offset, length))
         self._stuck = self._stuck and not self._hit(fd, offset, length)
         return super().renew(fd, offset, length)
 
