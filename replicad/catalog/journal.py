@@ -20,8 +20,9 @@ from replicad.crypto.keys import SigningKey
 from replicad.errors import DistrustError
 from replicad.model.ids import NETWORK_SHARE, STAMP_MAX, NodeId, RecordId, Stamp
 from replicad.model.manifest import Manifest
-from replicad.model.records import Body, Cut, Envelope, Reason, Record
+from replicad.model.records import Body, Cut, Envelope, Header, Reason, Record
 from replicad.protocol import records as formats
+from replicad.protocol.clock import FUTURE_MAX_MS
 from replicad.protocol.replica import Replica
 from replicad.protocol.runs import Fork, Place
 from replicad.protocol.wire import RECORDS_PER_MESSAGE_MAX
@@ -62,7 +63,7 @@ class Journal(State):
             outcome = Outcome()
             if checked.records:
                 unit = partial(self._ledger.receive, records=checked.records, network=network, source=source)
-                outcome = await self._database.write(unit, after=self._committed)
+                outcome = await self._database.write(unit, after=self._received)
             received = _sum(received, checked, outcome)
         return received
 
@@ -98,6 +99,18 @@ class Journal(State):
         await self._settle()
         return tuple(outcome.records)
 
+    def _received(self, outcome: Outcome) -> None:
+        self._committed(outcome)
+        self._elsewhere.update(record.header.share for record in outcome.records if self._is_from_elsewhere(record.header, outcome.places))
+
+    def _is_from_elsewhere(self, header: Header, places: Mapping[RecordId, Place]) -> bool:
+        """Of a record that was received: whether another process made it with this node's key while this one ran. What comes back after a restore was made before, by a clock that may have been ahead."""
+        if header.origin != self.node or (header.share, header.incarnation) in self._authored:
+            return False
+        before = places[header.prev].run if header.prev else None
+        continues_ours = before is not None and (header.share, self.replica.chains.run(before).incarnation) in self._authored
+        return continues_ours or header.hlc.ms > self._opened_ms + FUTURE_MAX_MS
+
     def _own_committed(self, outcome: Outcome) -> None:
         self._authored.update((record.header.share, record.header.incarnation) for record in outcome.records)
         self._committed(outcome)
@@ -131,6 +144,7 @@ class Journal(State):
 
     def _moved(self, network: NodeId, outcome: Outcome) -> None:
         self.replica = Replica(network, self.node)
+        self._elsewhere.clear()
         self._shown.forget_all()
         self._committed(outcome)
 
@@ -146,11 +160,12 @@ class Journal(State):
 
         return await self._database.scan(unit)
 
-    def signed_elsewhere(self, since_ms: int) -> list[str]:
-        """The shares in which a record was made with this node's key since then, but not by this process: the disk was cloned, or the key stolen. What came back after a restore is older."""
-        chains = self.replica.chains
-        ends = {share: chains.leaves(self.node, share) for share in chains.shares_of(self.node)}
-        return [share for share, runs in ends.items() if any(run.last_hlc.ms >= since_ms and (share, run.incarnation) not in self._authored for run in runs)]
+    def signed_elsewhere(self) -> list[str]:
+        """The shares in which another process signed with this node's key since this one opened the catalog: the disk was cloned, or the key stolen.
+
+        Told by what others sent, never by what was here at the start: a record that continues one of this process, or one that is later than the start by more than any clock may be ahead (ten minutes).
+        """
+        return sorted(self._elsewhere)
 
     async def witnesses(self, fork: Fork) -> tuple[RecordId, ...]:
         """The records that prove it."""

@@ -39,6 +39,8 @@ class State:
         self.check_clock: Callable[[], None] = lambda: None
         self.retention = Retention()
         self._authored: set[tuple[str, Stamp]] = set()
+        self._elsewhere: set[str] = set()
+        self._opened_ms = clock_ms()
         self._database = database
         self._ledger = ledger
         self._held = held

@@ -8,16 +8,17 @@ import pytest
 
 from replicad.crypto.envelope import seal
 from replicad.model.ids import Stamp
-from replicad.model.records import Envelope, Header, Role, Tombstone
+from replicad.model.records import Envelope, Header, Record, Role, Tombstone
 from replicad.protocol import records
 from support.admin_door import Door, Member
 
 
-def signed(member: Member, path: str, *, seq: int = 1, ahead_ms: int = 1) -> Envelope:
+def signed(member: Member, path: str, *, after: Record | None = None) -> Envelope:
     services = member.door.services
-    at = Stamp.of(services.clock_ms() + ahead_ms)
+    at = Stamp.of(services.clock_ms() + 1)
     body = Tombstone(path, "prod")
-    header = Header(member.key.id, "munki", Stamp.of(1), seq, None, at)
+    incarnation, seq, before = (Stamp(after.header.incarnation + 1), after.header.seq + 1, after.id) if after else (Stamp.of(1), 1, None)
+    header = Header(member.key.id, "munki", incarnation, seq, before, at)
     return seal(member.key, services.catalog.network, records.type_of(body), records.encode(header, body))
 
 
@@ -42,7 +43,11 @@ async def test_equivocation_is_shown_with_its_evidence(door: Door) -> None:
 
 async def test_a_second_user_of_this_nodes_key_is_noticed(door: Door) -> None:
     own = Member(door, door.services.catalog._key)
-    await door.services.catalog.receive([signed(own, "a")], source=None)
+    catalog = door.services.catalog
+    await catalog.receive([signed(own, "lost by a restore, and back")], source=None)
+    assert await problems(door) == {}
+    (last,) = await catalog.author("munki", [Tombstone("a", "prod")])
+    await catalog.receive([signed(own, "b", after=last)], source=None)
     assert "key-in-use" in await problems(door)
 
 

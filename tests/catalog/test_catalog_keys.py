@@ -13,6 +13,7 @@ from replicad.catalog.answers import Voided
 from replicad.errors import ConflictError
 from replicad.model.ids import RecordId, Stamp
 from replicad.model.records import Cut, Grant, Policy, Role
+from replicad.protocol.clock import FUTURE_MAX_MS
 
 
 def publisher(name: str) -> Grant:
@@ -33,7 +34,6 @@ async def test_a_catalog_restored_from_yesterday_and_its_clone_lose_nothing_and_
             await bob.author(SHARE, [entry("lost by the restore", "2")])
             await copy(bob, ann)
         world.now_ms += 60_000
-        started_ms = world.now_ms
         async with world.open("bob", path=world.path("yesterday")) as bob:
             await bob.author(SHARE, [entry("after the restore", "3")])
             await copy(bob, ann)
@@ -42,15 +42,59 @@ async def test_a_catalog_restored_from_yesterday_and_its_clone_lose_nothing_and_
             assert await names(ann, bob) == [everything, everything]
             assert len(ann.replica.chains.ends(bob.node, SHARE)) == 2, "the chain branches"
             assert ann.replica.trust.forks(bob.node, Stamp.of(world.now_ms + 1)) == [], "and that is legal"
-            assert bob.signed_elsewhere(started_ms) == []
+            assert bob.signed_elsewhere() == []
 
-            world.now_ms += 1_000
+            world.now_ms += FUTURE_MAX_MS + 1
             async with world.open("bob", path=world.path("clone")) as clone:
                 await clone.author(SHARE, [entry("by the clone", "4")])
                 await copy(clone, bob)
-                assert bob.signed_elsewhere(started_ms) == [SHARE]
+                assert bob.signed_elsewhere() == [SHARE]
                 await copy(bob, clone)
                 assert await names(bob, clone) == [everything | {"by the clone"}] * 2
+
+
+async def test_what_was_signed_before_the_start_by_a_clock_that_was_ahead_is_no_other_process(world: World) -> None:
+    async with world.founded() as ann:
+        async with world.joined("bob", ann, publisher("bob")):
+            pass
+        shutil.copy(world.path("bob"), world.path("yesterday"))
+        async with world.open("bob") as bob:
+            world.now_ms += 240_000
+            (ahead,) = await ann.author(SHARE, [entry("by a clock that is ahead", "1")])
+            await copy(ann, bob)
+            world.now_ms -= 240_000
+            (last,) = await bob.author(SHARE, [entry("at the advanced time", "2")])
+            assert last.header.hlc > ahead.header.hlc
+            await copy(bob, ann)
+        for path, clock_ms in ((world.path("bob"), world.now_ms), (world.path("bob"), world.now_ms - 3 * 3_600_000), (world.path("yesterday"), world.now_ms)):
+            world.now_ms = clock_ms
+            async with world.open("bob", path=path) as bob:
+                await copy(ann, bob)
+                assert bob.signed_elsewhere() == []
+        async with world.open("bob") as bob:
+            world.now_ms += FUTURE_MAX_MS + 1
+            await bob.author(SHARE, [entry("by this process", "3")])
+            await copy(bob, ann)
+            await bob.move(world.network.id, [])
+            await copy(ann, bob)
+            assert bob.signed_elsewhere() == [], "nor is it this one, when it went away and came back"
+
+
+async def test_whoever_continues_what_this_process_has_said_is_another_process_however_early_it_is(world: World) -> None:
+    async with world.founded() as ann:
+        async with world.joined("bob", ann, publisher("bob")):
+            pass
+        shutil.copy(world.path("bob"), world.path("clone"))
+        async with world.open("bob") as bob, world.open("bob", path=world.path("clone")) as clone:
+            await bob.author(SHARE, [entry("by this process", "1")])
+            await copy(bob, clone)
+            await clone.author(SHARE, [entry("by the clone", "2")])
+            await copy(clone, bob)
+            assert (bob.signed_elsewhere(), clone.signed_elsewhere()) == ([SHARE], [])
+            await bob.author(SHARE, [entry("later", "3")])
+            assert bob.signed_elsewhere() == [SHARE], "going on does not end it"
+            await bob.move(key("another network").id, [])
+            assert bob.signed_elsewhere() == []
 
 
 async def test_a_fork_is_told_until_an_admin_decides(world: World) -> None:

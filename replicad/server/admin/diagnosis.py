@@ -104,7 +104,7 @@ def _membership(services: Services) -> Iterator[nouns.Trouble]:
 def _keys(services: Services) -> Iterator[nouns.Trouble]:
     """Keys that two processes sign with: ours by a clone or a thief, anybody's by equivocation."""
     own, replica = str(services.node), services.catalog.replica
-    if shares := services.catalog.signed_elsewhere(services.facts.started_ms):
+    if shares := services.catalog.signed_elsewhere():
         words = f"another process signs with this node's key (in {', '.join(share or 'the network' for share in shares)}): its disk was cloned, or the key is stolen"
         yield nouns.Trouble(
             "key-in-use", words, f"end the copy, or on an admin's node: replicad peer revoke {views.label(views.members_now(services), services.node)}", own
