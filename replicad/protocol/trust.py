@@ -123,6 +123,11 @@ class Trust:
             closest = max(closest, REASONS.index(reason))
         return REASONS[closest]
 
+    def takes_effect(self, record: Record) -> bool:
+        """Whether the record is a cut that ends some grant; it may exclude itself, and so not count, and do that all the same."""
+        tenures = self._settled().tenures.get(record.body.subject, ()) if isinstance(record.body, Cut) else ()
+        return any(cut.record.id == record.id for tenure in tenures for cut in tenure.cuts)
+
     def may(self, node: NodeId, *, share: str, path_key: str | None, stage: str | None, role: Role, at: Stamp, source: str | None = None) -> bool:
         """Whether a record that this node makes now, with clock ``at``, would count. ``path_key`` and ``stage`` are None for network-wide records; ``source`` is the stage that a promotion ends."""
         if node == self._network:

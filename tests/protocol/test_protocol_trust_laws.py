@@ -141,6 +141,8 @@ def test_trust_follows_the_rules(world: World) -> None:
     assert set(node.replica.trust.members(NOW_MS)) == model.members(NOW_MS)
     assert set(node.replica.trust.members(1005)) == model.members(1005)
     assert all(bool(node.why_not(record)) != verdicts[record.id] for record in node.stored)
+    effective = {cut.id for office in model.offices for cut in model.effective(office)}
+    assert {record.id for record in node.stored if node.replica.trust.takes_effect(record)} == effective
     said = [record for record in node.stored if isinstance(record.body, Takedown) and verdicts[record.id]]
     newest = {content: max((one for one in said if one.body.content == content), key=lambda one: one.order, default=None) for content in CONTENTS}  # type: ignore[union-attr]
     assert dict(node.replica.trust.taken_down()) == {content: one for content, one in newest.items() if one and not one.body.lifted}  # type: ignore[union-attr]

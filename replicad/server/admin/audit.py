@@ -22,7 +22,7 @@ async def audit(call: Call[queries.AuditQuery]) -> nouns.Audit:
     page, more = await catalog.records_in_time(after, limit=asked.limit)
     trust = catalog.replica.trust
     names = {**trust.named(), catalog.network: "the network key"}
-    found = [_audited(record, names, reason=trust.why_not(record, place)) for record, place in page]
+    found = [_audited(record, names, reason="" if trust.takes_effect(record) else trust.why_not(record, place)) for record, place in page]
     return nouns.Audit(found, paging.write(page[-1][0].order) if more else None)
 
 

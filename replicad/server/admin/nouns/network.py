@@ -195,7 +195,10 @@ class Revoked(Struct, frozen=True):
 
 
 class Audited(Struct, frozen=True):
-    """One signed record. ``share`` is empty for the network's own; ``subject`` is the node that a grant or cut is about, ``path`` and ``stage`` the file; ``reason`` says why it does not count."""
+    """One signed record. ``share`` is empty for the network's own; ``subject`` is the node that a grant or cut is about, ``path`` and ``stage`` the file; ``reason`` says why it does not count.
+
+    A cut that takes effect counts, also one that excludes itself: a node that leaves, or replaces its key.
+    """
 
     record: str
     when: str
