@@ -192,8 +192,9 @@ async def test_any_other_node_needs_a_token_that_replaces_it(tmp_path: Path) -> 
             with pytest.raises(NotAllowedError):
                 await bob.membership.rotate(None)
             assert not next_key_path(tmp_path / "b" / "node.key").exists()
-            with pytest.raises(ConflictError):
+            with pytest.raises(ConflictError, match=r"not for bob") as refused:
                 await bob.membership.rotate(await ann.membership.invite(role="publisher"))
+            assert refused.value.error_code == "other-node"
             token = await ann.membership.invite(replaces=bob.id)
             former = bob.id
             new = await bob.membership.rotate(token)
@@ -207,6 +208,24 @@ async def test_any_other_node_needs_a_token_that_replaces_it(tmp_path: Path) -> 
             await all_linked(ann, bob)
             await bob.publish_and_wait("munki", "pkgs/after", ann)
             assert await ann.files() == {"munki/pkgs/before", "munki/pkgs/after"}
+
+
+@pytest.mark.parametrize("configured", ["cid", "cid-anew"])
+async def test_a_token_that_replaces_another_node_is_refused_by_that_name_and_stays_good(tmp_path: Path, configured: str) -> None:
+    """Also where the configuration calls this node otherwise than the network does: nobody takes another's place by mistake."""
+    async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob:
+        async with peer_node(tmp_path / "c", "cid") as cid:
+            await admit(ann, bob)
+            await admit(ann, cid)
+            token = await ann.membership.invite(replaces=bob.id)
+        async with peer_node(tmp_path / "c", configured) as cid:
+            await all_linked(ann, bob, cid)
+            with pytest.raises(ConflictError, match=r"not for cid") as refused:
+                await cid.membership.rotate(token)
+            assert refused.value.error_code == "other-node"
+            assert ann.members() == {"ann", "bob", "cid"}
+        former = bob.id
+        assert await bob.membership.rotate(token) != former
 
 
 async def test_a_rotation_that_was_interrupted_ends_with_one_key_that_is_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

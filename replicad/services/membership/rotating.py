@@ -24,11 +24,11 @@ from replicad.services.membership.joiner import Joiner
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Awaitable, Callable, Container
     from pathlib import Path
 
     from replicad.model.ids import NodeId
-    from replicad.protocol.joining import Token
+    from replicad.protocol.joining import Answer, Token
     from replicad.services.membership.local import Local
 
 log = get(__name__)
@@ -106,15 +106,13 @@ class Rotating:
             lambda: not local.links.all() or all(local.standing.in_sync(admin, share) for share in shares),
             "the node that made the token does not have everything yet that this node has said, so nothing was changed; repeat later",
         )
-        newcomer = replace(local, key=key, door=lambda: msgspec.structs.replace(local.door(), node=key.id))
-        answer = await Joiner(newcomer).ask_members(token)
+        newcomer = replace(local, key=key, name=own.name, door=lambda: msgspec.structs.replace(local.door(), node=key.id))
+        answer = await _answered(own.name, Joiner(newcomer).ask_members(token))
         await local.catalog.receive(answer.records, source=answer.node)
         if key.id not in local.members():
             raise PeerError("the answer does not hold a grant for the new key", code="bad-join")
         if local.own in local.members():
-            raise ConflictError(
-                "this token does not replace this node's key", hint="replicad peer invite --replace NODE, on an admin's node", code="other-node"
-            )
+            raise _other_node(own.name)
 
     async def _until(self, look: Callable[[], bool], trouble: str) -> None:
         """Until other members' heads make it true: what the former key has said must have been heard before it ends."""
@@ -125,6 +123,22 @@ class Rotating:
                         await news.wait()
             except TimeoutError:
                 raise UnreachableError(trouble, hint="replicad peer list") from None
+
+
+async def _answered(name: str, asking: Awaitable[Answer]) -> Answer:
+    """Of a node that asks by the name it has as a member: this is taken unless the token replaces that member."""
+    try:
+        return await asking
+    except ConflictError as refusal:
+        raise _other_node(name) if refusal.error_code == "name-taken" else refusal from None
+
+
+def _other_node(name: str) -> ConflictError:
+    return ConflictError(
+        f"this token is not for {name}: it does not replace this node's key",
+        hint=f"replicad peer invite --replace {name}, on an admin's node",
+        code="other-node",
+    )
 
 
 def _is_decided(members: Container[NodeId], former: NodeId, following: NodeId) -> bool:
