@@ -41,10 +41,10 @@ def render(listed: Listed, manifest: Manifest | None, bases: Sequence[str], *, c
     ).encode()
 
 
-def links(listed: Listed, others: Sequence[str], *, query: str = "") -> bytes:
-    """The fields that name the same file elsewhere, best first, and the metalink; nothing if it is nowhere else."""
+def links(listed: Listed, others: Sequence[str], *, query: str = "") -> list[str]:
+    """The values of the fields that name the same file elsewhere, best first, and the metalink; none if it is nowhere else."""
     if not others:
-        return b""
-    lines = [f"Link: <{address(base, listed, query)}>; rel=duplicate; pri={place}\r\n" for place, base in enumerate(others[:LINKS_MAX], 1)]
+        return []
+    duplicates = [f"<{address(base, listed, query)}>; rel=duplicate; pri={place}" for place, base in enumerate(others[:LINKS_MAX], 1)]
     described = f"{MAGIC}{listed.share}/{quote(listed.path)}{SUFFIX}{f'?{query}' if query else ''}"
-    return "".join([*lines, f'Link: <{described}>; rel=describedby; type="{MEDIA_TYPE}"\r\n']).encode()
+    return [*duplicates, f'<{described}>; rel=describedby; type="{MEDIA_TYPE}"']

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from replicad.errors import InputError
 from replicad.model.access import Network, check_network
+from replicad.model.redirects import check_base_url
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
@@ -120,9 +121,19 @@ class Mirrors:
         for member in members:
             own = member.id == self._node
             presence = self._presence() if own else self._standing.presence(member.id) if self._standing.linked(member.id, now_ms) else None
-            if presence is not None and presence.downloads:
-                found.append(Mirror(member.id, member.name, member.site, presence.downloads, _networks(presence.networks or ())))
+            url = _door(presence.downloads or "") if presence is not None else None
+            if presence is not None and url is not None:
+                found.append(Mirror(member.id, member.name, member.site, url, _networks(presence.networks or ())))
         return found
+
+
+@lru_cache(maxsize=1024)
+def _door(text: str) -> str | None:
+    """What a head says: whatever is no plain base URL (nor of one without a user, a query, a fragment) is nobody's door, and gets into no answer."""
+    try:
+        return None if set(text) & set("@?#\\") else check_base_url(text)
+    except InputError:
+        return None
 
 
 @lru_cache(maxsize=1024)

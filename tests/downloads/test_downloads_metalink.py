@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import itertools
 import random
 import socket
 import xml.etree.ElementTree as ET
@@ -109,6 +110,48 @@ async def test_an_answer_about_a_large_file_says_where_else_it_is(tmp_path: Path
             == b'{"nodes": [{"name": "node0", "site": "", "url": "%b"}, {"name": "node1", "site": "", "url": "https://ber1.example.org"}]}\n'
             % client.url.encode()
         )
+
+
+SPLITTING = "http://e>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nEVIL!HTTP/1.1 200 OK\r\nX: "
+
+
+@pytest.mark.parametrize("url", [SPLITTING, "http://e/\n", "http://e/\x7f", "http://e/\u2028"])
+async def test_no_answer_leaves_with_a_field_that_is_two(tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Should a door's address be wrong for whatever reason, the client gets a 500 and nothing of it, the file stays closed, and the log says why."""
+    world = make_world(tmp_path / "one")
+    world.share("steered", redirects={"any": "nearest"})
+    world.put("steered", "a.pkg", BODY)
+    async with world.serve() as client:
+        world.mirrors = [mirror(0, client.url), mirror(1, url)]
+        world.closer = mirror(1, url)
+        for target, method in itertools.product((f"/{QUOTED}", "/steered/a.pkg"), ("GET", "HEAD")):
+            reply = await client.get(target, method=method)
+            assert (reply.status, reply.fields["connection"], reply.fields.keys() & {"link", "location", "x"}) == (500, "close", set())
+            assert b"EVIL" not in reply.raw + reply.body
+        assert not [fd for fd in Path("/proc/self/fd").iterdir() if fd.resolve().is_relative_to(world.root)]
+    assert [record.getMessage() for record in caplog.records] == ["a request failed"] * 4
+    assert "a Link field that could be taken for more than one" in caplog.text
+    assert "a Location field that could be taken for more than one" in caplog.text
+
+
+NO_DOORS = (
+    SPLITTING,
+    *("http://e/\n", "http://e/\t", "http://e/\x00", "http://e/\x7f", "http://e/\u2028", "http://\u00e9.example", " http://e"),
+    *("http://u@e", "http://u:p@e", "http://:p@e", "http://@e", "http://e?", "http://e/?q", "http://e#", "http://e/#f", "http://e/\\x"),
+    *("http://e/<", "http://e/>", 'http://e/"', "http://e/'", "http://e/a b", "http://e:0", "http://e:99999", "http://[::1", "http://", "//e", "e:80"),
+    *("ftp://e", "javascript:alert(1)", "file:///etc/passwd"),
+)
+DOORS = {"http://e": "http://e", "https://e:8443/": "https://e:8443", "http://[2001:db8::1]:80": "http://[2001:db8::1]:80", "https://e/base/": "https://e/base"}
+
+
+def test_what_is_no_plain_base_url_is_nobodys_door() -> None:
+    """A head may say anything up to its bound; the member's other claims stay."""
+    members = {node: Member(node, f"node{number}", Role.MIRROR, "", None, None, Stamp(0), node) for number, node in enumerate(IDS[:2])}
+    said = {IDS[0]: Presence()}
+    for text in (*NO_DOORS, *DOORS):
+        said[IDS[1]] = Presence(downloads=text)
+        mirrors = Mirrors(IDS[0], members=lambda: members, standing=Heads(said), presence=lambda: said[IDS[0]], now_ms=lambda: 0)  # type: ignore[arg-type]
+        assert [one.url for one in mirrors.everywhere()] == ([DOORS[text]] if text in DOORS else []), text
 
 
 class Heads:

@@ -92,6 +92,13 @@ def document(method: str, media_type: str, body: bytes, *, extra: bytes = b"Cach
     return Answer(OK, extra + _content(media_type, len(body)), body=b"" if method == "HEAD" else body)
 
 
+def field(name: str, value: str) -> bytes:
+    """A complete line, for values that others had a hand in. ValueError, which becomes a 500, for one that is not printable ASCII: no value ends its line, or the head (RFC 9110 section 5.5)."""
+    if not value.isascii() or not value.isprintable():
+        raise ValueError(f"a {name} field that could be taken for more than one: {value[:100]!a}")
+    return f"{name}: {value}\r\n".encode()
+
+
 def page(status: HTTPStatus, method: str, value: object) -> Answer:
     """A JSON object about this node, never cached."""
     body = json.dumps(value).encode() + b"\n"

@@ -162,13 +162,13 @@ class Door:
             return self._respond(found)
         if not listed.available:
             return self._arriving(found, listed)
+        if found.status == OK:
+            found = found._replace(fields=found.fields + self._products.links(request, listed))
         fd, size = self._open(listed.content)
         if size != listed.size:
             os.close(fd)
             self._doubt(listed.content, f"{size} bytes instead of {listed.size}")
             raise NotFoundError("the content is not here as it should be")
-        if found.status == OK:
-            found = found._replace(fields=found.fields + self._products.links(request, listed))
         return self._send(found, fd, listed.content)
 
     async def _listed(self, request: Request, target: targets.FileTarget) -> Listed:

@@ -13,7 +13,7 @@ from replicad.errors import InputError, NotFoundError
 from replicad.integrations import mdm, metalink, packages
 from replicad.integrations.packages import Package
 from replicad.server.downloads.access import parameters
-from replicad.server.downloads.answers import Answer, document, page
+from replicad.server.downloads.answers import Answer, document, field, page
 from replicad.server.downloads.clients import address_of
 from replicad.telemetry.log import get
 
@@ -127,7 +127,7 @@ class Products:
         """Complete fields, or nothing. For answers with a whole file: whoever asks for a part knows already."""
         if listed.size < LINKED_BYTES_MIN or len(self._mirrors.holding(listed)) < 2:
             return b""
-        return metalink.links(listed, self._bases(request, listed), query=query_of(request))
+        return b"".join(field("Link", value) for value in metalink.links(listed, self._bases(request, listed), query=query_of(request)))
 
     def _bases(self, request: Request, listed: Listed) -> list[str]:
         return [mirror.url for mirror in self._mirrors.nearest(self._mirrors.holding(listed), address_of(request, self._proxies))]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from replicad.integrations import metalink
 from replicad.model.access import check_network
 from replicad.model.redirects import ANY, HERE, NEAREST
-from replicad.server.downloads.answers import Answer, plain
+from replicad.server.downloads.answers import Answer, field, plain
 from replicad.server.downloads.clients import address_of, is_in
 from replicad.server.downloads.products import query_of
 
@@ -49,7 +49,7 @@ class Steering:
         location = self._location(request, listed, share.redirects)
         if location is None:
             return None
-        return plain(HTTPStatus.TEMPORARY_REDIRECT, request.method, extra=f"Location: {location}\r\nCache-Control: no-store\r\n".encode())
+        return plain(HTTPStatus.TEMPORARY_REDIRECT, request.method, extra=field("Location", location) + b"Cache-Control: no-store\r\n")
 
     def _location(self, request: Request, listed: Listed, redirects: Mapping[str, str]) -> str | None:
         address = address_of(request, self._config.proxies)
