@@ -25,7 +25,7 @@ from replicad.server.admin import bodies, nouns
 ROLES = click.Choice([role.value for role in Role])
 TOKEN_CHARS_MAX = 8192
 KEY_CHARS_MAX = 256
-EVERYTHING = "*"
+EVERYTHING, NONE = "*", "none"
 ALL = object()
 """Given, and no limit: null for the API."""
 
@@ -39,6 +39,13 @@ def _rights(wording: str) -> Callable[[Decorated], Decorated]:
         click.option("--share", "shares", multiple=True, metavar="SHARE", help=f"A share it gets (repeatable; {wording})."),
         click.option("--stage", "stages", multiple=True, metavar="STAGE", help=f"A stage it carries (repeatable; {wording})."),
         click.option("--path", "paths", multiple=True, metavar="PREFIX", help=f"A directory below which a publisher may publish (repeatable; {wording})."),
+        click.option(
+            "--network",
+            "networks",
+            multiple=True,
+            metavar="CIDR",
+            help="A network near it, whose clients other nodes may send there and name it first to (repeatable; none: nobody's).",
+        ),
         click.option("--site", metavar="SITE", help="Where it stands; links inside a site are cheap."),
         click.option(
             "--life",
@@ -66,7 +73,7 @@ NETWORK_KEY = click.option(
 
 
 def _wishes(
-    *, role: str | None, shares: Sequence[str], stages: Sequence[str], paths: Sequence[str], site: str | None, life: float | str | None
+    *, role: str | None, shares: Sequence[str], stages: Sequence[str], paths: Sequence[str], networks: Sequence[str], site: str | None, life: float | str | None
 ) -> dict[str, Any]:
     """The fields of ``bodies.Rights`` that were given."""
     given = {
@@ -74,6 +81,7 @@ def _wishes(
         "shares": _chosen(shares),
         "stages": _chosen(stages),
         "paths": _chosen(paths),
+        "networks": ([] if NONE in networks else list(networks)) if networks else None,
         "site": site,
         "life_s": ALL if life == EVERYTHING else life,
     }
@@ -205,6 +213,7 @@ def render_detail(answer: nouns.PeerDetail) -> str:
         ("shares", _names(one.shares)),
         ("stages", _names(one.stages)),
         ("paths", _names(one.paths)),
+        ("networks", ",".join(one.networks) or "-"),
         ("until", "without end" if one.until is None else moment(one.until)),
         ("state", f"{state} {since(one.since) if one.since else ''}".rstrip()),
         ("limit", f"{show_rate(one.limit_bytes_s)}{'   PAUSED' if one.paused else ''}"),
@@ -240,7 +249,7 @@ def set_(invocation: Invocation, /, *, node: str, network_key: Path | None, **ri
     """Change what a member may do and what it gets. What is not named stays."""
     wishes = _wishes(**rights)
     if not wishes:
-        raise click.UsageError("nothing to change: give --role, --share, --stage, --path, --site or --life")
+        raise click.UsageError("nothing to change: give --role, --share, --stage, --path, --network, --site or --life")
     body = bodies.MemberChange(network_key=_key_text(invocation, network_key), **wishes)
     answer = invocation.client().ask("PATCH", path_of("members", node), answer=nouns.Changed, body=body)
     invocation.out.data(answer, f"changed {clean(answer.name)} ({answer.id})")

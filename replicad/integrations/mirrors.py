@@ -1,7 +1,8 @@
 """Which nodes a client may download from, and in what order: those nearest to it first.
 
-Every node says in its head where clients reach it and which networks are near it, so no node needs a map of the others. The client is near the nodes that name the longest prefix of its address; then
-come the nodes of their sites, then the rest. A client that nobody names is near the node that it asks. Among equals its address decides, so that many clients spread.
+Every node says in its head where clients reach it. Which networks are near it, an admin says in its grant, or its own head if it is an admin: no other node can draw anybody's clients to itself. The
+client is near the nodes that have the longest prefix of its address; then come the nodes of their sites, then the rest. A client that nobody has is near the node that it asks. Among equals its address
+decides, so that many clients spread.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from replicad.errors import InputError
 from replicad.model.access import Network, check_network
+from replicad.model.records import Role
 from replicad.model.redirects import check_base_url
 
 if TYPE_CHECKING:
@@ -123,8 +125,13 @@ class Mirrors:
             presence = self._presence() if own else self._standing.presence(member.id) if self._standing.linked(member.id, now_ms) else None
             url = _door(presence.downloads or "") if presence is not None else None
             if presence is not None and url is not None:
-                found.append(Mirror(member.id, member.name, member.site, url, _networks(presence.networks or ())))
+                found.append(Mirror(member.id, member.name, member.site, url, _networks(_near(member, presence, own=own))))
         return found
+
+
+def _near(member: Member, presence: Presence, *, own: bool) -> tuple[str, ...]:
+    """The networks near a member: what an admin says; where none does, what it says itself, if it is an admin or (it answers its own clients only) this node."""
+    return member.networks or ((presence.networks or ()) if own or member.role is Role.ADMIN else ())
 
 
 @lru_cache(maxsize=1024)

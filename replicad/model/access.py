@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -75,6 +76,11 @@ def check(access: Access) -> None:
     """What a record's form demands beyond types and bounds. InputError."""
     for name in (*access.users, *access.tokens):
         check_name(name)
-    for text in access.networks:
+    check_canonical(access.networks)
+
+
+def check_canonical(networks: Iterable[str]) -> None:
+    """What a record's form demands of networks. InputError."""
+    for text in networks:
         if str(check_network(text)) != text:
             raise InputError(f"network {text[:60]!r} is not in its canonical form")

@@ -16,7 +16,7 @@ MUNKI = "munki"
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node that holds at least one grant in force. ``role`` and ``shares`` are those of all its grants together; ``name``, ``site`` and ``stages`` (what it carries) those of the newest, made at ``admitted`` by ``admitted_by``.
+    """A node that holds at least one grant in force. ``role`` and ``shares`` are those of all its grants together; ``name``, ``site``, ``stages`` (what it carries) and ``networks`` (whose clients it may get from others, CIDR) those of the newest, made at ``admitted`` by ``admitted_by``.
 
     ``shares``, ``stages`` and ``paths`` (collision keys below which it may publish) are None for "all". ``until`` is the last stamp of the longest life among its grants, None if one has no end.
     """
@@ -31,6 +31,7 @@ class Member:
     admitted_by: NodeId
     paths: frozenset[str] | None = None
     until: Stamp | None = None
+    networks: tuple[str, ...] = ()
 
     def life_left(self, now_ms: int) -> float:
         """Which part of its life is left, 1.0 to 0.0; 1.0 without end."""

@@ -25,6 +25,8 @@ SHARES_MAX = 1024
 STAGES_MAX = 16
 PATHS_MAX = 256
 CUT_ENDS_MAX = 512
+NEAR_MAX = 64
+"""Networks near a node."""
 NAME_MAX = 63
 LABEL_MAX = 255
 DEFAULT_STAGES = ("dev", "test", "prod")
@@ -71,12 +73,15 @@ _Shares = Annotated[tuple[_Share, ...], msgspec.Meta(max_length=SHARES_MAX)]
 _Stages = Annotated[tuple[_Stage, ...], msgspec.Meta(min_length=1, max_length=STAGES_MAX)]
 _Path = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 _Algorithm = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+Networks = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=49)], ...], msgspec.Meta(max_length=NEAR_MAX)]
+"""In CIDR notation."""
 _Supersedes = Annotated[tuple[RecordId, ...], msgspec.Meta(max_length=SUPERSEDES_MAX)]
 
 
 class Grant(msgspec.Struct, frozen=True):
     """Admits a node. ``shares``, ``paths``, ``stages`` are None for "all". ``paths`` are collision keys of path prefixes that a publisher may write below, segment-wise.
-    ``until`` ends the grant's life (None: no end). ``invite`` is the SHA-256 of the join token's secret, so that a token visibly admits one key only.
+    ``until`` ends the grant's life (None: no end). ``invite`` is the SHA-256 of the join token's secret, so that a token visibly admits one key only. ``networks`` are those whose clients it may get
+    from others because it is near them; absent, never empty: none.
     """
 
     subject: NodeId
@@ -88,6 +93,7 @@ class Grant(msgspec.Struct, frozen=True):
     stages: _Stages | None = None
     until: Stamp | None = None
     invite: Digest | None = None
+    networks: Networks | msgspec.UnsetType = msgspec.UNSET
 
 
 Reason = Literal["remove", "revoke", "change", "rotate"]

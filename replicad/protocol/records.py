@@ -9,7 +9,7 @@ node of every version, for otherwise a chain would end in different places.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -198,12 +198,23 @@ def _check_access(policy: Policy) -> None:
 
 
 def _check_grant(grant: Grant) -> None:
+    if grant.networks is not msgspec.UNSET:
+        _check_networks(grant.networks)
     _names(*grant.shares or (), check=check_share_name)
     _names(*grant.stages or (), check=check_stage_name)
     for prefix in grant.paths or ():
         _check_path(prefix)
         if paths.key(prefix) != prefix:
             raise RecordError(f"path prefix {prefix[:80]!r} is not a collision key", code="bad-path")
+
+
+def _check_networks(networks: Sequence[str]) -> None:
+    try:
+        access.check_canonical(networks)
+    except InputError as error:
+        raise RecordError(error.message, code="bad-network") from None
+    if not networks:
+        raise RecordError("a grant without networks has no such field", code="bad-network")
 
 
 def _check_content(entry: Entry) -> None:

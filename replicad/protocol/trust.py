@@ -213,7 +213,7 @@ def _rights(tenures: Iterable[Tenure]) -> object:
 
 
 def _member(node: NodeId, tenures: list[Tenure]) -> Member:
-    """What the grants in force add up to: the highest role, the shares of all of them; name, site and the stages it carries are those of the newest."""
+    """What the grants in force add up to: the highest role, the shares of all of them; name, site, networks and the stages it carries are those of the newest."""
     newest = tenures[-1]
     below = [None if tenure.is_admin else tenure.grant.paths for tenure in tenures if tenure.grant.role is not Role.MIRROR]
     paths = frozenset(path for prefixes in below for path in prefixes or ()) if below and None not in below else None
@@ -232,6 +232,7 @@ def _member(node: NodeId, tenures: list[Tenure]) -> Member:
         newest.record.header.origin,
         paths,
         None if until == STAMP_MAX else Stamp(until),
+        newest.grant.networks or (),
     )
 
 

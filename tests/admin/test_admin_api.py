@@ -241,6 +241,7 @@ async def test_status_tells_how_it_is(door: Door) -> None:
         "lag": None,
         "limit_bytes_s": None,
         "paused": False,
+        "networks": [],
     }
     assert status["problems"] == [
         {

@@ -80,6 +80,8 @@ BAD = [
     ("POST", "/members/bob/revoke", {"from": "2026-01-01T00:00:00"}, "from"),
     ("POST", "/members/bob/revoke", {"network_key": "x" * 257}, "network_key"),
     ("PATCH", "/members/bob", {"paths": []}, "paths"),
+    ("PATCH", "/members/bob", {"networks": ["10.4.0.0/16"] * 65}, "networks"),
+    ("PATCH", "/members/bob", {"networks": None}, "networks"),
     ("PATCH", "/members/bob", {"life_s": "long"}, "life_s"),
     ("GET", "/audit?limit=5001", None, "limit"),
     ("GET", "/audit?after=nonsense", None, "after"),

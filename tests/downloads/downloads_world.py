@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Self
+from urllib.parse import urlencode
 
 from replicad.crypto import certificate
+from replicad.crypto.keys import SigningKey
 from replicad.errors import NotFoundError, StorageError
 from replicad.integrations.mirrors import Mirror
 from replicad.model import paths
@@ -24,6 +26,8 @@ from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.manifest import Manifest
 from replicad.model.members import Member, Share
+from replicad.model.records import Role
+from replicad.protocol.signed_urls import sign
 from replicad.server.downloads import application
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.server import DownloadServer
@@ -33,6 +37,15 @@ MODIFIED = 1_700_000_000
 MODIFIED_DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
 EARLIER_DATE = "Tue, 14 Nov 2023 22:13:19 GMT"
 LATER_DATE = "Tue, 14 Nov 2023 22:13:21 GMT"
+
+
+PUBLISHER = SigningKey(bytes([77]) * 32)
+NETWORK = NodeId(bytes(32))
+
+
+def signed(share: str, path: str) -> str:
+    """The query of a URL that lets whoever shows it download this file from any node."""
+    return urlencode(sign(PUBLISHER, NETWORK, share=share, path_key=paths.key(path), until_s=4_000_000_000))
 
 
 class World:
@@ -55,8 +68,8 @@ class World:
         self.mirrors: list[Mirror] = []
         self.closer: Mirror | None = None
         """To whoever asks, than this node."""
-        self.members: dict[NodeId, Member] = {}
-        self.network = NodeId(bytes(32))
+        self.members = {PUBLISHER.id: Member(PUBLISHER.id, "publisher", Role.PUBLISHER, "", None, None, Stamp.of(0), PUBLISHER.id)}
+        self.network = NETWORK
         self.replica = SimpleNamespace(network=self.network, trust=SimpleNamespace(shares=lambda: self.shares, members=lambda _now_ms: self.members))
 
     def share(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from downloads_world import Client, World
+from downloads_world import Client, World, signed
 
 from replicad.crypto.keys import SigningKey
 from replicad.integrations.mirrors import Mirror, Mirrors
@@ -24,6 +24,7 @@ from replicad.model.manifest import Manifest
 from replicad.model.members import Member
 from replicad.model.records import Role
 from replicad.protocol.gossip.heads import Presence
+from replicad.server.downloads.config import DownloadsConfig
 from support.waiting import until
 
 MIB = 1 << 20
@@ -31,6 +32,7 @@ BODY = random.Random(5).randbytes(16 * MIB + 5)
 PATH = "Packages/Caf\u00e9 & Co.pkg"
 QUOTED = "jamf/Packages/Caf%C3%A9%20%26%20Co.pkg"
 IDS = [SigningKey(bytes([number]) * 32).id for number in range(6)]
+SIGNED = signed("secret", PATH)
 NAMESPACE = {"": "urn:ietf:params:xml:ns:metalink"}
 
 
@@ -49,6 +51,7 @@ def make_world(root: Path) -> World:
     world.share("jamf")
     world.share("secret", public=False)
     world.put("jamf", PATH, BODY)
+    world.put("secret", PATH, BODY)
     world.put("jamf", "small", b"small")
     world.put("jamf", "elsewhere", BODY[:-1], held=False)
     world.manifests = {manifest.content: manifest for manifest in [manifest_of(BODY)]}
@@ -68,7 +71,7 @@ async def test_a_metalink_says_what_the_file_is_and_where(tmp_path: Path) -> Non
     world = make_world(tmp_path / "one")
     async with world.serve() as client:
         world.mirrors = [mirror(0, client.url), mirror(1, "https://ber1.example.org/base")]
-        found = await metalink(client, f"/-/metalink/{QUOTED}.meta4?until=1&key=a%26b")
+        found = await metalink(client, f"/-/metalink/{QUOTED}.meta4?{SIGNED}")
         assert found.get("name") == "Caf\u00e9 & Co.pkg"
         assert (found.findtext("size", None, NAMESPACE), found.findtext("hash", None, NAMESPACE)) == (str(len(BODY)), hashlib.sha256(BODY).hexdigest())
         pieces = found.find("pieces", NAMESPACE)
@@ -78,7 +81,7 @@ async def test_a_metalink_says_what_the_file_is_and_where(tmp_path: Path) -> Non
         hashes = [(one.get("type"), one.text) for one in found.findall("hash", NAMESPACE)]
         assert hashes == [("sha-256", hashlib.sha256(BODY).hexdigest()), ("md5", hashlib.md5(BODY).hexdigest()), ("sha-512", hashlib.sha512(BODY).hexdigest())]
         urls = [(url.get("priority"), url.text) for url in found.findall("url", NAMESPACE)]
-        assert urls == [("1", f"{client.url}/{QUOTED}?until=1&key=a%26b"), ("2", f"https://ber1.example.org/base/{QUOTED}?until=1&key=a%26b")]
+        assert urls == [("1", f"{client.url}/{QUOTED}"), ("2", f"https://ber1.example.org/base/{QUOTED}")], "nobody needs the signature"
         assert (await metalink(client, "/-/metalink/jamf/elsewhere.meta4")).find("pieces", NAMESPACE) is None
         refused = [
             await client.get(f"/-/metalink/{name}")
@@ -88,6 +91,22 @@ async def test_a_metalink_says_what_the_file_is_and_where(tmp_path: Path) -> Non
         assert (await client.get(f"/-/metalink/{QUOTED}.meta4", method="HEAD")).body == b""
         world.mirrors = []
         assert (await client.get(f"/-/metalink/{QUOTED}.meta4")).status == 404
+
+
+async def test_what_let_a_client_in_is_told_to_nodes_that_need_it_and_never_without_tls(tmp_path: Path) -> None:
+    world, place = make_world(tmp_path / "one"), QUOTED.replace("jamf/", "secret/")
+    doors = ["https://ams1.example.org", "http://ber1.example.org", "https://nyc1.example.org"]
+    world.mirrors = [mirror(number, url) for number, url in enumerate(doors)]
+    for own, told in ((doors[0], [doors[0], doors[2]]), (doors[1], doors)):
+        async with world.serve(config=DownloadsConfig(url=own)) as client:
+            urls = [url.text for url in (await metalink(client, f"/-/metalink/{place}.meta4?{SIGNED}")).findall("url", NAMESPACE)]
+            assert urls == [f"{door}/{place}?{SIGNED}" for door in told]
+            urls = [url.text for url in (await metalink(client, f"/-/metalink/{QUOTED}.meta4?{SIGNED}")).findall("url", NAMESPACE)]
+            assert urls == [f"{door}/{QUOTED}" for door in doors]
+            reader, writer = await client.connect()
+            writer.write(f"HEAD /{place}?{SIGNED} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            assert [line.split(">")[0] for line in head if "duplicate" in line] == [f"Link: <{door}/{place}?{SIGNED}" for door in told]
 
 
 async def test_an_answer_about_a_large_file_says_where_else_it_is(tmp_path: Path) -> None:
@@ -175,9 +194,12 @@ class Heads:
 def test_who_holds_a_file_and_who_is_nearest(tmp_path: Path) -> None:
     """Nodes 0 and 1 are in Amsterdam, 2 and 3 in Berlin, 4 alone; node 0 is asked. 3 names a part of what 2 names."""
     sites = ("ams", "ams", "ber", "ber", "")
-    members = {node: Member(node, f"node{number}", Role.MIRROR, sites[number], None, None, Stamp(0), node) for number, node in enumerate(IDS[:5])}
     networks = ((), ("nonsense",), ("10.0.0.0/8",), ("10.4.0.0/16", "2001:db8::/32"), ())
-    said = {node: Presence(downloads=f"http://node{number}", networks=networks[number]) for number, node in enumerate(IDS[:5])}
+    members = {
+        node: Member(node, f"node{number}", Role.MIRROR, sites[number], None, None, Stamp(0), node, networks=networks[number])
+        for number, node in enumerate(IDS[:5])
+    }
+    said = {node: Presence(downloads=f"http://node{number}") for number, node in enumerate(IDS[:5])}
     heads = Heads(said)
     now_ms = 10_000
     mirrors = Mirrors(IDS[0], members=lambda: members, standing=heads, presence=lambda: said[IDS[0]], now_ms=lambda: now_ms)  # type: ignore[arg-type]
@@ -224,6 +246,30 @@ def test_who_holds_a_file_and_who_is_nearest(tmp_path: Path) -> None:
     said[IDS[1]] = Presence()
     now_ms += 2_000
     assert [mirror.name for mirror in mirrors.everywhere()] == ["node0", "node2", "node4"]
+
+
+def test_nobody_draws_clients_to_itself(tmp_path: Path) -> None:
+    """What a node says of its own networks counts with others only if it is an admin, or until an admin has said something else; at home it always does."""
+    said = {node: Presence(downloads=f"http://node{number}", networks=("127.0.0.0/8", "10.4.0.0/16")) for number, node in enumerate(IDS[:3])}
+    heads = Heads(said)
+    heads.percents = dict.fromkeys(IDS, 100)
+    listed = make_world(tmp_path / "one").names["jamf", "small"]
+
+    def seen(role: Role, granted: tuple[str, ...], *, at: int = 0) -> tuple[bool, bool, bool]:
+        """Whether node 1 is first for clients of both networks at node ``at``, and gets one of them by a redirect."""
+        said[IDS[0]] = Presence(downloads="http://node0")
+        members = {node: Member(node, f"node{number}", Role.MIRROR, f"site{number}", None, None, Stamp(0), node) for number, node in enumerate(IDS[:3])}
+        members[IDS[1]] = dataclasses.replace(members[IDS[1]], role=role, networks=granted)
+        mirrors = Mirrors(IDS[at], members=lambda: members, standing=heads, presence=lambda: said[IDS[at]], now_ms=lambda: 0)  # type: ignore[arg-type]
+        first = [mirrors.nearest(mirrors.everywhere(), ip_address(address))[0].node == IDS[1] for address in ("127.0.0.1", "10.4.1.1")]
+        return first[0], first[1], mirrors.nearer(listed, ip_address("127.0.0.1")) is not None
+
+    assert seen(Role.MIRROR, ()) == (False, False, False)
+    assert seen(Role.PUBLISHER, ()) == (False, False, False)
+    assert seen(Role.ADMIN, ()) == (True, True, True)
+    assert seen(Role.MIRROR, ("10.4.0.0/16",)) == (False, True, False)
+    assert seen(Role.ADMIN, ("10.4.0.0/16",)) == (False, True, False)
+    assert seen(Role.MIRROR, (), at=1) == (True, True, False)
 
 
 @pytest.mark.needs("aria2c")

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from downloads_world import Client, Reply, World
+from downloads_world import Client, Reply, World, signed
 
 from replicad.crypto import passwords
 from replicad.crypto.hashing import sha256
@@ -26,6 +26,7 @@ CACHE = "http://cache.example.org:8080"
 BY_PROXY = DownloadsConfig(proxies=(ip_network("127.0.0.0/8"),), url="https://ams1.example.org")
 TOKEN = "rshare_known"
 BEARER = f"Authorization: Bearer {TOKEN}"
+SIGNED = signed("private", PATH)
 REDIRECTS = {"any": CDN, "10.4.0.0/16": CACHE, "10.4.9.0/24": "here", "10.5.0.0/16": "nearest", "2001:db8::/32": CACHE}
 
 
@@ -67,11 +68,12 @@ SENT = {
     "near a cache, IPv6": (f"/jamf/{QUOTED}", "2001:db8::7", [], f"{CACHE}/jamf/{QUOTED}?redirected=1"),
     "an exception": (f"/jamf/{QUOTED}", "10.4.9.1", [], None),
     "near a node": (f"/jamf/{QUOTED}", "10.5.0.1", [], f"https://ber1.example.org/jamf/{QUOTED}?redirected=1"),
-    "near a node, with what the address shows": (
-        f"/jamf/{QUOTED}?until=1&key=a%26b",
+    "near a node, with what the address need not show": (f"/jamf/{QUOTED}?{SIGNED}", "10.5.0.1", [], f"https://ber1.example.org/jamf/{QUOTED}?redirected=1"),
+    "private, near a node, with what the address must show": (
+        f"/private/{QUOTED}?{SIGNED}&v=a%26b",
         "10.5.0.1",
         [],
-        f"https://ber1.example.org/jamf/{QUOTED}?until=1&key=a%26b&redirected=1",
+        f"https://ber1.example.org/private/{QUOTED}?{SIGNED}&v=a%26b&redirected=1",
     ),
     "near a node, with a field that stays behind": (f"/jamf/{QUOTED}", "10.5.0.1", [BEARER], None),
     "in another case": ("/jamf/PACKAGES/CAFE%CC%81%20&%20CO.PKG", "192.0.2.1", [], f"{CDN}/jamf/{QUOTED}?redirected=1"),

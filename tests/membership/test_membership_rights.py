@@ -52,6 +52,24 @@ async def test_a_publisher_writes_below_its_prefixes_only(tmp_path: Path) -> Non
                 await ann.membership.set(bob.id, **refused)  # type: ignore[arg-type]
 
 
+async def test_an_admin_says_whose_clients_a_node_gets(tmp_path: Path) -> None:
+    """In the token or later; nothing else changes it, and other changes keep it."""
+    async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob:
+        await bob.membership.join(await ann.membership.invite(networks=["10.5.0.0/16", "10.4.0.0/16", "10.4.0.0/16", "2001:DB8::/32"]))
+        assert member(ann, bob).networks == member(bob, bob).networks == ("10.4.0.0/16", "10.5.0.0/16", "2001:db8::/32")
+        await ann.membership.set(bob.id, networks=["192.0.2.1"])
+        await ann.membership.set(bob.id, role="publisher", site="ber")
+        await ann.membership.set(bob.id, role="mirror")
+        assert member(ann, bob).networks == ("192.0.2.1/32",)
+        for refused in (["10.4.0.1/16"], ["everybody"], [f"10.{number}.0.0/16" for number in range(65)]):
+            with pytest.raises(InputError, match="network"):
+                await ann.membership.set(bob.id, networks=refused)
+        with pytest.raises(NotAllowedError):
+            await bob.membership.set(bob.id, networks=["0.0.0.0/0"])
+        await ann.membership.set(bob.id, networks=[])
+        assert member(ann, bob).networks == ()
+
+
 async def test_a_grant_with_a_life_is_renewed_while_its_node_is_there_and_ends_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("replicad.services.membership.lasting.LOOK_S", 0.02)
     async with peer_node(tmp_path / "a", "ann") as ann, peer_node(tmp_path / "b", "bob") as bob:
@@ -185,7 +203,7 @@ async def test_any_other_node_needs_a_token_that_replaces_it(tmp_path: Path) -> 
     async with peer_node(tmp_path / "a", "ann") as ann:
         async with peer_node(tmp_path / "b", "bob") as bob, peer_node(tmp_path / "c", "cid") as cid:
             await ann.create_share("munki")
-            await bob.membership.join(await ann.membership.invite(role="publisher", paths=["pkgs"], life_s=86_400))
+            await bob.membership.join(await ann.membership.invite(role="publisher", paths=["pkgs"], life_s=86_400, networks=["10.4.0.0/16"]))
             await admit(ann, cid)
             await all_linked(ann, bob, cid)
             await bob.publish_and_wait("munki", "pkgs/before", ann)
@@ -198,7 +216,7 @@ async def test_any_other_node_needs_a_token_that_replaces_it(tmp_path: Path) -> 
             token = await ann.membership.invite(replaces=bob.id)
             former = bob.id
             new = await bob.membership.rotate(token)
-            rights = changes.Rights(Role.PUBLISHER, paths=("pkgs",), life_s=86_400)
+            rights = changes.Rights(Role.PUBLISHER, paths=("pkgs",), life_s=86_400, networks=("10.4.0.0/16",))
             assert changes.of_member(ann.catalog.replica.trust.members(ann.clock())[new]) == rights
             assert former not in ann.catalog.replica.trust.members(ann.clock())
             with pytest.raises((ConflictError, NotFoundError)):

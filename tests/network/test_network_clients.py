@@ -26,6 +26,10 @@ def basic(password: str) -> str:
     return f"Basic {base64.b64encode(f'jane:{password}'.encode()).decode()}"
 
 
+def nearest(node: Node) -> list[str]:
+    return [one["name"] for one in json.loads(node.download("-/nearest").body)["nodes"]]
+
+
 def check_access(ams: Node, ber: Node, tmp_path: Path) -> None:
     """A private share: passwords, tokens and URLs of one node at the other, and nothing of them in what the nodes write."""
     (tmp_path / "a.pkg").write_bytes(b"customer a's" * MIB)
@@ -49,7 +53,11 @@ def check_access(ams: Node, ber: Node, tmp_path: Path) -> None:
     metalink = ET.fromstring(ber.download(f"-/metalink/{path}.meta4?{signed.query}").body)
     urls = [url.text or "" for url in metalink.iter("{urn:ietf:params:xml:ns:metalink}url")]
     assert urls == [f"{node.url(path)}?{signed.query}" for node in (ber, ams)], "the asked node first"
-    assert [node["name"] for node in json.loads(ams.download("-/nearest").body)["nodes"]] == ["ber1", "ams1"], "the one that names the client's network"
+    assert nearest(ams) == ["ams1", "ber1"], "what ber1 says of its networks counts at home only"
+    assert ams.cli("peer", "set", "ber1", "--network", "127.0.0.0/8").code == 0
+    wait_for(lambda: nearest(ams) == ["ber1", "ams1"], what="ber1 first, as an admin said")
+    assert "networks 127.0.0.0/8" in ams.cli("peer", "show", "ber1").out
+    assert "; networks 127.0.0.0/8" in ber.cli("audit").out
 
     ams.cli("share", "token", "revoke", "customer-a", "ci")
     wait_for(lambda: ber.download(path, Authorization=f"Bearer {token}").status == 401, what="the revocation on the other node")
@@ -99,6 +107,8 @@ def check_redirects(ams: Node, ber: Node, tmp_path: Path) -> None:
     assert "redirect  any to nearest" in said
     wait_for(lambda: fetched(ams) == f"everybody's 206 {ber.url(path)}?redirected=1", what="the redirect to the nearest node")
     assert fetched(ber) == f"everybody's 206 {ber.url(path)}"
+    ams.cli("peer", "set", "ber1", "--network", "none")
+    wait_for(lambda: fetched(ams) == f"everybody's 206 {ams.url(path)}", what="no redirect to who only says that the client is near")
     ams.cli("share", "set", "open", "--redirect", f"127.0.0.0/8={ams.url()}")
     wait_for(lambda: fetched(ber) == f"everybody's 206 {ams.url(path)}?redirected=1", what="the redirect to the cache, on the other node")
     assert fetched(ams) == f"everybody's 206 {ams.url(path)}?redirected=1", "once, and no further"

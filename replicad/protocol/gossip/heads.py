@@ -17,14 +17,13 @@ from replicad.crypto import envelope as envelopes
 from replicad.crypto.keys import SigningKey
 from replicad.errors import InputError, PeerError
 from replicad.model.ids import STAMP_MAX, Digest, NodeId, Stamp, from_wire, to_text
-from replicad.model.records import Envelope
+from replicad.model.records import Envelope, Networks
 
 HEAD_TYPE = "head"
 ENDS_MAX = 32
 MISSING_MAX = 64
 URLS_MAX = 8
 LINKS_MAX = 256
-NETWORKS_MAX = 64
 INTERVAL_MS_MIN = 30_000
 HEADS_PER_S = 2
 """Protocol.md section 5: the interval grows with the network so that nobody handles more than about two heads a second."""
@@ -51,7 +50,7 @@ class Missing(Struct, frozen=True, array_like=True):
 class Presence(Struct, frozen=True):
     """What only the head of the share ``""`` says: where the node's peer door is (base URLs), its TLS certificate's fingerprint (None: no TLS), versions it speaks, disk and load, and the
     members it has links with. ``load_percent`` is the one-minute load per processor, times 100. ``downloads`` is the base URL of its door for clients, ``networks`` (CIDR) those whose clients are
-    near it; absent: none.
+    near it; absent: none. Others believe ``networks`` of admins only (``model.members.Member``).
     """
 
     urls: Annotated[tuple[Annotated[str, Meta(max_length=255)], ...], Meta(max_length=URLS_MAX)] = ()
@@ -64,7 +63,7 @@ class Presence(Struct, frozen=True):
     load_percent: _Count = 0
     links: Annotated[tuple[NodeId, ...], Meta(max_length=LINKS_MAX)] = ()
     downloads: Annotated[str, Meta(max_length=255)] | UnsetType = UNSET
-    networks: Annotated[tuple[Annotated[str, Meta(max_length=49)], ...], Meta(max_length=NETWORKS_MAX)] | UnsetType = UNSET
+    networks: Networks | UnsetType = UNSET
 
 
 class Head(Struct, frozen=True, omit_defaults=True):

@@ -64,7 +64,7 @@ def _audited(record: Record, names: dict[NodeId, str], *, reason: str) -> nouns.
 def _detail(body: Body) -> str:
     """What a record says besides whom or which file it is about, for people."""
     if isinstance(body, Grant):
-        lists = {"shares": body.shares, "paths": body.paths, "stages": body.stages}
+        lists = {"shares": body.shares, "paths": body.paths, "stages": body.stages, "networks": body.networks or None}
         parts = [body.role, *(f"{name} {','.join(value)}" for name, value in lists.items() if value is not None)]
         return "; ".join([*parts, *([f"site {body.site}"] if body.site else []), *([f"until {nouns.date(body.until.ms)}"] if body.until else [])])
     if isinstance(body, Cut):

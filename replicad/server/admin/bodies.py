@@ -11,7 +11,7 @@ from replicad.model.access import CREDENTIAL_NAME_MAX, NETWORKS_MAX
 from replicad.model.callers import PASSWORD_CHARS_MAX, AccessRole
 from replicad.model.checksums import ALGORITHMS, Algorithm
 from replicad.model.chunks import CONTENT_SIZE_MAX
-from replicad.model.records import LABEL_MAX, NAME_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
+from replicad.model.records import LABEL_MAX, NAME_MAX, NEAR_MAX, PATHS_MAX, SHARES_MAX, STAGES_MAX, Role
 from replicad.model.redirects import Redirects
 
 ENTRIES_PER_CALL_MAX = 25_000
@@ -42,6 +42,7 @@ _Site = Annotated[str, Meta(max_length=NAME_MAX)]
 Label = Annotated[str, Meta(max_length=LABEL_MAX)]
 NUMBER_MAX = 2**62
 """Of numbers whose sense is checked where they are used: JSON has no end."""
+_Near = Annotated[list[Annotated[str, Meta(max_length=60)]], Meta(max_length=NEAR_MAX)]
 _Life = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
 
 
@@ -50,12 +51,15 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rights(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a member may do and gets. Absent: as it is, for a newcomer a mirror with everything, without end. Null: all, or without end. ``paths``: prefixes below which a publisher may publish."""
+    """What a member may do and gets. Absent: as it is, for a newcomer a mirror with everything, without end. Null: all, or without end. ``paths``: prefixes below which a publisher may publish.
+    ``networks`` (CIDR): those whose clients other nodes may send to it, or name it first to; empty: none.
+    """
 
     role: Role | UnsetType = UNSET
     shares: Shares | UnsetType | None = UNSET
     stages: _Stages | UnsetType | None = UNSET
     paths: _Paths | UnsetType | None = UNSET
+    networks: _Near | UnsetType = UNSET
     site: _Site | UnsetType = UNSET
     life_s: _Life | UnsetType | None = UNSET
 

@@ -66,13 +66,14 @@ class Rights(Struct, frozen=True):
     stages: list[str] | None
     paths: list[str] | None
     until_ms: int | None
+    networks: list[str]
 
 
 async def rights(call: Call[Any]) -> Rights:
     """Its state, for ETag and If-Match."""
     member = views.find_member(call.services, call.request.match_info["id"])
     shares, stages, paths = (None if one is None else sorted(one) for one in (member.shares, member.stages, member.paths))
-    return Rights(str(member.id), member.role, member.site, shares, stages, paths, None if member.until is None else member.until.ms)
+    return Rights(str(member.id), member.role, member.site, shares, stages, paths, None if member.until is None else member.until.ms, list(member.networks))
 
 
 async def invite(call: Call[bodies.Invite]) -> nouns.Invited:

@@ -139,6 +139,7 @@ def peer(services: Services, member: Member, *, linked: bool, total_bytes: int) 
         lag=_lag(services, member.id),
         limit_bytes_s=services.limits.peer_rate(member.id),
         paused=services.limits.is_paused(member.id),
+        networks=list(member.networks),
     )
 
 

@@ -104,7 +104,7 @@ class Door:
         self._visible = view.visible
         self._config = config
         self._waiting_for = waiting_for
-        self._products = Products(catalog, store.open_blob, view.mirrors, config=config)
+        self._products = Products(catalog, store.open_blob, view.mirrors, replica=lambda: catalog.replica, config=config)
         self._steering = Steering(lambda: catalog.replica, view.mirrors, config=config)
         self._gate = Gate(lambda: catalog.replica, proxies=config.proxies)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
     from replicad.model.manifest import Manifest
+    from replicad.model.members import Share
+    from replicad.server.downloads.access import Replica
     from replicad.server.downloads.clients import Address
     from replicad.server.downloads.config import DownloadsConfig
     from replicad.server.downloads.requests import Request
@@ -61,12 +63,15 @@ class Contents(Protocol):
 
 
 class Products:
-    """Answers about files that the client may see."""
+    """Answers about files that the client may see. ``replica`` is asked afresh for each request: joining a network replaces it."""
 
-    def __init__(self, contents: Contents, open_blob: Callable[[Digest], int], mirrors: Mirrors, *, config: DownloadsConfig) -> None:
+    def __init__(
+        self, contents: Contents, open_blob: Callable[[Digest], int], mirrors: Mirrors, *, replica: Callable[[], Replica], config: DownloadsConfig
+    ) -> None:
         self._contents = contents
         self._open_blob = open_blob
         self._mirrors = mirrors
+        self._replica = replica
         self._url = config.url
         self._proxies = config.proxies
         self._packages: OrderedDict[Digest, Package | InputError] = OrderedDict()
@@ -80,12 +85,13 @@ class Products:
 
     async def metalink(self, request: Request, listed: Listed) -> Answer:
         """The metalink of a file that some node holds; NotFoundError if none does."""
-        bases = self._bases(request, listed)
+        query = query_of(request, self._replica().trust.shares().get(listed.share))
+        bases = self._bases(request, listed, query)
         if not bases or listed.taken_down:
             raise NotFoundError("nobody holds the content")
         manifest = await self._contents.manifest(listed.content, listed.manifest)
         checksums = (await self._contents.checksums([listed.content])).get(listed.content, {})
-        return document(request.method, metalink.MEDIA_TYPE, metalink.render(listed, manifest, bases, checksums=checksums, query=query_of(request)))
+        return document(request.method, metalink.MEDIA_TYPE, metalink.render(listed, manifest, bases, checksums=checksums, query=query))
 
     async def mdm(self, request: Request, listed: Listed) -> Answer:
         """The manifest with which an MDM server has Macs install a package that is here; NotFoundError if it is no package. InputError for another chunk size than those that there are."""
@@ -100,7 +106,8 @@ class Products:
             package = await self._package(listed)
             hashes = mdm.known_hashes(manifest, size) or await self._read_hashes(listed.content, size)
         title = listed.path.rpartition("/")[2].removesuffix(".pkg")
-        encoded = mdm.render(package, title=title, url=metalink.address(self._url, listed, query_of(request)), size=size, hashes=hashes)
+        url = metalink.address(self._url, listed, query_of(request, self._replica().trust.shares().get(listed.share)))
+        encoded = mdm.render(package, title=title, url=url, size=size, hashes=hashes)
         return document(request.method, mdm.MEDIA_TYPE, encoded)
 
     async def _package(self, listed: Listed) -> Package:
@@ -127,10 +134,13 @@ class Products:
         """Complete fields, or nothing. For answers with a whole file: whoever asks for a part knows already."""
         if listed.size < LINKED_BYTES_MIN or len(self._mirrors.holding(listed)) < 2:
             return b""
-        return b"".join(field("Link", value) for value in metalink.links(listed, self._bases(request, listed), query=query_of(request)))
+        query = query_of(request, self._replica().trust.shares().get(listed.share))
+        return b"".join(field("Link", value) for value in metalink.links(listed, self._bases(request, listed, query), query=query))
 
-    def _bases(self, request: Request, listed: Listed) -> list[str]:
-        return [mirror.url for mirror in self._mirrors.nearest(self._mirrors.holding(listed), address_of(request, self._proxies))]
+    def _bases(self, request: Request, listed: Listed, query: str) -> list[str]:
+        """Those that hold it; what was shown over https is for https alone."""
+        found = [mirror.url for mirror in self._mirrors.nearest(self._mirrors.holding(listed), address_of(request, self._proxies))]
+        return [url for url in found if url.startswith("https:") or not (query and self._url.startswith("https:"))]
 
 
 def _read_package(fd: int) -> Package | InputError:
@@ -142,7 +152,12 @@ def _read_package(fd: int) -> Package | InputError:
         os.close(fd)
 
 
-def query_of(request: Request) -> str:
-    """What the client showed in the address: other nodes honour it, too. Nothing that could end a header field or an element gets through the parser, and nothing but ASCII is passed on."""
+def query_of(request: Request, share: Share | None) -> str:
+    """What let the client in and was shown in the address, for the other nodes that have the share: they honour it, too. Empty for a public share, where nobody needs it.
+
+    Nothing that could end a header field or an element gets through the parser, and nothing but ASCII is passed on.
+    """
+    if share is None or share.public:
+        return ""
     query = request.raw_path.partition("?")[2]
     return query if query.isascii() and query.isprintable() and not set(query) & set("<>\"' ") else ""

@@ -1,7 +1,7 @@
 """Whether a client is sent elsewhere for a file (307): only where its share asks for that, once, and with nothing but what the target may know.
 
 Whoever was sent says so (REDIRECTED in the address) and is served where it arrives: no two nodes send a client back and forth, and a cache that fetches from here what it was asked for gets the file; so does
-a CDN, which says what it is (RFC 8586). To a node goes what the client showed in the address, which every node honours; who shows Authorization is served here, because clients leave that
+a CDN, which says what it is (RFC 8586). To a node goes what the client showed in the address of a private file, which every node honours; who shows Authorization is served here, because clients leave that
 behind on the way to another host. To anybody else goes the file's name alone: whether clients get it there is up to the cache.
 """
 
@@ -20,6 +20,7 @@ from replicad.server.downloads.products import query_of
 
 if TYPE_CHECKING:
     from replicad.model.entries import Listed
+    from replicad.model.members import Share
     from replicad.server.downloads.access import Replica
     from replicad.server.downloads.clients import Address
     from replicad.server.downloads.config import DownloadsConfig
@@ -46,14 +47,14 @@ class Steering:
         query = request.raw_path.partition("?")[2]
         if REDIRECTED in query.split("&") or _CDN in request.headers:
             return None
-        location = self._location(request, listed, share.redirects)
+        location = self._location(request, listed, share)
         if location is None:
             return None
         return plain(HTTPStatus.TEMPORARY_REDIRECT, request.method, extra=field("Location", location) + b"Cache-Control: no-store\r\n")
 
-    def _location(self, request: Request, listed: Listed, redirects: Mapping[str, str]) -> str | None:
+    def _location(self, request: Request, listed: Listed, share: Share) -> str | None:
         address = address_of(request, self._config.proxies)
-        target = _target(redirects, address)
+        target = _target(share.redirects, address)
         if target == HERE:
             return None
         if target != NEAREST:
@@ -61,7 +62,7 @@ class Steering:
         mirror = None if "Authorization" in request.headers else self._mirrors.nearer(listed, address)
         if mirror is None or (self._config.url.startswith("https:") and not mirror.url.startswith("https:")):
             return None
-        return metalink.address(mirror.url, listed, "&".join(filter(None, (query_of(request), REDIRECTED))))
+        return metalink.address(mirror.url, listed, "&".join(filter(None, (query_of(request, share), REDIRECTED))))
 
 
 def _target(redirects: Mapping[str, str], address: Address | None) -> str:

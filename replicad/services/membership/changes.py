@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
+from msgspec import UNSET
 
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError
 from replicad.model import paths
+from replicad.model.access import check_network
 from replicad.model.ids import Stamp
-from replicad.model.records import NAME_MAX, PATHS_MAX, Grant, Role
+from replicad.model.records import NAME_MAX, NEAR_MAX, PATHS_MAX, Grant, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,12 +33,13 @@ class Wishes(TypedDict, total=False):
     shares: Sequence[str] | None
     stages: Sequence[str] | None
     paths: Sequence[str] | None
+    networks: Sequence[str]
     site: str
     life_s: int | None
 
 
 class Rights(msgspec.Struct, frozen=True):
-    """What a grant gives. ``shares``, ``stages`` and ``paths`` (collision keys below which a publisher may write) None: all. ``life_s`` counts from the grant, None: without end."""
+    """What a grant gives. ``shares``, ``stages`` and ``paths`` (collision keys below which a publisher may write) None: all. ``life_s`` counts from the grant, None: without end. ``networks``: see ``Grant``."""
 
     role: Role
     shares: tuple[str, ...] | None = None
@@ -44,13 +47,16 @@ class Rights(msgspec.Struct, frozen=True):
     site: str = ""
     paths: tuple[str, ...] | None = None
     life_s: int | None = None
+    networks: tuple[str, ...] = ()
 
     def grant(self, subject: NodeId, name: str, *, at: Stamp, invite: Digest | None = None) -> Grant:
         """The record's body, to be signed ``at`` this time. Admins always have all shares and only publishers have paths; naming some would only mislead."""
         shares = None if self.role is Role.ADMIN else self.shares
         paths = self.paths if self.role is Role.PUBLISHER else None
         until = None if self.life_s is None else Stamp.of(at.ms + 1000 * self.life_s)
-        return Grant(subject=subject, name=name, role=self.role, site=self.site, shares=shares, paths=paths, stages=self.stages, until=until, invite=invite)
+        return Grant(
+            subject, name, self.role, self.site, shares=shares, paths=paths, stages=self.stages, until=until, invite=invite, networks=self.networks or UNSET
+        )
 
 
 NEWCOMER = Rights(Role.MIRROR)
@@ -60,7 +66,7 @@ NEWCOMER = Rights(Role.MIRROR)
 def of_member(member: Member) -> Rights:
     """What a member's grants add up to."""
     life_s = None if member.until is None else max(1, round((member.until.ms - member.admitted.ms) / 1000))
-    return Rights(member.role, _sorted(member.shares), _sorted(member.stages), member.site, _sorted(member.paths), life_s)
+    return Rights(member.role, _sorted(member.shares), _sorted(member.stages), member.site, _sorted(member.paths), life_s, member.networks)
 
 
 def revised(current: Rights, wishes: Wishes, *, existing: Mapping[str, Share]) -> Rights:
@@ -74,6 +80,7 @@ def revised(current: Rights, wishes: Wishes, *, existing: Mapping[str, Share]) -
         _site(wishes["site"]) if "site" in wishes else current.site,
         paths if role is Role.PUBLISHER else None,
         _life_s(wishes["life_s"]) if "life_s" in wishes else current.life_s,
+        _networks(wishes["networks"]) if "networks" in wishes else current.networks,
     )
 
 
@@ -119,6 +126,13 @@ def _paths(prefixes: Sequence[str] | None, *, role: Role) -> tuple[str, ...] | N
     return _sorted(paths.key(paths.check(prefix.rstrip("/"))) for prefix in prefixes)
 
 
+def _networks(networks: Sequence[str]) -> tuple[str, ...]:
+    found = tuple(sorted({str(check_network(text)) for text in networks}))
+    if len(found) > NEAR_MAX:
+        raise InputError(f"{len(found)} networks: at most {NEAR_MAX} expected")
+    return found
+
+
 def _life_s(life_s: int | None) -> int | None:
     if life_s is not None and not LIFE_S_MIN <= life_s <= LIFE_S_MAX:
         raise InputError(f"life of {life_s} s: {LIFE_S_MIN // 60} minutes to {LIFE_S_MAX // 86400} days expected")
@@ -126,7 +140,7 @@ def _life_s(life_s: int | None) -> int | None:
 
 
 def narrows(current: Rights, wanted: Rights) -> bool:
-    """Whether the change takes something away, so that earlier grants must be cut. Name, site and stages are the newest grant's anyway."""
+    """Whether the change takes something away, so that earlier grants must be cut. Name, site, networks and stages are the newest grant's anyway."""
     return (
         wanted.role.rank < current.role.rank
         or (wanted.life_s is not None and (current.life_s is None or wanted.life_s < current.life_s))

@@ -77,7 +77,7 @@ class Lag(Struct, frozen=True):
 class Peer(Struct, frozen=True):
     """Another member. ``since``: how long it has been linked or not linked, ``percent`` of the bytes it should hold (null: it has not told us), ``lag`` null likewise.
 
-    ``paths``: below which it may publish (null: everywhere), ``until``: the end of its membership (null: none). ``limit_bytes_s``: on what this node exchanges with it, in each direction (null:
+    ``paths``: below which it may publish (null: everywhere), ``networks``: whose clients an admin gave it, ``until``: the end of its membership (null: none). ``limit_bytes_s``: on what this node exchanges with it, in each direction (null:
     none); ``paused``: this node exchanges nothing with it.
     """
 
@@ -96,6 +96,7 @@ class Peer(Struct, frozen=True):
     lag: Lag | None
     limit_bytes_s: int | None = None
     paused: bool = False
+    networks: list[str] = []
 
 
 class Trouble(Struct, frozen=True):
