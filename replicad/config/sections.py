@@ -141,7 +141,7 @@ KEYS: tuple[Key, ...] = (
         "networks",
         ListOf(Cidr()),
         (),
-        "Networks whose clients are nearest to this node: it names itself first to them. Other nodes believe that of an admin's node; for any other an admin says it: replicad peer set NODE --network.",
+        "Networks whose clients are nearest to this node: all nodes name it first to them. Counts for an admin's node; for any other an admin says it: replicad peer set NODE --network.",
         sample='["10.4.0.0/16"]',
     ),
     Key(

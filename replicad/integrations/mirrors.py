@@ -123,24 +123,23 @@ class Mirrors:
         for member in members:
             own = member.id == self._node
             presence = self._presence() if own else self._standing.presence(member.id) if self._standing.linked(member.id, now_ms) else None
-            url = _door(presence.downloads or "") if presence is not None else None
-            if presence is not None and url is not None:
-                found.append(Mirror(member.id, member.name, member.site, url, _networks(_near(member, presence, own=own))))
+            if presence is not None and (url := _door(presence.downloads or "")):
+                found.append(Mirror(member.id, member.name, member.site, url, _networks(_near(member, presence))))
         return found
 
 
-def _near(member: Member, presence: Presence, *, own: bool) -> tuple[str, ...]:
-    """The networks near a member: what an admin says; where none does, what it says itself, if it is an admin or (it answers its own clients only) this node."""
-    return member.networks or ((presence.networks or ()) if own or member.role is Role.ADMIN else ())
+def _near(member: Member, presence: Presence) -> tuple[str, ...]:
+    """The networks near a member: what an admin says; where none does, what it says itself if it is an admin."""
+    return member.networks or ((presence.networks or ()) if member.role is Role.ADMIN else ())
 
 
 @lru_cache(maxsize=1024)
-def _door(text: str) -> str | None:
-    """What a head says: whatever is no plain base URL (nor of one without a user, a query, a fragment) is nobody's door, and gets into no answer."""
+def _door(text: str) -> str:
+    """What a head says: what is no plain base URL, without a user, a query and a fragment, is nobody's door (empty) and gets into no answer."""
     try:
-        return None if set(text) & set("@?#\\") else check_base_url(text)
+        return "" if set(text) & set("@?#\\") else check_base_url(text)
     except InputError:
-        return None
+        return ""
 
 
 @lru_cache(maxsize=1024)

@@ -53,7 +53,7 @@ def check_access(ams: Node, ber: Node, tmp_path: Path) -> None:
     metalink = ET.fromstring(ber.download(f"-/metalink/{path}.meta4?{signed.query}").body)
     urls = [url.text or "" for url in metalink.iter("{urn:ietf:params:xml:ns:metalink}url")]
     assert urls == [f"{node.url(path)}?{signed.query}" for node in (ber, ams)], "the asked node first"
-    assert nearest(ams) == ["ams1", "ber1"], "what ber1 says of its networks counts at home only"
+    assert nearest(ams) == ["ams1", "ber1"], "what a mirror says of its networks does not count"
     assert ams.cli("peer", "set", "ber1", "--network", "127.0.0.0/8").code == 0
     wait_for(lambda: nearest(ams) == ["ber1", "ams1"], what="ber1 first, as an admin said")
     assert "networks 127.0.0.0/8" in ams.cli("peer", "show", "ber1").out
