@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -33,6 +33,12 @@ WHERE register.share = ? AND register.key = ? AND (record.hlc, record.id) < (?, 
 ENTRY_COUNTS = """
 SELECT 1 FROM record JOIN entry ON entry.record = record.record WHERE record.id = ? AND entry.register = ? AND entry.counts = 1 AND entry.content IS NOT NULL
 """
+REMOVED = """
+SELECT register.key, register.stage, run.origin, record.hlc
+FROM register JOIN entry ON entry.register = register.register AND entry.live = 1 JOIN record ON record.record = entry.record JOIN run ON run.run = record.run
+WHERE register.winner IS NULL AND register.share = ?1 AND register.key >= ?2 AND register.key < ?2 || '0' AND (register.key = ?2 OR register.key > ?2 || '/')
+ORDER BY record.hlc DESC, record.id DESC
+"""
 NAMES = "SELECT DISTINCT key FROM register WHERE winner IS NOT NULL AND share = ? LIMIT ?"
 
 
@@ -48,9 +54,22 @@ class History(State):
         unit = partial(_history, name=(share, key, *before, limit), immutable=known is not None and known.immutable)
         return [_judged(revision, trust.why_not(revision.record, place)) for revision, place in await self._database.scan(unit)]
 
+    async def removed(self, share: str, key: str, stages: Collection[str]) -> list[str]:
+        """This collision key if its file was removed at any of these stages and is not there now; else the keys below it that the last removal there ended, and where no file is now; sorted.
+
+        The tombstones of one removal come from one node in one millisecond.
+        """
+        return await self._database.scan(partial(_removed, place=(share, key), stages=stages))
+
     async def count_names(self, share: str, limit: int) -> int:
         """How many names with a live file a share has, counted up to ``limit``."""
         return await self._database.scan(lambda connection: sum(1 for _ in connection.execute(NAMES, (share, limit))))
+
+
+def _removed(connection: sqlite3.Connection, *, place: tuple[str, str], stages: Collection[str]) -> list[str]:
+    rows = [(key, (origin, Stamp(hlc).ms)) for key, stage, origin, hlc in connection.execute(REMOVED, place) if stage in stages]
+    rows = [row for row in rows if row[0] == place[1]] or rows
+    return sorted({key for key, removal in rows if removal == rows[0][1]})
 
 
 def _history(connection: sqlite3.Connection, *, name: tuple[str, str, Stamp, bytes, int], immutable: bool) -> list[tuple[Revision, Place]]:

@@ -19,16 +19,30 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAID = {"promote": "promoted", "remove": "removed", "restore": "restored"}
 
 
+def _said(one: nouns.Change) -> str:
+    return _SAID[one.kind] if one.record else f"would {one.kind}"
+
+
 def _one_line(share: str, one: nouns.Change) -> str:
-    said = _SAID[one.kind] if one.record else f"would {one.kind}"
-    return f"{said}  {clean(f'{share}/{one.path}')}  {one.stage}  {size(one.size)}  sha256 {one.sha256[:8]}...{one.sha256[-4:]}"
+    return f"{_said(one)}  {clean(f'{share}/{one.path}')}  {one.stage}  {size(one.size)}  sha256 {one.sha256[:8]}...{one.sha256[-4:]}"
 
 
 def _tell_changes(invocation: Invocation, answer: nouns.Changes) -> None:
-    invocation.out.data(answer, "\n".join(_one_line(answer.share, one) for one in answer.changes))
-    for one in answer.changes:
-        if one.kind != "remove" and not one.available:
-            invocation.out.talk(f"This node does not hold the content of {clean(f'{answer.share}/{one.path}')}; it comes from a node that does.")
+    invocation.out.data(answer, _render(answer, every_line=invocation.out.verbose))
+    absent = [one for one in answer.changes if one.kind != "remove" and not one.available]
+    if absent:
+        names = clean(f"{answer.share}/{absent[0].path}") + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
+        invocation.out.talk(f"This node does not hold the content of {names}; it comes from a node that does.")
+
+
+def _render(answer: nouns.Changes, *, every_line: bool) -> str:
+    """A line for each name and stage, while they are few, and how many names there are (of a removal always)."""
+    lines = [_one_line(answer.share, one) for one in answer.changes]
+    if len(lines) == 1 and answer.changes[0].kind != "remove":
+        return lines[0]
+    if len(lines) > LINES_MAX and not every_line:
+        lines = [*lines[:LINES_MAX], f"and {len(lines) - LINES_MAX} more (all of them: --verbose)"]
+    return "\n".join([*lines, f"{_said(answer.changes[0])}  {plural(answer.names, 'name')} of {answer.share}"])
 
 
 @click.command(cls=Verb, prints=nouns.Changes)
@@ -56,14 +70,17 @@ def rollback(invocation: Invocation, *, name: tuple[str, str], to: str | None, s
 
 
 @click.command(cls=Verb, prints=nouns.Changes)
-@click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_share)
+@click.argument("name", metavar=values.IN_SHARE_METAVAR, callback=values.in_place)
 @click.option("--stage", metavar="STAGE", help="The stage [wherever the last removal ended it].")
+@click.option("--dry-run", is_flag=True, help="Say what would come back; change nothing.")
 @pass_invocation
-def undelete(invocation: Invocation, *, name: tuple[str, str], stage: str | None) -> None:
-    """Bring back what the last removal of a file ended."""
+def undelete(invocation: Invocation, *, name: tuple[str, str], stage: str | None, dry_run: bool) -> None:
+    """Bring back what the last removal of a file, or of what lies below a directory, ended: all of it or nothing."""
     share, path = name
-    body = bodies.Undelete(path=path, stage=stage, publisher=publisher_label())
-    _tell_changes(invocation, invocation.client().ask("POST", path_of("shares", share, "undelete"), answer=nouns.Changes, body=body))
+    body = bodies.Undelete(path=path, stage=stage, publisher=publisher_label(), dry_run=dry_run)
+    _tell_changes(
+        invocation, invocation.client().ask("POST", path_of("shares", share, "undelete"), answer=nouns.Changes, body=body, timeout_s=PUBLISH_TIMEOUT_S)
+    )
 
 
 @click.command(cls=Verb, prints=nouns.Changes)
@@ -89,19 +106,10 @@ def rm(invocation: Invocation, *, names: tuple[str, list[str]], stage: str | Non
 
     if not dry_run and not yes and out.asks:
         seen = ask(preview=True)
-        out.talk(_render_removed(seen, every_line=out.verbose))
+        out.talk(_render(seen, every_line=out.verbose))
         out.confirm(f"Remove {plural(seen.names, 'name')} of {share}?", yes=False)
     answer = ask(preview=dry_run)
-    out.data(answer, _render_removed(answer, every_line=out.verbose))
-
-
-def _render_removed(answer: nouns.Changes, *, every_line: bool) -> str:
-    """A line for each name and stage, while they are few, and how many names there are."""
-    lines = [_one_line(answer.share, one) for one in answer.changes]
-    if len(lines) > LINES_MAX and not every_line:
-        lines = [*lines[:LINES_MAX], f"and {len(lines) - LINES_MAX} more (all of them: --verbose)"]
-    said = "removed" if answer.changes[0].record else "would remove"
-    return "\n".join([*lines, f"{said}  {plural(answer.names, 'name')} of {answer.share}"])
+    out.data(answer, _render(answer, every_line=out.verbose))
 
 
 def all_revisions(client: Client, share: str, path: str) -> nouns.Revisions:

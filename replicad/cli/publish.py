@@ -84,15 +84,36 @@ def render(answer: nouns.Publication, elapsed_s: float, *, dry_run: bool, every_
     summary = f"{word}  {plural(len(answer.published), 'file')} to {answer.share}  {size(total)}  ({', '.join(f'{count} {state}' for state, count in counts.items() if count)})  {duration(elapsed_s)}"
     if len(answer.published) > LINES_MAX and not every_line:
         return summary
+    words = {"new": word, "replaced": "would replace" if dry_run else "replaced", "unchanged": "unchanged"}
     lines = [
-        f"{'unchanged' if one.state == 'unchanged' else word}  {clean(f'{answer.share}/{one.path}')}  {size(one.size)}  sha256 {one.sha256[:8]}...{one.sha256[-4:]}"
+        f"{words[one.state]}  {clean(f'{answer.share}/{one.path}')}  {size(one.size)}  sha256 {one.sha256[:8]}...{one.sha256[-4:]}"
+        + (f"  (was {clean(one.former)})" if one.former else "")
         for one in answer.published
     ]
     return "\n".join([*lines, summary]) if len(lines) > 1 else f"{lines[0]}  {duration(elapsed_s)}"
 
 
+def _paths(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> tuple[Path, ...]:
+    """An empty one, as a script has it whose variable is empty, is not the current directory."""
+    if not all(given):
+        raise click.BadParameter("an empty name; for the current directory write .")
+    return tuple(Path(one) for one in given)
+
+
+def _warn(out: Output, answer: nouns.Publication) -> None:
+    """Of what clients get no more, because the lowest stage counts."""
+    hiding = [one for one in answer.published if one.hides]
+    if hiding:
+        first = hiding[0]
+        names = clean(f"{answer.share}/{first.path}") + (f" and {len(hiding) - 1} more" if len(hiding) > 1 else "")
+        out.talk(
+            f"warning: {names}: clients of nodes that carry stage {first.stage} get this instead of what stands at {first.hides}"
+            f"\n  to keep it from a node: replicad peer set NODE --stage {first.hides}"
+        )
+
+
 @click.command(cls=Verb, prints=Result)
-@click.argument("given", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
+@click.argument("given", metavar="PATH...", nargs=-1, required=True, type=click.Path(readable=False), callback=_paths)
 @click.option("--share", "named_share", metavar="SHARE", help="The share; not needed where there is only one.")
 @click.option(
     "--as",
@@ -131,6 +152,7 @@ def publish(
         check_nodes(client, share=share, stage=stage, nodes=wait_nodes)
     answer = publish_sources(client, out, sources, share=share, stage=stage, urgent=urgent, dry_run=dry_run)
     elapsed_s = time.monotonic() - started
+    _warn(out, answer)
     text = render(answer, elapsed_s, dry_run=dry_run, every_line=out.verbose)
     if wait_nodes is None or dry_run:
         out.data(Result(share, answer.published, elapsed_s, dry_run, None), text)

@@ -70,9 +70,14 @@ def in_share(_context: click.Context | None, _parameter: click.Parameter | None,
     return share, path
 
 
+def in_place(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, str]:
+    """``SHARE/PATH`` of a file or of a directory, which may end in a slash."""
+    return in_share(context, parameter, value.rstrip("/"))
+
+
 def in_one_share(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, list[str]]:
     """Several ``SHARE/PATH`` of one share as (share, paths); a directory may end in a slash."""
-    found = [in_share(context, parameter, value.rstrip("/")) for value in values]
+    found = [in_place(context, parameter, value) for value in values]
     shares = sorted({share for share, _ in found})
     if len(shares) > 1:
         raise click.BadParameter(f"all of them must be of one share; these are of {' and '.join(shares)}")

@@ -47,6 +47,22 @@ async def test_a_file_goes_through_its_life(door: Door, terminal: Terminal, tmp_
     assert [one["path"] for one in (await terminal.json("ls"))["entries"]] == ["a.pkg"]
 
 
+async def test_a_directory_is_brought_back_after_a_look_at_it(door: Door, terminal: Terminal) -> None:
+    for path in ("x/a", "x/b/c"):
+        await door.publish("munki", path, path.encode())
+    assert (await terminal.run("rm", "munki/x/", "--yes"))[0] == 0
+    code, out, err = await terminal.run("undelete", "munki/x/", "--dry-run")
+    assert (code, [line.split("  ")[:2] for line in out.splitlines()], err) == (
+        0,
+        [["would restore", "munki/x/a"], ["would restore", "munki/x/b/c"], ["would restore", "2 names of munki"]],
+        "",
+    )
+    assert (await terminal.json("ls"))["entries"] == []
+    code, out, _ = await terminal.run("undelete", "munki/x")
+    assert (code, out.splitlines()[-1]) == (0, "restored  2 names of munki")
+    assert [one["path"] for one in (await terminal.json("ls"))["entries"]] == ["x/a", "x/b/c"]
+
+
 async def test_refusals_end_with_the_right_code(door: Door, terminal: Terminal) -> None:
     await door.publish("jamf", "a", b"one")
     for arguments, expected in (
@@ -64,6 +80,7 @@ async def test_refusals_end_with_the_right_code(door: Door, terminal: Terminal) 
     ):
         code, error = await terminal.error(*arguments)
         assert (code, error["code"]) == expected, arguments
+    assert error["hint"] == ""
     assert (await door.ask("PUT", "/takedowns/xyz", {})).status == 400
     assert (await door.ask("GET", "/shares/munki/history/a?after=nonsense")).status == 400
     assert [one["path"] for one in (await terminal.json("ls"))["entries"]] == ["a"]
@@ -101,6 +118,21 @@ async def test_a_sibling_is_listed_and_retrieved(door: Door, terminal: Terminal,
     await catalog.lose(manifest.content)
     code, error = await terminal.error("get", "munki/foo.pkg", "--record", str(rival.id))
     assert (code, error["code"], "ams1 published it" in error["message"]) == (5, "not-here", True)
+
+
+@pytest.mark.parametrize("kept", ["winner", "sibling"])
+async def test_a_conflict_is_settled_as_show_says(door: Door, terminal: Terminal, kept: str) -> None:
+    await door.publish("munki", "a", b"one")
+    assert "conflict" not in (await terminal.run("show", "munki/a"))[1]
+    won = await door.listed("munki", "a")
+    [manifest] = await door.services.ingest.receive_small([b"two"])
+    await door.services.catalog.author("munki", [Entry("a", "prod", manifest.content, 3, manifest.id, won.modified)])
+    shown = await terminal.json("show", "munki/a")
+    chosen = shown["entry"] if kept == "winner" else shown["others"][0]
+    assert "to settle it: replicad rollback munki/a --to RECORD" in (await terminal.run("show", "munki/a"))[1]
+    await terminal.json("rollback", "munki/a", "--to", chosen["record"][:12])
+    shown = await terminal.json("show", "munki/a")
+    assert (shown["entry"]["sha256"], shown["others"]) == (chosen["sha256"], [])
 
 
 async def test_a_file_and_a_directory_of_one_name_are_a_conflict(door: Door, terminal: Terminal) -> None:

@@ -14,7 +14,7 @@ from replicad.errors import ConflictError, InputError, NotAllowedError, NotFound
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest
 from replicad.model.records import Entry, Grant, Role
-from replicad.services import curation as curation_module
+from replicad.services.curation import curation as curation_module
 from replicad.services.fetch.rights import Rights
 from support.storing import manifest_of
 
@@ -144,6 +144,60 @@ async def test_only_the_last_removal_comes_back_unless_a_stage_is_named(tmp_path
         await node.curation.remove("munki", ["a"])
         assert [(one.stage, one.content) for one in await node.curation.undelete("munki", "a")] == [("prod", digest(V2))]
         assert [(one.stage, one.content) for one in await node.curation.undelete("munki", "a", stage="dev")] == [("dev", digest(V1))]
+
+
+async def test_a_directory_comes_back_as_its_last_removal_found_it(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        for path, stage in (("apps/a", "dev"), ("apps/a", "prod"), ("apps/b/c", "prod"), ("apps/old", "prod"), ("apps-x", "prod"), ("apps.y", "prod")):
+            await put(node, path, f"{path} {stage}".encode(), stage=stage)
+        await node.curation.remove("munki", ["apps/old"])
+        node.clock.now_ms += 1000
+        before = await node.listed("munki")
+        await node.curation.remove("munki", ["apps", "apps-x"])
+        seen = await node.curation.undelete("munki", "Apps", dry_run=True)
+        assert [(one.path, one.stage, one.record) for one in seen] == [("apps/a", "dev", None), ("apps/a", "prod", None), ("apps/b/c", "prod", None)]
+        assert list(await node.listed("munki")) == ["apps.y@prod"]
+        assert len({one.record for one in await node.curation.undelete("munki", "Apps")}) == 3
+        await node.curation.undelete("munki", "apps-x")
+        assert await node.listed("munki") == before
+        assert [one.path for one in await node.curation.undelete("munki", "apps")] == ["apps/old"]
+        with pytest.raises(NotFoundError, match="no removal of munki/apps, or of anything below it"):
+            await node.curation.undelete("munki", "apps")
+
+
+async def test_a_directory_comes_back_whole_or_not_at_all_and_leaves_alone_what_is_there_again(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        for path in ("apps/a", "apps/b", "apps/c"):
+            await put(node, path, path.encode())
+        await node.curation.remove("munki", ["apps"])
+        await put(node, "apps/b", V2)
+        await put(node, "apps/c/d", V3)
+        for dry_run in (True, False):
+            with pytest.raises(ConflictError, match="munki/apps/c cannot come back: munki/apps/c/d is a file"):
+                await node.curation.undelete("munki", "apps", dry_run=dry_run)
+        assert list(await node.listed("munki")) == ["apps/b@prod", "apps/c/d@prod"]
+        await node.curation.undelete("munki", "apps/a")
+        assert await node.listed("munki") == {"apps/a@prod": digest(b"apps/a"), "apps/b@prod": digest(V2), "apps/c/d@prod": digest(V3)}
+
+
+async def test_a_directory_comes_back_beside_a_name_that_is_there_again(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        for path in ("apps/a", "apps/b"):
+            await put(node, path, path.encode())
+        await node.curation.remove("munki", ["apps"])
+        await put(node, "apps/b", V2)
+        await node.curation.undelete("munki", "apps")
+        assert await node.listed("munki") == {"apps/a@prod": digest(b"apps/a"), "apps/b@prod": digest(V2)}
+
+
+async def test_who_may_not_publish_there_brings_nothing_back_and_sees_that_before(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        await put(node, "a", V1)
+        await node.curation.remove("munki", ["a"])
+        await node.catalog.author_cut(NODE.id, reason="change", then=[Grant(NODE.id, "ann", Role.PUBLISHER, stages=("dev",))], key=NETWORK)
+        for dry_run in (True, False):
+            with pytest.raises(NotAllowedError, match="may not bring back munki/a at stage prod"):
+                await node.curation.undelete("munki", "a", dry_run=dry_run)
 
 
 async def test_what_cannot_come_back(tmp_path: Path) -> None:
@@ -368,5 +422,5 @@ async def test_a_takedown_bars_content_from_names_and_members(tmp_path: Path) ->
 
 async def test_only_an_admin_takes_down(tmp_path: Path) -> None:
     async with running_node(tmp_path, grant=Grant(NODE.id, "ann", Role.PUBLISHER), bodies=()) as node:
-        with pytest.raises(NotAllowedError, match="author a takedown"):
+        with pytest.raises(NotAllowedError, match="take content down or lift that: only an admin's node may"):
             await node.curation.take_down(digest(V1))

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from ingest_world import NODE, SHARES, Node, items, running_node
+from ingest_world import NETWORK, NODE, SHARES, Node, items, running_node
 
 from replicad.errors import ConflictError, InputError, IntegrityError, NoSpaceError, NotAllowedError, NotFoundError, ReplicadError, StorageError
 from replicad.model.events import ContentHeld, EntriesChanged
@@ -229,6 +229,15 @@ async def test_what_this_node_may_not_publish_is_refused_before_anything_is_sign
         assert await node.listed(share) == {}
 
 
+async def test_where_this_node_may_publish_is_told_with_the_share(tmp_path: Path) -> None:
+    for shares, where in ((("plain",), "plain"), (None, "every share")):
+        grant = Grant(NODE.id, "ann", Role.PUBLISHER, shares=shares, paths=("team1",))
+        async with running_node(tmp_path / where, grant=grant) as node:
+            await node.upload(A)
+            with pytest.raises(NotAllowedError, match=f"it may publish below team1 in {where}$"):
+                await node.ingest.publish("munki", items({"a": A}))
+
+
 async def test_a_publisher_may_publish_what_its_grant_covers(tmp_path: Path) -> None:
     grant = Grant(NODE.id, "ann", Role.PUBLISHER, shares=("munki",), paths=("apps",), stages=("dev",))
     async with running_node(tmp_path, grant=grant) as node:
@@ -278,3 +287,14 @@ async def test_more_names_than_one_query_takes(tmp_path: Path) -> None:
         assert len(await node.ingest.publish("munki", names)) == 2100
         assert {one.state for one in await node.ingest.publish("munki", names)} == {"unchanged"}
         assert len(await node.listed("munki")) == 2100
+
+
+async def test_what_a_lower_stage_hides_is_told_where_both_are_carried(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        await node.publish("munki", {"A": b"1", "b": b"1"})
+        for _ in range(2):
+            assert [one.hides for one in await node.publish("munki", {"a": b"2", "c": b"2"}, stage="dev")] == ["prod", None]
+        assert [one.hides for one in await node.publish("munki", {"a": b"3"})] == [None]
+        assert [one.former for one in await node.publish("munki", {"A": b"3", "b": b"3"})] == ["a", None]
+        await node.catalog.author_cut(NODE.id, reason="change", then=[Grant(NODE.id, "ann", Role.ADMIN, stages=("dev",))], key=NETWORK)
+        assert [one.hides for one in await node.publish("munki", {"a": b"4"}, stage="dev")] == [None]

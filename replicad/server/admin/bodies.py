@@ -21,6 +21,7 @@ LONG_POLL_S_MAX = 10.0
 INVITE_EXPIRES_S_MAX = 24 * 3600
 TOKEN_EXPIRES_S_MAX = 10 * 366 * 24 * 3600
 TOKEN_NAME = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"  # noqa: S105 - what one may be called
+RECORD_BEGINNING = "^[0-9a-f]{8,64}$"
 BLOB_BATCH_BYTES_MAX = 16 * 1024 * 1024
 BLOB_BATCH_ITEMS_MAX = 256
 EXPIRES_S_MAX = 10 * 366 * 24 * 3600
@@ -33,7 +34,7 @@ _Path = Annotated[str, Meta(min_length=1, max_length=1024)]
 _Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 _Paths = Annotated[list[_Path], Meta(min_length=1, max_length=PATHS_MAX)]
 _KeyText = Annotated[str, Meta(max_length=256)]
-RecordBeginning = Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")]
+RecordBeginning = Annotated[str, Meta(pattern=RECORD_BEGINNING)]
 _Layout = Literal["", "munki"]
 _Root = Annotated[str, Meta(max_length=1024)]
 _Checksums = Annotated[list[Algorithm], Meta(max_length=len(ALGORITHMS))]
@@ -206,11 +207,12 @@ class Remove(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Undelete(Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /shares/{share}/undelete. ``stage`` absent: wherever the last removal ended the file."""
+    """POST /shares/{share}/undelete: what the last removal of this name, or of what lies below it, ended. ``stage`` absent: wherever it did."""
 
     path: _Path
     stage: StageName | None = None
     publisher: Label = ""
+    dry_run: bool = False
 
 
 class Rollback(Struct, frozen=True, forbid_unknown_fields=True):

@@ -33,9 +33,9 @@ async def remove(call: Call[bodies.Remove]) -> nouns.Changes:
 
 
 async def undelete(call: Call[bodies.Undelete]) -> nouns.Changes:
-    """POST /shares/{share}/undelete."""
+    """POST /shares/{share}/undelete: all of it or nothing."""
     asked = call.asked
-    return _changes(call, await call.services.curation.undelete(call.share, asked.path, stage=asked.stage, publisher=asked.publisher))
+    return _changes(call, await call.services.curation.undelete(call.share, asked.path, stage=asked.stage, publisher=asked.publisher, dry_run=asked.dry_run))
 
 
 async def rollback(call: Call[bodies.Rollback]) -> nouns.Changes:
@@ -107,7 +107,7 @@ async def lift(call: Call[bodies.Nothing]) -> nouns.TakedownAnswer:
     """DELETE /takedowns/{sha256}: it may be served again. NotFoundError if no takedown stands on it."""
     answer = await _set(call.services, call.request.match_info["sha256"], lifted=True, reason="")
     if not answer.changed:
-        raise NotFoundError(f"no takedown stands on {answer.sha256}", hint="replicad status", code="no-such-takedown")
+        raise NotFoundError(f"no takedown stands on {answer.sha256}", code="no-such-takedown")
     return answer
 
 

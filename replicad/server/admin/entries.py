@@ -76,5 +76,12 @@ async def publish(call: Call[bodies.Publish]) -> nouns.Publication:
 def published_noun(one: Published) -> nouns.Published:
     """One published file as the API shows it."""
     return nouns.Published(
-        path=one.path, stage=one.stage, size=one.size, sha256=str(one.content), record=str(one.record) if one.record else None, state=one.state
+        path=one.path,
+        stage=one.stage,
+        size=one.size,
+        sha256=str(one.content),
+        record=str(one.record) if one.record else None,
+        state=one.state,
+        former=one.former,
+        hides=one.hides,
     )

@@ -14,7 +14,8 @@ PASSWORD_CHARS_MIN = 8
 
 _NewPassword = Annotated[str, Meta(min_length=PASSWORD_CHARS_MIN, max_length=PASSWORD_CHARS_MAX)]
 _GivenPassword = Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)]
-_Code = Annotated[str, Meta(pattern="^[0-9]{6}$")]
+CODE = "^[0-9]{6}$"
+_Code = Annotated[str, Meta(pattern=CODE)]
 
 
 class NewUser(Struct, frozen=True, forbid_unknown_fields=True):

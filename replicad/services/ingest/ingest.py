@@ -24,7 +24,7 @@ from replicad.model.checksums import Checksum
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, RecordId, Stamp
 from replicad.model.manifest import Manifest
-from replicad.model.members import Share
+from replicad.model.members import Member, Share
 from replicad.model.records import LABEL_MAX, Entry, Role
 from replicad.store.blobs import BlobStore
 from replicad.store.sources import Incoming
@@ -49,7 +49,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of one item. ``record`` is the entry's id, None in a dry run unless the name was "unchanged"."""
+    """What became of one item. ``record`` is the entry's id, None in a dry run unless the name was "unchanged". ``former``: how the name was written that it replaced, if otherwise.
+
+    ``hides``: the share's last stage, if that has a file of this name which nodes that carry both stages, as this one does, show no more.
+    """
 
     path: str
     stage: str
@@ -57,6 +60,8 @@ class Published:
     content: Digest
     record: RecordId | None
     state: State
+    former: str | None = None
+    hides: str | None = None
 
 
 class Ingest:
@@ -132,15 +137,19 @@ class Ingest:
             facts = await self._facts(items, dry_run=dry_run)
             plans = [
                 _Plan(item, standing, *facts[item.content], _state(where, item, standing.listed))
-                for item, standing in zip(items, await self._standings(where, keys), strict=True)
+                for item, standing in zip(items, await self._standings(where.share.name, where.stage, keys), strict=True)
             ]
             self._check_standings(where, plans)
+            hides = await self._hides(where, keys)
             changed = [plan for plan in plans if plan.state != "unchanged"]
             now_s = self._clock_ms() // 1000
             entries = [_entry(where, plan, publisher=publisher, urgent=urgent, now_s=now_s) for plan in changed]
             records = await self._catalog.author(share, entries) if entries and not dry_run else ()
         signed = {id(plan): record.id for plan, record in zip(changed, records, strict=not dry_run)}
-        return [Published(plan.item.path, where.stage, plan.size, plan.item.content, signed.get(id(plan), plan.unchanged_record), plan.state) for plan in plans]
+        return [
+            Published(plan.item.path, where.stage, plan.size, plan.item.content, signed.get(id(plan), plan.unchanged_record), plan.state, plan.former, hidden)
+            for plan, hidden in zip(plans, hides, strict=True)
+        ]
 
     def _where(self, share: str, stage: str | None) -> _Where:
         found = self._catalog.replica.trust.shares().get(share)
@@ -151,8 +160,9 @@ class Ingest:
     def _check_rights(self, where: _Where, items: Sequence[Item], keys: Sequence[str]) -> None:
         replica = self._catalog.replica
         at = Stamp(max(replica.clock.last + 1, Stamp.of(self._clock_ms())))
-        own = replica.trust.members(self._clock_ms()).get(self._catalog.node)
-        why = "no grant of it covers that" + (f"; it may publish below {', '.join(sorted(own.paths))}" if own and own.paths else "")
+        own = self._own()
+        shares = "every share" if own is None or own.shares is None else ", ".join(sorted(own.shares))
+        why = "no grant of it covers that" + (f"; it may publish below {', '.join(sorted(own.paths))} in {shares}" if own and own.paths else "")
         _refuse(
             NotAllowedError(f"this node may not publish {where.share.name}/{item.path} at stage {where.stage}: {why}", hint="replicad peer list")
             for item, key in zip(items, keys, strict=True)
@@ -173,10 +183,20 @@ class Ingest:
         )
         return found
 
-    async def _standings(self, where: _Where, keys: Sequence[str]) -> list[Standing]:
+    def _own(self) -> Member | None:
+        return self._catalog.replica.trust.members(self._clock_ms()).get(self._catalog.node)
+
+    async def _hides(self, where: _Where, keys: Sequence[str]) -> list[str | None]:
+        """See ``Published``."""
+        share, last, own = where.share.name, where.share.stages[-1], self._own()
+        if where.stage == last or own is None or not (own.carries(share, where.stage) and own.carries(share, last)):
+            return [None] * len(keys)
+        return [last if standing.listed else None for standing in await self._standings(share, last, keys)]
+
+    async def _standings(self, share: str, stage: str, keys: Sequence[str]) -> list[Standing]:
         standings: list[Standing] = []
         for start in range(0, len(keys), _STANDINGS):
-            standings += await self._catalog.standings(where.share.name, [(key, where.stage) for key in keys[start : start + _STANDINGS]])
+            standings += await self._catalog.standings(share, [(key, stage) for key in keys[start : start + _STANDINGS]])
         return standings
 
     def _check_standings(self, where: _Where, plans: Sequence[_Plan]) -> None:
@@ -231,6 +251,11 @@ class _Plan:
     def unchanged_record(self) -> RecordId | None:
         listed = self.standing.listed
         return listed.record if listed is not None and self.state == "unchanged" else None
+
+    @property
+    def former(self) -> str | None:
+        listed = self.standing.listed
+        return listed.path if listed is not None and self.state == "replaced" and listed.path != self.item.path else None
 
 
 def _checksums(contents: Sequence[Digest], bodies: Sequence[bytes | memoryview], algorithms: Sequence[str]) -> dict[Digest, dict[str, bytes]]:

@@ -66,7 +66,9 @@ class EntryAnswer(Struct, frozen=True):
 
 
 class Published(Struct, frozen=True):
-    """One published file. ``state``: ``new``, ``replaced`` or ``unchanged`` (then there is no new record)."""
+    """One published file. ``state``: ``new``, ``replaced`` or ``unchanged`` (then there is no new record). ``former``: how the name was written that it replaced, if otherwise. ``hides``: the share's last
+    stage, if that has a file of this name, which nodes that carry both stages show no more.
+    """
 
     path: str
     stage: str
@@ -74,6 +76,8 @@ class Published(Struct, frozen=True):
     sha256: str
     record: str | None
     state: str
+    former: str | None = None
+    hides: str | None = None
 
 
 class Publication(Struct, frozen=True):

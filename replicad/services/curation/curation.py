@@ -11,11 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from msgspec import UNSET, structs
-
 from replicad.catalog.answers import Standing
 from replicad.catalog.catalog import Catalog
-from replicad.catalog.history import HISTORY_MAX
 from replicad.errors import ConflictError, InputError, NotAllowedError, NotFoundError
 from replicad.model import paths
 from replicad.model.entries import Listed, Revision, RevisionKind
@@ -23,6 +20,7 @@ from replicad.model.ids import NETWORK_SHARE, Digest, RecordId, Stamp
 from replicad.model.members import Share
 from replicad.model.records import SUPERSEDES_MAX, Entry, Role, Takedown, Tombstone
 from replicad.model.words import plural
+from replicad.services.curation import versions
 
 NAMES_UNGUARDED = 100
 """Removing more names than this at once must be confirmed by their number; so must removing more than half of a share of more than SHARE_UNGUARDED names. Guesses: a release is a few
@@ -30,7 +28,6 @@ files, an accident is a directory too high."""
 SHARE_UNGUARDED = 10
 REMOVED_MAX = 50_000
 """Files that one call removes: bounds the transaction, like a publication."""
-RECORD_DIGITS_MIN = 8
 _PAGE = 1000
 
 
@@ -80,7 +77,7 @@ class Curation:
                 content=lower.listed.content,
                 size=lower.listed.size,
                 manifest=lower.listed.manifest,
-                modified=max(lower.listed.modified, _after_all(await self._catalog.history(share, key), to)),
+                modified=max(lower.listed.modified, versions.after_all(await self._catalog.history(share, key), to)),
                 publisher=publisher,
                 supersedes=(*lower.live, *upper.live)[:SUPERSEDES_MAX],
                 source=origin,
@@ -100,7 +97,7 @@ class Curation:
         keys = {paths.key(paths.check(path)): path for path in given}
         async with self._turn(share):
             doomed = await self._below(share, keys, stage)
-            self._check_rights(share, doomed)
+            self._check_rights(share, doomed, "remove")
             if expect is not None or not dry_run:
                 await self._guard(share, len({listed.key for listed in doomed}), expect)
             live = await self._live(share, doomed)
@@ -109,30 +106,39 @@ class Curation:
         made: Sequence[RecordId | None] = records or [None] * len(doomed)
         return [Change(listed.path, listed.stage, "remove", listed.size, listed.content, record) for listed, record in zip(doomed, made, strict=True)]
 
-    async def undelete(self, share: str, path: str, *, stage: str | None = None, publisher: str = "") -> list[Change]:
-        """Bring back what the last removal of a name ended, at each stage where it did; or what the last one at ``stage`` ended.
+    async def undelete(self, share: str, path: str, *, stage: str | None = None, publisher: str = "", dry_run: bool = False) -> list[Change]:
+        """Bring back what the last removal of this name, or of what lies below it, ended, at each stage where it did; or what the last one at ``stage`` ended. All of it or nothing.
 
-        NotFoundError if nothing was removed; ConflictError if there is a file now, or one in the way.
+        NotFoundError if nothing was removed; ConflictError if there is a file now, or one in the way; NotAllowedError (rights, a takedown).
         """
         found, key = self._share(share), paths.key(paths.check(path))
         stages = found.stages if stage is None else (found.stage(stage),)
         async with self._turn(share):
-            standings = await self._standings(share, key, stages)
-            for name, standing in standings.items():
-                if standing.listed is not None:
-                    raise ConflictError(
-                        f"{share}/{standing.listed.path} is not removed: it stands at stage {name}",
-                        hint="an older version: replicad rollback; another stage: --stage",
-                        code="not-removed",
-                    )
-                _check_room(share, path, standing)
-            ended = _ended(await self._catalog.history(share, key), stages, first=found.immutable)
-            if not ended:
-                raise NotFoundError(f"no removal of {share}/{path} is known", hint=f"replicad history {share}/{path}", code="not-removed")
-            for one in ended:
-                self._check_served(share, one)
-            entries = [_again(one, one.body.stage, standings[one.body.stage], publisher=publisher) for one in ended]
-            return await self._sign(share, entries, kind="restore")
+            entries: list[Entry] = []
+            for name in await self._catalog.removed(share, key, stages) or [key]:
+                entries += await self._back(found, name, stages, publisher)
+            if not entries:
+                raise NotFoundError(
+                    f"no removal of {share}/{path}, or of anything below it, is known", hint=f"replicad history {share}/{path}", code="not-removed"
+                )
+            self._check_rights(share, entries, "bring back")
+            return await self._sign(share, entries, kind="restore", dry_run=dry_run)
+
+    async def _back(self, share: Share, key: str, stages: Sequence[str], publisher: str) -> list[Entry]:
+        """The entries with which one name comes back; none if nothing of it was removed."""
+        standings, history = await self._standings(share.name, key, stages), await self._catalog.history(share.name, key)
+        for name, standing in standings.items():
+            if standing.listed is not None:
+                raise ConflictError(
+                    f"{share.name}/{standing.listed.path} is not removed: it stands at stage {name}",
+                    hint="an older version: replicad rollback; another stage: --stage",
+                    code="not-removed",
+                )
+        ended = versions.ended_by_last(history, stages, first=share.immutable)
+        for one in ended:
+            versions.check_room(share.name, one.entry.path, standings[one.entry.stage])
+            self._check_served(share.name, one)
+        return [versions.again(one, one.entry.stage, standings[one.entry.stage], publisher=publisher) for one in ended]
 
     async def rollback(self, share: str, path: str, *, to: str | None = None, stage: str | None = None, publisher: str = "") -> Change:
         """The file stands for an older version's content again: that of record ``to`` (its id or the beginning), else the one before the current.
@@ -142,21 +148,23 @@ class Curation:
         found, key = self._share(share), paths.key(paths.check(path))
         if found.immutable:
             raise ConflictError(
-                f"the share {share} is immutable: a file of it never changes", hint="publish the older content under a new name", code="immutable"
+                f"the share {share} is immutable: a file of it is never replaced",
+                hint=f"publish the older content under a new name, or as a new first version after: replicad rm {share}/{path}",
+                code="immutable",
             )
         async with self._turn(share):
             standings = await self._standings(share, key, found.stages if stage is None else (found.stage(stage),))
-            current = _only(share, path, standings)
+            current = versions.only(share, path, standings)
             history = await self._catalog.history(share, key)
-            older = _previous(history, current) if to is None else pick(history, to, f"{share}/{path}")
+            older = versions.previous(history, current) if to is None else versions.pick(history, to, f"{share}/{path}")
             self._check_served(share, older)
             modified = max(self._clock_ms() // 1000, current.modified + 1)
-            entry = _again(older, current.stage, standings[current.stage], modified=modified, publisher=publisher)
+            entry = versions.again(older, current.stage, standings[current.stage], modified=modified, publisher=publisher)
             return (await self._sign(share, [entry], kind="restore"))[0]
 
     async def revision(self, share: str, path: str, named: str) -> Revision:
         """The version of a file that a record id (or the beginning of one) names: a sibling, an older one. NotFoundError; NotAllowedError if a takedown stands on it."""
-        found = pick(await self._catalog.history(self._share(share).name, paths.key(paths.check(path))), named, f"{share}/{path}")
+        found = versions.pick(await self._catalog.history(self._share(share).name, paths.key(paths.check(path))), named, f"{share}/{path}")
         self._check_served(share, found)
         return found
 
@@ -178,9 +186,9 @@ class Curation:
     async def _standings(self, share: str, key: str, stages: Sequence[str]) -> dict[str, Standing]:
         return dict(zip(stages, await self._catalog.standings(share, [(key, stage) for stage in stages]), strict=True))
 
-    async def _sign(self, share: str, entries: Sequence[Entry], *, kind: RevisionKind) -> list[Change]:
-        records = await self._catalog.author(share, entries)
-        return [Change(entry.path, entry.stage, kind, entry.size, entry.content, record.id) for entry, record in zip(entries, records, strict=True)]
+    async def _sign(self, share: str, entries: Sequence[Entry], *, kind: RevisionKind, dry_run: bool = False) -> list[Change]:
+        made = [None] * len(entries) if dry_run else [record.id for record in await self._catalog.author(share, entries)]
+        return [Change(entry.path, entry.stage, kind, entry.size, entry.content, record) for entry, record in zip(entries, made, strict=True)]
 
     async def _end_source(self, share: str, lower: Listed, upper: Listed, live: Sequence[RecordId], publisher: str) -> Change:
         if lower.content != upper.content:
@@ -219,13 +227,13 @@ class Curation:
                 raise NotFoundError(f"there is no {path!r} in {share}{f' at stage {stage}' if stage else ''}", hint=f"replicad ls {share}", code="no-such-file")
         return [doomed[name] for name in sorted(doomed)]
 
-    def _check_rights(self, share: str, doomed: Sequence[Listed]) -> None:
+    def _check_rights(self, share: str, chosen: Sequence[Listed | Entry], verb: str) -> None:
         replica, node = self._catalog.replica, self._catalog.node
         at = Stamp(max(replica.clock.last + 1, Stamp.of(self._clock_ms())))
-        for one in doomed:
-            if not replica.trust.may(node, share=share, path_key=one.key, stage=one.stage, role=Role.PUBLISHER, at=at):
+        for one in chosen:
+            if not replica.trust.may(node, share=share, path_key=paths.key(one.path), stage=one.stage, role=Role.PUBLISHER, at=at):
                 raise NotAllowedError(
-                    f"this node may not remove {share}/{one.path} at stage {one.stage}: no grant of it covers that; nothing was removed",
+                    f"this node may not {verb} {share}/{one.path} at stage {one.stage}: no grant of it covers that; nothing was changed",
                     hint="replicad peer list",
                 )
 
@@ -257,90 +265,4 @@ class Curation:
 
     def _check_served(self, share: str, revision: Revision) -> None:
         if revision.taken_down:
-            raise taken_down(f"{share}/{revision.entry.path}", revision.entry.content)
-
-
-def taken_down(name: str, content: Digest) -> NotAllowedError:
-    """The error of whoever wants a content on which a takedown stands."""
-    return NotAllowedError(
-        f"{name}: a takedown stands on its content ({content})", hint=f"on an admin's node: replicad takedown {content} --lift", code="taken-down"
-    )
-
-
-def pick(history: Sequence[Revision], named: str, name: str) -> Revision:
-    """The version that a record id or the beginning of one means: an entry that counts. InputError, NotFoundError, ConflictError."""
-    if len(named) < RECORD_DIGITS_MIN or not set(named) <= set("0123456789abcdef"):
-        raise InputError(f"record: at least {RECORD_DIGITS_MIN} lower-case hexadecimal digits of its id expected, got {named[:80]!r}")
-    found = [one for one in _versions(history) if str(one.record.id).startswith(named)]
-    if not found:
-        raise NotFoundError(
-            f"no version of {name} among its newest {HISTORY_MAX} records has an id that begins with {named}",
-            hint=f"replicad history {name}",
-            code="no-such-record",
-        )
-    if len(found) > 1:
-        raise ConflictError(f"{named} could be {' or '.join(str(one.record.id)[:16] for one in found)}", hint="write more of it", code="ambiguous-record")
-    return found[0]
-
-
-def _versions(history: Sequence[Revision]) -> list[Revision]:
-    """The entries that count, newest first."""
-    return [one for one in history if isinstance(one.body, Entry) and one.state != "void"]
-
-
-def _after_all(history: Sequence[Revision], stage: str) -> int:
-    """The earliest Last-Modified at that stage with which nobody takes what comes now for what stood there before."""
-    return max((one.entry.modified + 1 for one in _versions(history) if one.entry.stage == stage), default=0)
-
-
-def _check_room(share: str, path: str, standing: Standing) -> None:
-    if standing.collides is not None:
-        raise ConflictError(f"{share}/{path} cannot come back: {share}/{standing.collides} is a file", hint=f"replicad show {share}/{standing.collides}")
-
-
-def _only(share: str, path: str, standings: dict[str, Standing]) -> Listed:
-    """The file at the one stage where it stands."""
-    there = {stage: standing.listed for stage, standing in standings.items() if standing.listed}
-    if not there:
-        raise NotFoundError(f"there is no {path!r} in {share} at {', '.join(standings)}", hint=f"replicad undelete {share}/{path}", code="no-such-file")
-    if len(there) > 1:
-        raise InputError(f"{share}/{path} stands at {', '.join(there)}: which stage?", hint=f"--stage {next(iter(there))}", code="which-stage")
-    return next(iter(there.values()))
-
-
-def _previous(history: Sequence[Revision], current: Listed) -> Revision:
-    """The newest version of the stage before the current one, with another content: what it replaced, or what lost against it."""
-    for one in _versions(history):
-        if one.entry.stage == current.stage and one.entry.content != current.content and one.record.order < (current.hlc, current.record):
-            return one
-    raise NotFoundError(
-        f"{current.share}/{current.path} has no older version at stage {current.stage}",
-        hint=f"replicad history {current.share}/{current.path}",
-        code="no-such-record",
-    )
-
-
-def _ended(history: Sequence[Revision], stages: Sequence[str], *, first: bool) -> list[Revision]:
-    """What the last removal at any of these stages ended: the winners of then (``first``: of an immutable share).
-
-    The tombstones of one removal come from one node in one millisecond.
-    """
-    graves = [one for one in history if one.state == "current" and isinstance(one.body, Tombstone) and one.body.stage in stages]
-    if not graves:
-        return []
-    removal = graves[0].record.header
-    together = [one.body for one in graves if (one.record.header.origin, one.record.header.hlc.ms) == (removal.origin, removal.hlc.ms)]
-    ended = []
-    for grave in sorted(together, key=lambda body: stages.index(body.stage)):
-        files = [one for one in _versions(history) if one.record.id in grave.supersedes]
-        if files:
-            ended.append(files[-1] if first else files[0])
-    return ended
-
-
-def _again(older: Revision, stage: str, standing: Standing, *, publisher: str, modified: int | None = None) -> Entry:
-    """A new entry for old content; ``modified`` None: as old as that."""
-    body = older.entry
-    return structs.replace(
-        body, stage=stage, modified=body.modified if modified is None else modified, publisher=publisher, supersedes=standing.live, source=UNSET
-    )
+            raise versions.taken_down(f"{share}/{revision.entry.path}", revision.entry.content)
