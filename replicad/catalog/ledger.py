@@ -216,6 +216,15 @@ def _ends(body: Body) -> Iterable[RecordId]:
     return (end for ends in body.ends.values() for end in ends) if isinstance(body, Cut) else ()
 
 
+_DECISIONS = {
+    "policy": "create or change a share",
+    "takedown": "take content down or lift that",
+    "grant": "admit a node or change what it may do",
+    "cut": "end a node's membership or what it may do",
+}
+"""By record type, what a person wanted."""
+
+
 def _check_right(replica: Replica, node: NodeId, share: str, body: Body, *, at: Stamp) -> None:
     """Nothing is signed that would not count."""
     if isinstance(body, Entry | Tombstone):
@@ -226,6 +235,6 @@ def _check_right(replica: Replica, node: NodeId, share: str, body: Body, *, at: 
         what = f"{'publish' if isinstance(body, Entry) else 'remove'} {body.path!r} at stage {' from '.join(body.stages)} in share {share}"
     else:
         allowed = replica.trust.may(node, share=share, path_key=None, stage=None, role=Role.ADMIN, at=at)
-        what = f"author a {formats.type_of(body)}"
+        what = f"{_DECISIONS[formats.type_of(body)]}: only an admin's node may"
     if not allowed:
         raise NotAllowedError(f"this node's grants do not let it {what}", hint="replicad peer list")

@@ -20,6 +20,7 @@ from replicad.cli.files import copy_body, new_private, told_of
 from replicad.cli.init import hand_over, write_config, write_token
 from replicad.cli.invocation import Invocation, Verbs, pass_invocation
 from replicad.cli.output import clean, moment, size
+from replicad.cli.scan import unreadable
 from replicad.crypto.encryption import PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN
 from replicad.errors import ConfigurationError, DistrustError, InputError, IntegrityError, ReplicadError
 from replicad.model.words import plural
@@ -198,7 +199,7 @@ def _readable(file: Path) -> Iterator[IO[bytes]]:
         with file.open("rb") as opened:
             yield opened
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+        raise unreadable(str(file), error) from None
     except DistrustError as error:
         raise type(error)(f"{file}: {error.message}", hint=error.hint, code=error.error_code) from error
 

@@ -7,10 +7,11 @@ from enum import IntEnum
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from replicad.cli.client import path_of
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
-from replicad.cli.output import clean, size
+from replicad.cli.output import Output, clean, size
 from replicad.errors import ReplicadError, StorageError, UnreachableError
 from replicad.model.words import plural
 from replicad.server.admin import nouns
@@ -31,16 +32,25 @@ class State(IntEnum):
     UNKNOWN = 3
 
 
+class Health(Struct, frozen=True):
+    """What ``check --json`` prints, with the same exit codes. ``state``: ``OK``, ``WARNING``, ``CRITICAL`` or ``UNKNOWN``; figures are in ``status``."""
+
+    state: str
+    message: str
+
+
 class Plugin(Verb):
     """A verb that never leaves the convention: a command line that it does not understand is UNKNOWN."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
         """See ``click.Command``."""
+        invocation = parent.find_object(Invocation) if parent else None
+        out = Output(as_json="--json" in args or bool(invocation and invocation.as_json))
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            click.echo(_line(State.UNKNOWN, clean(error.format_message())))
-            raise click.exceptions.Exit(State.UNKNOWN) from None
+            with click.Context(self, info_name=info_name, parent=parent):
+                raise click.exceptions.Exit(_say(out, State.UNKNOWN, error.format_message())) from None
 
 
 def _percent(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
@@ -50,7 +60,7 @@ def _percent(_context: click.Context, _parameter: click.Parameter, value: str) -
     return float(found[1])
 
 
-@click.command(cls=Plugin)
+@click.command(cls=Plugin, prints=Health)
 @click.option("-w", "--warning", metavar="P%", default="10%", show_default=True, callback=_percent, help="WARNING when less of the room is free.")
 @click.option("-c", "--critical", metavar="P%", default="3%", show_default=True, callback=_percent, help="CRITICAL when less of the room is free.")
 @pass_invocation
@@ -59,19 +69,17 @@ def check(invocation: Invocation, *, warning: float, critical: float) -> int:
     try:
         answer = invocation.client().ask("GET", path_of("status"), answer=nouns.Status, timeout_s=ANSWER_S)
     except (UnreachableError, StorageError) as error:
-        click.echo(_line(State.CRITICAL, _with_hint(error.message, error.hint)))
-        return State.CRITICAL
+        return _say(invocation.out, State.CRITICAL, _with_hint(error.message, error.hint))
     except ReplicadError as error:
-        click.echo(_line(State.UNKNOWN, clean(error.message)))
-        return State.UNKNOWN
-    state, words = judge(answer, warning=warning, critical=critical)
-    click.echo(f"{_line(state, words)} | {_figures(answer)}")
+        return _say(invocation.out, State.UNKNOWN, error.message)
+    return _say(invocation.out, *judge(answer, warning=warning, critical=critical), f" | {_figures(answer)}")
+
+
+def _say(out: Output, state: State, words: str, figures: str = "") -> State:
+    """One line; the bar begins the figures and stands nowhere else."""
+    message = clean(" ".join(words.split()))
+    out.data(Health(state.name, message), f"REPLICAD {state.name} - {message.replace('|', '/')}{figures}")
     return state
-
-
-def _line(state: State, words: str) -> str:
-    """One line without the bar, which begins the figures."""
-    return f"REPLICAD {state.name} - {' '.join(words.split()).replace('|', '/')}"
 
 
 def _with_hint(message: str, hint: str) -> str:

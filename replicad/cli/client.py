@@ -189,6 +189,8 @@ def _text(value: Any) -> str:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, BrokenPipeError | ConnectionResetError):
+        return "it ended the connection"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__

@@ -21,7 +21,7 @@ from replicad.cli.client import ANSWER_BYTES_MAX, Client, error_of, path_of, pro
 from replicad.cli.invocation import Invocation, Verb, pass_invocation
 from replicad.cli.output import clean, moment, size
 from replicad.cli.progress import Progress
-from replicad.errors import ConflictError, IntegrityError, NotAllowedError, ReplicadError, UnreachableError
+from replicad.errors import ConflictError, IntegrityError, NotAllowedError, NotFoundError, ReplicadError, UnreachableError
 from replicad.model.words import plural
 from replicad.server.admin import nouns
 
@@ -45,6 +45,8 @@ def ls(invocation: Invocation, *, place: tuple[str | None, str]) -> None:
     """List what this node shows of all shares, of one, or below a prefix."""
     share, prefix = place
     answer = invocation.client().whole(path_of("entries"), answer=nouns.Entries, items="entries", query={"share": share, "prefix": prefix})
+    if prefix and not answer.entries:
+        raise NotFoundError(f"this node shows nothing at {share}/{prefix}", hint=f"replicad ls {share}", code="no-such-file")
     rows = (
         [
             f"{one.share}/{one.path}",
@@ -84,6 +86,11 @@ def render_entry(answer: nouns.EntryAnswer) -> str:
         + clean(f"stage {other.stage}, sha256 {other.sha256}, {moment(other.published)} by {other.publisher} at {other.origin}, record {other.record[:12]}")
         for other in answer.others
     ]
+    if any(winners[other.stage] != other.record for other in answer.others):
+        name = clean(f"{one.share}/{one.path}")
+        lines.append(
+            f"conflict   nodes published at the same time; to settle it: replicad rollback {name} --to RECORD (of what shall stand), or publish what shall"
+        )
     if answer.collides is not None:
         lines.append(f"conflict   {clean(f'{one.share}/{answer.collides}')} is a file, too: remove one of them")
     lines += [f"copy       {clean(copy.name)}: {_cell(copy)}" for copy in answer.copies]

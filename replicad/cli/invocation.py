@@ -131,7 +131,7 @@ def _is_url(text: str) -> bool:
 Prints = type[Struct] | tuple[type[Struct], ...]
 
 
-YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+YES = click.option("-y", "--yes", is_flag=True, help="Do not ask. Nobody is asked, either, where there is no terminal (cron, ssh without one) or with --json.")
 """Of every verb that asks before it destroys something."""
 
 
@@ -187,6 +187,13 @@ class Verb(click.Command):
             if parameter.type is click.STRING and parameter.metavar:
                 parameter.type = Named()
         self.params.extend(global_options(hidden=True))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See ``click.Command``. What the daemon says about a field is said about the option."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            raise import_module("replicad.cli.wording").of_options(error, self.params) from None
 
 
 class Verbs(click.Group):

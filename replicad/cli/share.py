@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,10 +51,14 @@ def _facts(one: nouns.Share) -> str:
     )
     lines = [f"{one.name}: {_access(one)}{kind}, stages {' < '.join(one.stages)}, created {moment(one.created)}"]
     lines += [f"networks  {', '.join(one.networks)}" if one.networks else "", f"users     {', '.join(one.users)}" if one.users else ""]
-    lines += [f"token     {token.name}{f', until {moment(token.expires)}' if token.expires else ''}" for token in one.tokens]
+    lines += [f"token     {token.name}{f', {_until(token.expires)}' if token.expires else ''}" for token in one.tokens]
     lines.append("prestage  tokens signed by a Jamf Pro server" if one.prestage else "")
     lines += [f"redirect  {network} to {target}" for network, target in one.redirects.items()]
     return "\n".join(clean(line) for line in lines if line)
+
+
+def _until(expires: str) -> str:
+    return f"until {moment(expires)}{' (expired)' if datetime.fromisoformat(expires) <= datetime.now(UTC) else ''}"
 
 
 def _access(one: nouns.Share) -> str:
@@ -74,7 +79,11 @@ def _layout(given: str) -> Literal["", "munki"]:
 @share.command(prints=nouns.ShareAnswer)
 @click.argument("name", callback=values.named)
 @click.option("--public/--private", default=False, help="Whether anybody may download from it [private: nobody without a password, token or signed URL].")
-@click.option("--immutable", is_flag=True, help="A published file can never be replaced, only deleted. Cannot be changed later.")
+@click.option(
+    "--immutable",
+    is_flag=True,
+    help="A published file can never be replaced, only removed; then its name may get a new first version. Cannot be changed later.",
+)
 @click.option("--stages", metavar="LIST", help="From lowest to highest, for example dev,test,prod (the default). Publishing means the last one.")
 @click.option("--layout", type=LAYOUT, default="plain", help="munki: a Munki repository; its catalogs are shown when all that they name is here.")
 @ROOT

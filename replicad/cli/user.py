@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from replicad.cli import asking, output, values
 from replicad.cli.client import path_of
-from replicad.cli.invocation import Invocation, Verbs, pass_invocation
+from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
 from replicad.cli.output import moment
 from replicad.cli.token import limits
 from replicad.errors import InputError
@@ -65,6 +65,8 @@ def list_(invocation: Invocation) -> None:
 @pass_invocation
 def set_(invocation: Invocation, *, name: str, role: str | None, shares: Sequence[str], path: str | None) -> None:
     """Change what a user may do, at once. What is not given stays."""
+    if role is None and path is None and not shares:
+        raise click.UsageError("nothing to change: give --role, --share or --path")
     chosen: list[str] | None = None if EVERYTHING in shares else list(shares)
     body = people.UserChange(role=AccessRole(role) if role else UNSET, shares=chosen if shares else UNSET, path=UNSET if path is None else path)
     _change(invocation, name, body)
@@ -88,7 +90,7 @@ def disable(invocation: Invocation, *, name: str) -> None:
 
 @user.command(prints=nouns.UserAnswer)
 @click.argument("name", callback=values.named)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@YES
 @pass_invocation
 def remove(invocation: Invocation, *, name: str, yes: bool) -> None:
     """Forget a user, and end all their sessions."""
@@ -131,7 +133,10 @@ def totp(invocation: Invocation, *, name: str, what: str) -> None:
     offer = client.ask("POST", path_of("users", name, "totp"), answer=nouns.OfferedTotp, body=bodies.Nothing())
     invocation.out.data(offer, offer.uri)
     invocation.out.talk(f"Give that to the authenticator app, or type: {offer.secret}. It is not shown again.")
-    confirmed = client.ask("PUT", path_of("users", name, "totp"), answer=nouns.UserAnswer, body=people.TotpCode(code=asking.secret("Code that it shows")))
+    code = asking.secret("Code that it shows")
+    if not code:
+        raise InputError("code: none was given, so the second factor does not count", hint=f"replicad user totp {name} enable")
+    confirmed = client.ask("PUT", path_of("users", name, "totp"), answer=nouns.UserAnswer, body=people.TotpCode(code=code))
     invocation.out.talk(_facts(confirmed.user))
 
 

@@ -185,8 +185,8 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
         if key is not None:
             given[key.path] = _Given(key.kind.from_text(environ[variable]), f"environment variable {variable}", ENVIRONMENT)
         else:
-            known = [f"{PREFIX}{key.section}__{key.name}".upper() for key in KEYS]
-            problems.append(f"environment variable {variable}: no such key{suggestion(variable, known)}")
+            known = [f"{key.section}__{key.name}".upper() for key in KEYS]
+            problems.append(f"environment variable {variable}: no such key{suggestion(variable.removeprefix(PREFIX), known, before=PREFIX)}")
     return given
 
 

@@ -299,13 +299,13 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def suggestion(word: str, known: tuple[str, ...] | list[str]) -> str:
-    """``; did you mean "quota"?`` or nothing."""
+def suggestion(word: str, known: tuple[str, ...] | list[str], *, before: str = "") -> str:
+    """``; did you mean "quota"?`` or nothing; ``before`` stands before every word."""
     import difflib  # noqa: PLC0415 - for mistakes only; every command reads the configuration
 
     lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), lower, n=1)
-    return f"; did you mean {quoted(lower[close[0]])}?" if close else ""
+    return f"; did you mean {quoted(before + lower[close[0]])}?" if close else ""
 
 
 def shown_size(size: int) -> str:

@@ -200,7 +200,8 @@ class JamfPro:
                 response = connection.getresponse()
                 encoded = response.read(ANSWER_BYTES_MAX)
         except (OSError, http.client.HTTPException) as error:
-            raise UnreachableError(f"Jamf Pro at {self._url.netloc}: {error}") from None
+            reason = (getattr(error, "strerror", None) or str(error) or "no answer").lower()
+            raise UnreachableError(f"Jamf Pro at {self._url.netloc} cannot be asked: {reason}") from None
         try:
             return response.status, json.loads(encoded) if encoded else None
         except ValueError:

@@ -43,7 +43,7 @@ def references(key: str, encoded: bytes, *, root: str = "") -> tuple[Reference, 
     try:
         read = plistlib.loads(encoded)
     except (plistlib.InvalidFileException, ExpatError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise InputError(f"not a property list: {type(error).__name__}") from None
+        raise InputError(f"not a property list{f' ({error})' if isinstance(error, ExpatError) else ''}") from None
     found = _of_catalog(read) if key.startswith(CATALOGS) else _of_manifest(read)
     return tuple(dict.fromkeys(_reference(root + path, digest) for path, digest in found))
 

@@ -203,7 +203,10 @@ async def test_who_guesses_waits_and_the_owner_too(jane: Door) -> None:
         wrong = [await login(jane, name, "wrong") for _ in range(5)]
         assert {(reply.status, reply.json["code"], reply.json["detail"]) for reply in wrong} == {(401, "wrong-login", "wrong name or password")}
         reply = await login(jane, name)
-        assert (reply.status, reply.json["code"], reply.headers["retry-after"]) == (429, "too-many-guesses", "1")
+        assert (reply.status, reply.json["code"], reply.headers["retry-after"], reply.json["hint"]) == (429, "too-many-guesses", "1", "try again in 1 s")
+    now_s[0] += 0.7
+    assert (await login(jane)).json["hint"] == "try again in 1 s"
+    now_s[0] -= 0.7
     session = {"Authorization": ""}
     now_s[0] += 1.0
     session = await bearer(jane)

@@ -167,7 +167,7 @@ async def test_the_file_and_the_passphrase_are_looked_at_first(keys: Door, termi
     code, error = await terminal.error("backup", "create", str(tmp_path / "no" / "b"))
     assert (code, error["code"]) == (1, "unwritable")
     code, error = await terminal.error("backup", "inspect", str(tmp_path / "none"))
-    assert (code, error["code"]) == (2, "bad-input")
+    assert (code, error["code"]) == (4, "unreadable")
     await terminal.json("backup", "create", str(tmp_path / "c"), "--identity", "--passphrase-file", str(word))
     word.write_text("another passphrase")
     code, error = await terminal.error("backup", "inspect", str(tmp_path / "c"), "--passphrase-file", str(word))

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from cli_terminal import Terminal
 
-from replicad.cli import publish
+from replicad.cli import publish, share
 from replicad.cli import upload as uploads
 from replicad.cli.client import Client
 from replicad.cli.output import Output
@@ -77,6 +77,65 @@ async def test_what_publish_tells_people(door: Door, terminal: Terminal, reposit
     assert code == 0
     assert "would publish  4 files to munki  3.1 MiB  (3 new, 1 unchanged)" in out
     assert len((await terminal.json("ls"))["entries"]) == 1
+
+
+async def test_a_publication_that_replaces_says_so_and_what_the_name_was(door: Door, terminal: Terminal, tmp_path: Path) -> None:
+    await door.publish("munki", "CONF3.txt", b"one")
+    (tmp_path / "b").write_bytes(b"two")
+    arguments = ("publish", str(tmp_path / "b"), "--share", "munki", "--as")
+    for more, said in ((["--dry-run"], "would replace"), ([], "replaced")):
+        code, out, err = await terminal.run(*arguments, "conf3.txt", *more)
+        assert (code, out.startswith(f"{said}  munki/conf3.txt  3 B  sha256 "), "  (was CONF3.txt)  " in out, err) == (0, True, True, "")
+    assert [one["former"] for one in (await terminal.json(*arguments, "conf3.txt"))["published"]] == [None]
+    assert "(was" not in (await terminal.run(*arguments, "other.txt"))[1]
+
+
+async def test_a_lower_stage_that_hides_the_last_one_is_warned_of(door: Door, terminal: Terminal, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        (tmp_path / "x" / name).write_text(name)
+        if name != "c":
+            await door.publish("munki", name, b"before")
+    arguments = ("publish", str(tmp_path / "x"), "--share", "munki", "--stage", "dev")
+    assert [one["hides"] for one in (await terminal.json(*arguments, "--dry-run"))["published"]] == ["prod", "prod", None]
+    code, _, err = await terminal.run(*arguments)
+    assert (code, err.splitlines()[0]) == (
+        0,
+        "warning: munki/a and 1 more: clients of nodes that carry stage dev get this instead of what stands at prod",
+    )
+    assert "replicad peer set NODE --stage prod" in err
+    assert (await terminal.run("publish", str(tmp_path / "x"), "--share", "munki"))[2] == ""
+
+
+async def test_nothing_below_a_prefix_is_not_found_and_an_empty_share_is(door: Door, terminal: Terminal) -> None:
+    assert (await terminal.json("ls", "munki/"))["entries"] == []
+    code, error = await terminal.error("ls", "munki/nosuch")
+    assert (code, error["code"], error["hint"]) == (4, "no-such-file", "replicad ls munki")
+
+
+async def test_an_empty_name_is_not_the_current_directory(door: Door, terminal: Terminal) -> None:
+    code, error = await terminal.error("publish", "", "--share", "munki")
+    assert (code, error["code"], "for the current directory write ." in error["message"]) == (2, "usage", True)
+
+
+async def test_a_token_that_expired_is_shown_as_such(door: Door, terminal: Terminal) -> None:
+    await terminal.run("share", "token", "create", "munki", "ci", "--expires", "1d")
+    code, out, _ = await terminal.run("share", "show", "munki")
+    assert (code, "token     ci, until " in out, "(expired)" in out) == (0, True, False)
+    one = nouns.ShareToken("ci", "2020-01-01T00:00:00Z")
+    assert share._until(one.expires or "").endswith(" (expired)")
+
+
+async def test_bounds_are_those_of_the_options(door: Door, terminal: Terminal) -> None:
+    await door.publish("munki", "a", b"one")
+    for arguments, said in (
+        (("peer", "invite", "--expires", "48h"), "--expires: at most 24h"),
+        (("url", "sign", "munki/a", "--expires", "0s"), "--expires: at least 1s"),
+        (("rollback", "munki/a", "--to", "x"), "--to: 8 to 64 digits of a record's id expected, in lower case"),
+        (("share", "create", "x", "--checksums", "crc"), "--checksums: invalid enum value 'crc'"),
+    ):
+        code, error = await terminal.error(*arguments)
+        assert (code, error["message"], error["code"]) == (2, said, "bad-input")
 
 
 async def test_many_files_get_one_line(door: Door, terminal: Terminal, tmp_path: Path) -> None:

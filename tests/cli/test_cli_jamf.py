@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from cli_terminal import Terminal
 
-from replicad.errors import InputError
+from replicad.errors import InputError, UnreachableError
 from replicad.integrations import jamf
 from replicad.services.checksums import Checksums
 from support.admin_door import Door
@@ -267,5 +268,10 @@ async def test_refusals_say_what_to_do(door: Door, terminal: Terminal, jamf_pro:
     jamf_pro.may = False
     code, _, err = await terminal.run("jamf", "register", *options(jamf_pro, tmp_path))
     assert (code, "refuses GET /api/v1/packages (403)" in err) == (6, True)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(UnreachableError, match=r"cannot be asked: connection refused$"):
+            jamf.JamfPro(nobody, "", "").log_in()
     with pytest.raises(InputError, match="write https://"):
         jamf.JamfPro("http://jamf.example.org", "", "")

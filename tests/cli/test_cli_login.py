@@ -86,6 +86,9 @@ def test_users_and_second_factors_on_the_node_itself(ams: Node, tmp_path: Path) 
     login = ("login", url, "--user", "jane", "--ca", str(tmp_path / "admin.crt"))
     offer = ams.cli("user", "totp", "jane", "enable", stdin="000000\n", code=2)
     assert offer.out.startswith("otpauth://totp/replicad%20ams1:jane?secret=")
+    assert "code: none was given" in ams.cli("user", "totp", "jane", "enable", stdin="", code=2).err
+    assert "code: six digits expected" in ams.cli("user", "totp", "jane", "enable", stdin="12a\n", code=2).err
+    assert "nothing to change" in ams.cli("user", "set", "jane", code=2).err
     assert desk.run(*login, stdin=f"{PASSWORD}\n").code == 0, "what was not confirmed does not count"
     secret = confirm(ams)
     assert "its current code is needed" in desk.run(*login, stdin=f"{PASSWORD}\n", code=6).err

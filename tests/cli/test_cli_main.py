@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from replicad import __version__
 from replicad.cli.main import PLACES, main
+from replicad.cli.wording import of_options
+from replicad.errors import TooLargeError
 
 CLIENT_VERBS = (
     ("status",),
@@ -226,3 +229,33 @@ def test_client_verbs_load_neither_the_daemon_nor_what_they_do_not_need(config: 
         "replicad.server.admin.routes",
     )
     assert [name for name in heavy if f"'{name}'" in loaded] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("expires_s: expected `int` <= 86400", "--expires: at most 24h"),
+        ("expires_s: expected `int` >= 1", "--expires: at least 1s"),
+        ("expires_s: expected `int` <= 316224000", "--expires: at most 3660d"),
+        ("password: expected `str` of length >= 8", "password: at least 8 characters"),
+        ("shares[0]: expected `str` of length >= 1", "--share: at least 1 characters"),
+        ("stages: expected `array | null` of length <= 16", "--stage: at most 16 of them"),
+        (
+            "name: expected `str` matching regex '^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$'",
+            "NAME: letters, digits and . _ @ - expected, at most 64, beginning with a letter or digit",
+        ),
+        ("code: expected `str | null` matching regex '^[0-9]{6}$'", "code: six digits expected"),
+        ("from: a stage below prod expected", "--from: a stage below prod expected"),
+        ("munki/a cannot be published: a takedown stands on its content", "munki/a cannot be published: a takedown stands on its content"),
+    ],
+)
+def test_what_the_daemon_says_of_a_field_is_said_of_the_option(said: str, shown: str) -> None:
+    parameters = [
+        click.Argument(["name"]),
+        click.Option(["--expires"]),
+        click.Option(["-s", "--share", "shares"]),
+        click.Option(["--stage", "stages"]),
+        click.Option(["--from", "source"]),
+    ]
+    error = of_options(TooLargeError(said, hint="a hint", code="bad-input"), parameters)
+    assert (type(error), error.message, error.hint, error.error_code) == (TooLargeError, shown, "a hint", "bad-input")

@@ -17,7 +17,7 @@ from replicad.server.admin import nouns
 
 DOCS = Path(__file__).parents[2] / "docs"
 MANUAL = manual()
-SILENT = {"replicad serve", "replicad check"}
+SILENT = {"replicad serve"}
 """The daemon, and one line for Nagios."""
 VERBS = {one.command_path: one.command for one in tree(program, click.Context(program, info_name="replicad"))}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -174,9 +175,16 @@ async def test_bad_values_are_named(door: Door, terminal: Terminal) -> None:
     assert (reply.status, reply.json["detail"].startswith("sample: ")) == (400, True)
     code, out, err = await terminal.run("check", "-w", "much")
     assert (code, out.startswith("REPLICAD UNKNOWN - "), out.count("\n"), err) == (3, True, 1, "")
+    for arguments in (("check", "-w", "much", "--json"), ("--json", "check", "-w", "much")):
+        code, out, err = await terminal.run(*arguments)
+        assert (code, json.loads(out)["state"], err) == (3, "UNKNOWN", "")
+    told = await terminal.json("check")
+    assert (told["state"], told["message"].startswith("ams1: 0 files, ")) == ("OK", True)
 
 
 async def test_no_daemon_is_critical_and_no_configuration_unknown(terminal: Terminal) -> None:
+    told = await terminal.json("check", code=2)
+    assert (told["state"], told["message"].startswith("the daemon does not answer")) == ("CRITICAL", True)
     code, out, _ = await terminal.run("check")
     assert (code, out.startswith("REPLICAD CRITICAL - the daemon does not answer"), out.count("\n")) == (2, True, 1)
     terminal.config.write_text("nonsense")

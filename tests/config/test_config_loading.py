@@ -347,6 +347,7 @@ def test_a_misspelt_variable_gets_a_suggestion(load: Load) -> None:
     assert problems(load, NAMED, {"REPLICAD__LOG__LEVL": "info"}) == [
         'environment variable REPLICAD__LOG__LEVL: no such key; did you mean "REPLICAD__LOG__LEVEL"?'
     ]
+    assert problems(load, NAMED, {"REPLICAD__FOO__BAR": "x"}) == ["environment variable REPLICAD__FOO__BAR: no such key"]
 
 
 @pytest.mark.parametrize(

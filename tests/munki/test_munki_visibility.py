@@ -121,7 +121,7 @@ async def test_what_an_index_waits_for_is_told(door: Door, root: str, client: Cl
     count, waiting = await living.waiting("munki")
     assert count == 3
     assert {held.newest.path: [reference.path for reference in held.missing] for held in waiting} == {
-        f"{root}catalogs/broken": [f"{root}catalogs/broken: not a property list: ExpatError"],
+        f"{root}catalogs/broken": [f"{root}catalogs/broken: not a property list (no element found: line 1, column 7)"],
         f"{root}catalogs/testing": [f"{root}pkgs/apps/Big 1.dmg", f"{root}icons/Big.png"],
         f"{root}manifests/mac1": [f"{root}catalogs/testing"],
     }

@@ -5,6 +5,7 @@ This node's own users are known here; every other name is asked of the directori
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class Logins:
     def _take(self, name: str, address: str) -> None:
         wait_s = self.guesses.take(name, address)
         if wait_s:
-            raise BusyError("too many wrong passwords", hint=f"try again in {wait_s:.0f} s", code="too-many-guesses", retry_s=wait_s)
+            raise BusyError("too many wrong passwords", hint=f"try again in {math.ceil(wait_s)} s", code="too-many-guesses", retry_s=wait_s)
 
     async def _account(self, known: UserSecrets | None, name: str, password: str) -> Account | None:
         if await self.argon.matches(NOBODY if known is None else known.verifier, password):
