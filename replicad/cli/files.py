@@ -89,7 +89,7 @@ def render_entry(answer: nouns.EntryAnswer) -> str:
     if any(winners[other.stage] != other.record for other in answer.others):
         name = clean(f"{one.share}/{one.path}")
         lines.append(
-            f"conflict   nodes published at the same time; to settle it: replicad rollback {name} --to RECORD (of what shall stand), or publish what shall"
+            f"conflict   nodes published at the same time; to settle it: replicad rollback {name} --to RECORD (of what shall stand), or publish another content"
         )
     if answer.collides is not None:
         lines.append(f"conflict   {clean(f'{one.share}/{answer.collides}')} is a file, too: remove one of them")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from replicad.errors import InputError
+from replicad.model.words import plural
 from replicad.server.admin.bodies import RECORD_BEGINNING, TOKEN_NAME
 from replicad.server.admin.people import CODE
 
@@ -48,7 +49,7 @@ def _plain(said: str, *, is_duration: bool) -> str:
     if number := _NUMBER.fullmatch(said):
         return f"{_AT[number[1]]} {_duration(int(number[2])) if is_duration else number[2]}"
     if length := _LENGTH.fullmatch(said):
-        return f"{_AT[length[2]]} {length[3]} {'characters' if length[1] == 'str' else 'of them'}"
+        return f"{_AT[length[2]]} {plural(int(length[3]), 'character') if length[1] == 'str' else f'{length[3]} of them'}"
     if (form := _FORM.fullmatch(said)) and form[1] in _FORMS:
         return _FORMS[form[1]]
     return said

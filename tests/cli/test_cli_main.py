@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -238,7 +239,7 @@ def test_client_verbs_load_neither_the_daemon_nor_what_they_do_not_need(config: 
         ("expires_s: expected `int` >= 1", "--expires: at least 1s"),
         ("expires_s: expected `int` <= 316224000", "--expires: at most 3660d"),
         ("password: expected `str` of length >= 8", "password: at least 8 characters"),
-        ("shares[0]: expected `str` of length >= 1", "--share: at least 1 characters"),
+        ("shares[0]: expected `str` of length >= 1", "--share: at least 1 character"),
         ("stages: expected `array | null` of length <= 16", "--stage: at most 16 of them"),
         (
             "name: expected `str` matching regex '^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$'",
@@ -259,3 +260,27 @@ def test_what_the_daemon_says_of_a_field_is_said_of_the_option(said: str, shown:
     ]
     error = of_options(TooLargeError(said, hint="a hint", code="bad-input"), parameters)
     assert (type(error), error.message, error.hint, error.error_code) == (TooLargeError, shown, "a hint", "bad-input")
+
+
+@pytest.mark.sockets
+@pytest.mark.parametrize("verb", [("status",), ("publish", "large", "--share", "w")])
+def test_a_daemon_that_dies_meanwhile_ended_the_connection(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("large").write_bytes(bytes(8 << 20))
+    Path("r.toml").write_text('[node]\nname = "a"\ndata = "."\n[admin]\nsocket = "s"\n')
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("s")
+        listener.listen()
+
+        def die() -> None:
+            accepted, _ = listener.accept()
+            accepted.recv(100)
+            accepted.close()
+
+        dying = threading.Thread(target=die)
+        dying.start()
+        assert main(["--config", "r.toml", "-q", *verb]) == 5
+        dying.join()
+    assert "does not answer at s (it ended the connection)" in capsys.readouterr().err.replace(f"{tmp_path}/", "")

@@ -201,7 +201,7 @@ async def test_an_immutable_share_takes_a_name_once(tmp_path: Path) -> None:
                 await node.ingest.publish("sealed", items(dict.fromkeys(paths, B)))
             assert f"published 2027-01-15 by jane at ann, sha256 {DIGEST_A}; your file has {manifest_of(B).content}" in caught.value.message
             assert caught.value.error_code == "immutable"
-            assert caught.value.hint == "publish it under a new name"
+            assert caught.value.hint == "publish it under a new name, or as a new first version after: replicad rm sealed/a.pkg"
         assert list(await node.listed("sealed")) == ["a.pkg@prod"]
         assert [one.state for one in await node.publish("sealed", {"A.PKG": A})] == ["unchanged"]
         live = await node.catalog.live_records("sealed", "a.pkg", "prod")

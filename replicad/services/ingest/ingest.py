@@ -219,7 +219,7 @@ class Ingest:
             return ConflictError(
                 f"{name} already exists with different content (the share is immutable)\n"
                 f"  published {self._provenance(listed)}, sha256 {listed.content}; your file has {plan.item.content}",
-                hint="publish it under a new name",
+                hint=f"publish it under a new name, or as a new first version after: replicad rm {where.share.name}/{listed.path}",
                 code="immutable",
             )
         return None
