@@ -18,6 +18,7 @@ from replicad.net.links import LinkTable
 from replicad.net.pace import Paces
 from replicad.net.tls import LiveCertificate
 from replicad.protocol.clock import check_may_author
+from replicad.protocol.gossip.parting import parting
 from replicad.protocol.gossip.standing import Standing
 from replicad.protocol.signed_urls import sign
 from replicad.server.admin.services import Facts, Services
@@ -43,7 +44,12 @@ if TYPE_CHECKING:
 async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, GossipService]:
     """All of them, nothing running yet."""
     config, key, catalog, hub = ground.config, ground.key, ground.catalog, ground.hub
-    table = LinkTable(key.id, may_link=lambda node: node in ground.members())
+    table = LinkTable(
+        key.id,
+        may_link=lambda node: node in ground.members(),
+        was_cut=lambda node: catalog.replica.trust.ended(node) is not None,
+        parting=lambda node: parting(catalog.replica.trust, node),
+    )
     standing = Standing(lambda: catalog.replica.chains)
     dialer = await stack.enter_async_context(Dialer())
     links = Links(

@@ -32,12 +32,12 @@ async def open_link(frames: Frames, identity: Identity, *, saw: Digest | None, e
     return _link(frames, established, outgoing=True, config=config)
 
 
-async def accept_link(frames: Frames, identity: Identity, *, is_member: Callable[[NodeId], bool], config: LinkConfig | None = None) -> Link:
-    """The answerer's half. ``is_member`` is asked before anything is computed, and by ``LinkTable`` again when the node is proven. Errors as in ``open_link``."""
+async def accept_link(frames: Frames, identity: Identity, *, may_prove: Callable[[NodeId], bool], config: LinkConfig | None = None) -> Link:
+    """The answerer's half. ``may_prove`` is asked before anything is computed; ``LinkTable`` asks whether it is a member when it is proven. Errors as in ``open_link``."""
     answerer = Answerer(identity)
     async with _handshaking(frames):
         hello = decode_handshake(await _receive(frames))
-        if isinstance(hello, ClientHello) and hello.network == identity.network and not is_member(hello.node):
+        if isinstance(hello, ClientHello) and hello.network == identity.network and not may_prove(hello.node):
             raise PeerError(f"{hello.node.short} is not a member of the network", code="not-a-member")
         await frames.send(encode(answerer.welcome(hello)))
         established = answerer.finish(decode_handshake(await _receive(frames)), now_ms=monotonic_ms())

@@ -40,6 +40,7 @@ class LinkConfig:
     queue_messages: int = 4096
     queue_bytes: int = 16 << 20
     farewell_s: float = 1.0
+    parting_s: float = 5.0
 
 
 class Frames(Protocol):
@@ -94,6 +95,7 @@ class Link:
         self._closing = asyncio.Event()
         self._reason = ""
         self._fault: Fault | None = None
+        self._parting: Message | None = None
         self._pings: dict[int, float] = {}
         self._ping_number = 0
         self._heard_s = time.monotonic()
@@ -135,11 +137,12 @@ class Link:
         self._queued_bytes += len(frame)
         self._wake.set()
 
-    def close(self, reason: str, *, code: str = "") -> None:
-        """Close the link at once. With a ``code`` the peer is told why before."""
+    def close(self, reason: str, *, code: str = "", parting: Message | None = None) -> None:
+        """Close the link at once. With a ``code`` the peer is told why before, and before that is sent ``parting``."""
         if self.closed:
             return
         self._reason = reason
+        self._parting = parting
         self._fault = Fault(code, reason[:500]) if code else None
         self._closing.set()
         self._wake.set()
@@ -176,9 +179,10 @@ class Link:
         self._queue.clear()
         self._queued_bytes = 0
         try:
-            async with asyncio.timeout(self._config.farewell_s):
-                if self._fault is not None:
-                    await self._send_frame(encode(self._fault))
+            async with asyncio.timeout(self._config.farewell_s if self._parting is None else self._config.parting_s):
+                for last in (self._parting, self._fault):
+                    if last is not None:
+                        await self._send_frame(encode(last))
         except (TimeoutError, ConnectionError):
             log.debug("link ended without a farewell", peer=self.node.short)
         finally:

@@ -29,6 +29,8 @@ SIMULTANEOUS_S = 15.0
 RETIRED_SESSION_S = 30.0
 RETIRED_SESSIONS_MAX = 1024
 PARTINGS_MAX = 4096
+TELL_AGAIN_S = 600.0
+"""A former member is told so rarely why it is none: once is enough unless that got lost, and up to half a megabyte goes with it."""
 
 M = TypeVar("M", bound=Message)
 Handler = Callable[[Link, M], Awaitable[None] | None]
@@ -54,10 +56,14 @@ class _Retired:
 
 @dataclass
 class LinkTable:
-    """The links of this node. ``own`` is its id; ``may_link`` is asked for every data request and for every new link whether that node is a member now."""
+    """The links of this node. ``own`` is its id; ``may_link`` is asked for every data request and for every new link whether that node is a member now; ``was_cut`` whether a cut ended its
+    membership, and ``parting`` what such a node is told of that.
+    """
 
     own: NodeId
     may_link: Callable[[NodeId], bool] = lambda _node: True
+    was_cut: Callable[[NodeId], bool] = lambda _node: False
+    parting: Callable[[NodeId], Message | None] = lambda _node: None
     _links: dict[NodeId, Link] = field(default_factory=dict)
     _handlers: dict[type, Handler[Any]] = field(default_factory=dict)
     _up: list[Callable[[Link], None]] = field(default_factory=list)
@@ -66,6 +72,7 @@ class LinkTable:
     _keepers: list[Callable[[Link], None]] = field(default_factory=list)
     _retired: deque[_Retired] = field(default_factory=lambda: deque(maxlen=RETIRED_SESSIONS_MAX))
     _parted: dict[NodeId, float] = field(default_factory=dict)
+    _told: dict[NodeId, float] = field(default_factory=dict)
 
     def get(self, node: NodeId) -> Link | None:
         """The working link to that member, if any."""
@@ -114,6 +121,16 @@ class LinkTable:
                 return link
         raise PeerError("credentials of another session", code="bad-credentials")
 
+    def may_prove(self, node: NodeId) -> bool:
+        """Whether a node may finish a handshake: members, and former ones who have not been told lately why they are none."""
+        return self.may_link(node) or (self.was_cut(node) and time.monotonic() - self._told.get(node, -TELL_AGAIN_S) >= TELL_AGAIN_S)
+
+    def dismiss(self, link: Link) -> None:
+        """Close the link of a node that is no member (any more), and let it know why: its key is proven, and nobody else hears it."""
+        if not link.closed:
+            _note(self._told, link.node)
+            link.close("not a member of the network", code="not-a-member", parting=self.parting(link.node))
+
     async def run(self, link: Link) -> str:
         """Serve a link until it ends; returns the reason. It is in the table meanwhile, unless its member is none any more or another link to it is the better one."""
         listed = self._add(link)
@@ -150,7 +167,7 @@ class LinkTable:
             return False
         old = self._links.get(link.node)
         if not self.may_link(link.node):
-            link.close("not a member of the network", code="not-a-member")
+            self.dismiss(link)
             return False
         if old is not None and not old.closed and not supersedes(link, old, self.own):
             self._retire(link)
@@ -173,10 +190,7 @@ class LinkTable:
         if self._links.get(link.node) is link:
             del self._links[link.node]
             self._retire(link)
-            self._parted.pop(link.node, None)
-            self._parted[link.node] = time.monotonic()
-            while len(self._parted) > PARTINGS_MAX:
-                del self._parted[next(iter(self._parted))]
+            _note(self._parted, link.node)
         log.info("link down", peer=link.node.short, reason=link.reason)
         for callback in self._down:
             callback(link, link.reason)
@@ -187,3 +201,11 @@ class LinkTable:
             return None
         result = handler(link, message)
         return result if inspect.isawaitable(result) else None
+
+
+def _note(times: dict[NodeId, float], node: NodeId) -> None:
+    """It happened now; the oldest are forgotten."""
+    times.pop(node, None)
+    times[node] = time.monotonic()
+    while len(times) > PARTINGS_MAX:
+        del times[next(iter(times))]

@@ -10,6 +10,7 @@ it (microseconds).
 from __future__ import annotations
 
 from collections import defaultdict
+from heapq import nlargest
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -144,6 +145,18 @@ class Trust:
             self._members = MappingProxyType({node: _member(node, tenures) for node, tenures in alive.items() if tenures})
             self._members_valid_ms = range(now_ms, min((Stamp(tenure.until).ms + 1 for tenures in alive.values() for tenure in tenures), default=_NEVER_MS))
         return self._members
+
+    def ended(self, node: NodeId) -> Stamp | None:
+        """When the first cut of each grant, the last of them, ended what it gave a node. None: no cut did - it is a member, never was one, or its grants ran out by themselves."""
+        tenures = [tenure for tenure in self._settled().tenures.get(node, ()) if tenure.cuts]
+        first = ((min(cut.record.header.hlc for cut in tenure.cuts), tenure.until) for tenure in tenures)
+        return max((end for end, until in first if end <= until), default=None)
+
+    def said(self, until: Stamp, count_max: int) -> list[Record]:
+        """The newest ``count_max`` of the records taken in here that are not later than ``until``, oldest first. Each follows its predecessor and what gives it authority."""
+        held = (one for kind in (self._grants, self._cuts, self._policies, self._takedowns) for one in kind)
+        newest = nlargest(count_max, (one for one in held if one.record.header.hlc <= until), key=lambda one: one.order)
+        return [one.record for one in reversed(newest)]
 
     def may_end(self, author: NodeId, subject: NodeId, at: Stamp, *, past: bool = False) -> bool:
         """Whether a cut that ``author`` makes now, with clock ``at``, would take effect on every grant of ``subject`` that is in force; with ``past`` also on those that are over, under which old

@@ -179,7 +179,7 @@ class Links:
         members = self.members()
         for link in self.table.all():
             if link.node not in members:
-                link.close("not a member of the network any more", code="not-a-member")
+                self.table.dismiss(link)
         for known in (self._attempts, self._probes, self._skews):
             for gone in known.keys() - members.keys():
                 del known[gone]

@@ -64,7 +64,7 @@ async def connect(opener: End, answerer: End, *, config: LinkConfig | None = Non
     carrier: Frames = wrap(there) if wrap else there
     async with asyncio.TaskGroup() as group:
         opening = group.create_task(open_link(carrier, opener.identity, saw=None, expect=answerer.key.id, config=config))
-        accepting = group.create_task(accept_link(back, answerer.identity, is_member=lambda _node: True, config=config))
+        accepting = group.create_task(accept_link(back, answerer.identity, may_prove=lambda _node: True, config=config))
     return opening.result(), accepting.result()
 
 

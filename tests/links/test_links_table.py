@@ -247,14 +247,14 @@ async def test_a_peer_that_says_nothing_is_dropped_in_time(monkeypatch: pytest.M
     monkeypatch.setattr(establish, "HANDSHAKE_TIMEOUT_S", 0.05)
     there, back = pipe()
     with pytest.raises(UnreachableError, match="no handshake"):
-        await accept_link(back, Identity(KEYS[0], NETWORK, None), is_member=lambda _node: True)
+        await accept_link(back, Identity(KEYS[0], NETWORK, None), may_prove=lambda _node: True)
     assert await there.receive() == b""
 
 
 async def test_strangers_are_told_so_before_anything_is_computed() -> None:
     there, back = pipe()
     async with asyncio.TaskGroup() as group:
-        answer = group.create_task(failure_of(accept_link(back, Identity(KEYS[0], NETWORK, None), is_member=lambda _node: False)))
+        answer = group.create_task(failure_of(accept_link(back, Identity(KEYS[0], NETWORK, None), may_prove=lambda _node: False)))
         with pytest.raises(PeerError, match="not a member"):
             await open_link(there, Identity(KEYS[1], NETWORK, None), saw=None, expect=None)
     assert answer.result().error_code == "not-a-member"
@@ -264,7 +264,7 @@ async def test_strangers_are_told_so_before_anything_is_computed() -> None:
 async def test_garbage_instead_of_a_handshake(garbage: bytes) -> None:
     there, back = pipe()
     await there.send(garbage)
-    error = await failure_of(accept_link(back, Identity(KEYS[0], NETWORK, None), is_member=lambda _node: True))
+    error = await failure_of(accept_link(back, Identity(KEYS[0], NETWORK, None), may_prove=lambda _node: True))
     assert error.error_code == "bad-frame"
 
 

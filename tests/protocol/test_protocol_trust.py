@@ -10,7 +10,9 @@ from replicad.crypto.hashing import sha256
 from replicad.model.ids import Stamp
 from replicad.model.records import Record, Role, Takedown, Unknown
 from replicad.protocol.chains import Admission
+from replicad.protocol.gossip.parting import parting
 from replicad.protocol.trust import REASONS
+from replicad.protocol.wire import RECORDS_BYTES_PER_MESSAGE
 
 
 def counting(world: World, *records: Record) -> list[bool]:
@@ -842,3 +844,61 @@ def test_may_end_tells_which_cut_would_take_effect() -> None:
         *(("cid", name) for name in ("cid", "eve")),
         *(("dan", name) for name in ("dan", "eve")),
     }
+
+
+# --- What a former member is told ---
+
+
+def test_a_membership_ends_with_the_first_cut_of_its_last_grant() -> None:
+    world = network_of("cid")
+    world.grant("ann", "bob")
+    first = world.cut("ann", "bob")
+    again = world.grant("ann", "bob")
+    second = world.cut("ann", "bob")
+    later = world.cut("cid", "bob", reason="revoke")
+    assert node_with(world).replica.trust.ended(world.id("bob")) == second.header.hlc
+    ends = [
+        Node(world).deliver(one for one in world.said if one not in gone).replica.trust.ended(world.id("bob"))
+        for gone in ([again, second, later], [first, again, second, later])
+    ]
+    assert ends == [first.header.hlc, None]
+
+
+def test_nothing_but_a_cut_in_time_counts_as_the_end() -> None:
+    world = World().founded()
+    world.grant("ann", "bob", until=Stamp.of(2000))
+    world.grant("ann", "cid")
+    world.cut("bob", "cid")
+    world.cut("ann", "bob", at=3000)
+    trust = node_with(world).replica.trust
+    assert [trust.ended(world.id(name)) for name in ("ann", "bob", "cid", "dan")] == [None] * 4
+
+
+def test_what_was_said_until_then_comes_in_order_and_bounded() -> None:
+    world = network_of("cid")
+    world.policy("cid", "munki")
+    world.grant("ann", "bob", Role.PUBLISHER)
+    world.entry("bob")
+    cut = world.cut("ann", "bob")
+    world.policy("ann", "later")
+    trust = node_with(world).replica.trust
+    told = [record for record in world.said if not record.header.share][:-1]
+    assert trust.said(cut.header.hlc, 100) == told
+    assert trust.said(cut.header.hlc, 2) == told[-2:]
+    message = parting(trust, world.id("bob"))
+    assert message is not None
+    assert message.envelopes == tuple(record.envelope for record in told)
+
+
+def test_a_parting_fits_into_one_message() -> None:
+    world = World().founded()
+    world.grant("ann", "bob")
+    for number in range(900):
+        world.policy("ann", "munki", root="/".join([f"{number:0200}"] * 4))
+    cut = world.cut("ann", "bob")
+    message = parting(node_with(world).replica.trust, world.id("bob"))
+    assert message is not None
+    assert message.envelopes[-1] == cut.envelope
+    size_bytes = sum(len(envelope.payload) for envelope in message.envelopes)
+    assert RECORDS_BYTES_PER_MESSAGE - 2000 < size_bytes <= RECORDS_BYTES_PER_MESSAGE
+    assert parting(node_with(world).replica.trust, world.id("ann")) is None

@@ -190,7 +190,7 @@ class DataNetwork:
         there, back = pipe()
         identities = [Identity(node.key, self._network.id, node.certificate) for node in (one, other)]
         async with asyncio.TaskGroup() as group:
-            accepted = group.create_task(accept_link(back, identities[1], is_member=lambda _node: True))
+            accepted = group.create_task(accept_link(back, identities[1], may_prove=lambda _node: True))
             opened = group.create_task(open_link(there, identities[0], saw=other.certificate, expect=other.id))
         links = opened.result(), accepted.result()
         for link, owner, peer, can in ((links[0], one, other, reachable[0]), (links[1], other, one, reachable[1])):

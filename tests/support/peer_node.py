@@ -27,6 +27,7 @@ from replicad.net.link import LinkConfig
 from replicad.net.links import LinkTable
 from replicad.net.tls import server_context
 from replicad.protocol.gossip.heads import Presence
+from replicad.protocol.gossip.parting import parting
 from replicad.protocol.gossip.standing import Standing
 from replicad.protocol.handshake import Identity
 from replicad.protocol.joining import Door
@@ -136,7 +137,12 @@ async def peer_node(
         if network:
             await found(catalog, network, name=name, site="")
         standing = Standing(lambda: catalog.replica.chains)
-        table = LinkTable(key.id, may_link=lambda node: node in catalog.replica.trust.members(clock()))
+        table = LinkTable(
+            key.id,
+            may_link=lambda node: node in catalog.replica.trust.members(clock()),
+            was_cut=lambda node: catalog.replica.trust.ended(node) is not None,
+            parting=lambda node: parting(catalog.replica.trust, node),
+        )
         dialer = await stack.enter_async_context(Dialer(link_config=link_config))
         listener = socket.create_server(("127.0.0.1", port), backlog=256)
         url = f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}"

@@ -66,7 +66,7 @@ class LinkDoor:
         try:
             if not await _prepared(websocket, request):
                 return web.Response()  # which nobody hears
-            link = await accept_link(WebSocketFrames(websocket), self._identity(), is_member=self._table.may_link, config=self._config)
+            link = await accept_link(WebSocketFrames(websocket), self._identity(), may_prove=self._table.may_prove, config=self._config)
         except (PeerError, UnreachableError) as error:
             log.seldom((request.remote, error.error_code), "handshake failed", address=request.remote, code=error.error_code, reason=error.message)
             return websocket
