@@ -276,12 +276,22 @@ def remove(invocation: Invocation, *, node: str, dry_run: bool, yes: bool) -> No
     """Let a member leave in good standing: everything it has published goes on counting."""
     client, out = invocation.client(), invocation.out
     found = client.ask("GET", path_of("members", node), answer=nouns.PeerDetail).peer
+    what = f"{clean(found.name)} ({found.id}{_if_itself(client, found.id)})"
     if dry_run:
-        out.data(nouns.Changed(id=found.id, name=found.name), f"would remove {clean(found.name)} ({found.id})")
+        out.data(nouns.Changed(id=found.id, name=found.name), f"would remove {what}")
         return
-    out.confirm(f"Remove {clean(found.name)} ({found.id}) from the network?", yes=yes)
+    out.confirm(f"Remove {what} from the network?", yes=yes)
     answer = client.ask("DELETE", path_of("members", found.id), answer=nouns.Changed)
-    out.data(answer, f"removed {clean(answer.name)} ({answer.id})")
+    out.data(answer, f"removed {what}")
+
+
+def _if_itself(client: Client, node: str) -> str:
+    """What people should know if it is the node that they ask which leaves."""
+    if client.ask("GET", path_of("node"), answer=nouns.NodeAnswer).node.id != node:
+        return ""
+    others = client.whole(path_of("members"), answer=nouns.Peers, items="peers").peers
+    admins = sorted(clean(one.name) for one in others if one.role == Role.ADMIN)
+    return f"; this node itself; admins that remain: {', '.join(admins) or 'none, so it is refused'}"
 
 
 @peer.command(prints=nouns.Revoked)

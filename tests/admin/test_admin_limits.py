@@ -57,6 +57,8 @@ async def test_limits_are_set_and_set_back(door: Door) -> None:
         ("PATCH", "/limits", {"rates": {"download": 5}}, "rates"),
         ("PUT", "/members/bob/limit", {"rate": "5"}, "rate: "),
         ("PUT", "/members/eve/limit", {"rate": "5 MB/s"}, "eve"),
+        ("PUT", "/members/ams1/limit", {"rate": "5 MB/s"}, "ams1 is this node itself"),
+        ("POST", "/members/ams1/pause", None, "ams1 is this node itself"),
     ],
 )
 async def test_a_bad_limit_changes_nothing(door: Door, method: str, path: str, body: Any, named: str) -> None:

@@ -50,7 +50,12 @@ def test_the_life_of_members(network: Network, tmp_path: Path) -> None:
     published = ber.ask("publish", str(tmp_path / "a.pkg"), "--share", "jamf", "--wait", "all", "--timeout", "60s")
     assert published["waited"]["state"] == "done"
 
-    assert "would remove ber1" in ams.cli("peer", "remove", "ber1", "--dry-run").out
+    refused = ams.run("peer", "remove", "ams1")
+    assert (refused.code, "last admin" in refused.err) == (9, True)
+    assert f"would remove ams1 ({ams.id}; this node itself; admins that remain: none, so it is refused)" in ams.cli("peer", "remove", "ams1", "--dry-run").out
+    ams.cli("peer", "set", "ber1", "--role", "admin")
+    assert f"would remove ams1 ({ams.id}; this node itself; admins that remain: ber1)" in ams.cli("peer", "remove", "ams1", "--dry-run").out
+    assert f"would remove ber1 ({ber.id})" in ams.cli("peer", "remove", "ber1", "--dry-run").out
     assert len(ams.ask("peer", "list")["peers"]) == 1
     ams.cli("peer", "remove", "ber1")
     assert ams.ask("peer", "list")["peers"] == []

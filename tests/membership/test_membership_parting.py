@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from replicad.crypto.keys import SigningKey
-from replicad.errors import NotAllowedError, PeerError
+from replicad.errors import ConflictError, NotAllowedError, PeerError
 from replicad.net import links as links_module
 from replicad.protocol.handshake import Identity
 from support.peer_node import PeerNode, admit, all_linked, peer_node
@@ -85,3 +85,11 @@ async def test_only_the_holder_of_the_key_is_told_and_only_once(tmp_path: Path, 
         monkeypatch.setattr(links_module, "TELL_AGAIN_S", 0.0)
         await knock(bob.key)
         assert told == [bob.id, bob.id]
+
+
+async def test_the_only_admin_stays_also_in_a_network_of_one(tmp_path: Path) -> None:
+    async with peer_node(tmp_path / "a", "ann") as ann:
+        for end in (ann.membership.remove, ann.membership.revoke):
+            with pytest.raises(ConflictError) as caught:
+                await end(ann.id)
+            assert (caught.value.error_code, ann.members()) == ("last-admin", {"ann"})

@@ -23,7 +23,7 @@ async def change(call: Call[bodies.LimitsChange]) -> nouns.Limits:
 
 async def limit_peer(call: Call[bodies.PeerLimit]) -> nouns.Changed:
     """PUT /members/{id}/limit: in each direction; ``none`` lifts it."""
-    member = views.find_member(call.services, call.request.match_info["id"])
+    member = views.find_other(call.services, call.request.match_info["id"])
     await call.services.limits.limit_peer(member.id, call.asked.rate)
     return nouns.Changed(str(member.id), member.name)
 
@@ -45,7 +45,7 @@ async def reload(call: Call[bodies.Nothing]) -> nouns.Reloaded:
 
 
 async def _pause(call: Call[bodies.Nothing], *, paused: bool) -> nouns.Changed:
-    member = views.find_member(call.services, call.request.match_info["id"])
+    member = views.find_other(call.services, call.request.match_info["id"])
     await call.services.limits.pause_peer(member.id, paused=paused)
     return nouns.Changed(str(member.id), member.name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from replicad.errors import ConflictError, NotFoundError
+from replicad.errors import ConflictError, InputError, NotFoundError
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, NodeId
 from replicad.model.members import Member, Share
@@ -31,6 +31,14 @@ def find_member(services: Services, named: str) -> Member:
     """The member that a person means. NotFoundError, ConflictError."""
     members = members_now(services)
     return members[find_node({member.id: member.name for member in members.values()}, named)]
+
+
+def find_other(services: Services, named: str) -> Member:
+    """The same, of the others: InputError if it is this node."""
+    member = find_member(services, named)
+    if member.id == services.node:
+        raise InputError(f"{member.name} is this node itself: name another member", hint="replicad peer list")
+    return member
 
 
 def find_node(names: Mapping[NodeId, str], named: str) -> NodeId:

@@ -165,9 +165,9 @@ def check_may_end(trust: Trust, author: NodeId, subject: NodeId, name: str, *, a
 
 
 def check_admin_remains(members: Iterable[Member], leaving: Member) -> None:
-    """Raises ConflictError if the last admin would go while others stay."""
+    """Raises ConflictError if the last admin would go: nobody could admit anybody any more, the node that left neither."""
     others = [member for member in members if member.id != leaving.id]
-    if leaving.role is Role.ADMIN and others and all(member.role is not Role.ADMIN for member in others):
+    if leaving.role is Role.ADMIN and all(member.role is not Role.ADMIN for member in others):
         raise ConflictError(
             f"{leaving.name} is the network's last admin; make another member admin first", code="last-admin", hint="replicad peer set NODE --role admin"
         )
