@@ -39,6 +39,14 @@ FROM register JOIN entry ON entry.register = register.register AND entry.live = 
 WHERE register.winner IS NULL AND register.share = ?1 AND register.key >= ?2 AND register.key < ?2 || '0' AND (register.key = ?2 OR register.key > ?2 || '/')
 ORDER BY record.hlc DESC, record.id DESC
 """
+UNSEEN = """
+SELECT record.id, record.type, record.payload, run.origin, record.signature, record.run, record.seq, record.hlc
+FROM run CROSS JOIN record ON record.run = run.run JOIN entry ON entry.record = record.record JOIN held ON held.content = entry.content
+WHERE run.origin = ? AND entry.counts = 0 AND NOT EXISTS (
+    SELECT 1 FROM entry AS other JOIN record AS later ON later.record = other.record JOIN run AS said ON said.run = later.run
+    WHERE other.register = entry.register AND (other.counts = 1 OR said.origin = run.origin) AND (later.hlc, later.id) > (record.hlc, record.id)
+)
+"""
 NAMES = "SELECT DISTINCT key FROM register WHERE winner IS NOT NULL AND share = ? LIMIT ?"
 
 
@@ -60,6 +68,19 @@ class History(State):
         The tombstones of one removal come from one node in one millisecond.
         """
         return await self._database.scan(partial(_removed, place=(share, key), stages=stages))
+
+    async def unseen(self) -> list[Record]:
+        """Entries of this node that a cut made void because its author had not seen them, if nothing newer is said about their names and the content is here. None if the key was revoked: then
+        what is void was meant to be.
+        """
+        await self._settle()
+        trust = self.replica.trust
+        if trust.is_revoked(self.node):
+            return []
+        found = await self._database.scan(
+            lambda connection: [(rows.restore(row[:5]), Place(row[5], row[6], Stamp(row[7]))) for row in connection.execute(UNSEEN, (self.node,))]
+        )
+        return [record for record, place in found if trust.why_not(record, place) == "cut"]
 
     async def count_names(self, share: str, limit: int) -> int:
         """How many names with a live file a share has, counted up to ``limit``."""

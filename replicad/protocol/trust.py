@@ -152,6 +152,10 @@ class Trust:
         first = ((min(cut.record.header.hlc for cut in tenure.cuts), tenure.until) for tenure in tenures)
         return max((end for end, until in first if end <= until), default=None)
 
+    def is_revoked(self, node: NodeId) -> bool:
+        """Whether some grant of the node was ended because its key was stolen."""
+        return any(cut.cut.reason == "revoke" for tenure in self._settled().tenures.get(node, ()) for cut in tenure.cuts)
+
     def said(self, until: Stamp, count_max: int) -> list[Record]:
         """The newest ``count_max`` of the records taken in here that are not later than ``until``, oldest first. Each follows its predecessor and what gives it authority."""
         held = (one for kind in (self._grants, self._cuts, self._policies, self._takedowns) for one in kind)

@@ -2,6 +2,8 @@
 
 A node that founded its own network and published nothing simply moves. With content it must be told to merge: its live entries are signed anew under the new grant, which must cover them all -
 that is checked before anything is given up. A node that shares its network with others does not move.
+
+So it is with what a removed node has published and nobody had seen when it was removed: that is void, and is signed anew if it comes back with ``merge``.
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from replicad.crypto.session import nonce
 from replicad.errors import BusyError, ConflictError, DistrustError, InputError, NotAllowedError, PeerError, ReplicadError, UnreachableError
+from replicad.model import paths
 from replicad.model.events import HeadsChanged, Synchronised, TrustChanged
 from replicad.model.ids import NETWORK_SHARE, NodeId, RecordId
 from replicad.model.records import Entry, Record, Role
@@ -55,11 +57,8 @@ class _Problem(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
-@dataclass(frozen=True)
-class _Own:
-    """What this node would take along: its live entries per share."""
-
-    entries: dict[str, list[Listed]]
+_Own = dict[str, list[Entry]]
+"""What this node would take along: entries to be signed anew, per share."""
 
 
 class Joiner:
@@ -80,7 +79,7 @@ class Joiner:
         self._check_outside(token)
         async with self._alone():
             own = await self._what_moves(token.network, merge=merge)
-            await self._enter(await self.ask_members(token), token.network, own)
+            await self._enter(await self.ask_members(token), token.network, own, merge=merge)
 
     async def request(self, url: str, node: NodeId) -> str:
         """Ask a member, known by its address and id, without a token. "pending" until an admin approves there, then joins and returns "member". Repeat it; errors as in ``join``."""
@@ -93,7 +92,7 @@ class Joiner:
                 raise ConflictError(f"another node answers at {url}: {answer.node}", code="other-node")
             if answer.pending:
                 return "pending"
-            await self._enter(answer, answer.network, own)
+            await self._enter(answer, answer.network, own, merge=False)
         return "member"
 
     @asynccontextmanager
@@ -125,8 +124,10 @@ class Joiner:
         """What must be published again after moving. Raises ConflictError if this node may not move."""
         local = self._local
         members = local.members()
-        if network == local.catalog.network or local.own not in members:
-            return _Own({})
+        if local.own not in members:
+            return await self._unseen(merge=merge)
+        if network == local.catalog.network:
+            return {}
         others = [member.name for member in members.values() if member.id != local.own]
         if others:
             raise ConflictError(
@@ -134,24 +135,24 @@ class Joiner:
                 hint="replicad peer remove THIS-NODE there",
                 code="has-members",
             )
-        entries = await self._own_entries()
-        if entries and not merge:
-            count = sum(len(listed) for listed in entries.values())
-            raise ConflictError(
-                f"this node has published {plural(count, 'file')} in a network of its own",
-                hint="add --merge to publish them anew in the other network",
-                code="has-content",
-            )
-        return _Own(entries)
+        return _if_merged(await self._own_entries(), "in a network of its own", merge=merge)
 
-    async def _own_entries(self) -> dict[str, list[Listed]]:
-        found: dict[str, list[Listed]] = defaultdict(list)
+    async def _unseen(self, *, merge: bool) -> _Own:
+        """What this node's removal made void. Raises ConflictError unless it is to be published again."""
+        found: _Own = defaultdict(list)
+        for record in await self._local.catalog.unseen():
+            if isinstance(record.body, Entry):
+                found[record.header.share].append(_anew(record.body))
+        return _if_merged(found, "that nobody had seen when it was removed: they do not count", merge=merge)
+
+    async def _own_entries(self) -> _Own:
+        found: _Own = defaultdict(list)
         after: tuple[str, str] | None = None
         while page := await self._local.catalog.entries(None, after=after, limit=10_000, all_stages=True):
             for listed in page:
-                found[listed.share].append(listed)
+                found[listed.share].append(_anew(listed))
             after = (page[-1].share, page[-1].key)
-        return dict(found)
+        return found
 
     # -- asking -------------------------------------------------------------------------------------------------------------------------------------
 
@@ -193,35 +194,38 @@ class Joiner:
 
     # -- moving -------------------------------------------------------------------------------------------------------------------------------------
 
-    async def _enter(self, answer: Answer, network: NodeId, own: _Own) -> None:
-        """Become a member of that network."""
+    async def _enter(self, answer: Answer, network: NodeId, own: _Own, *, merge: bool) -> None:
+        """Become a member of that network. A removed node that hears of its removal only now is a member even if it is told that it must merge."""
         local = self._local
         now_ms = local.clock_ms()
         replica = await asyncio.to_thread(_replica_of, network, local.own, answer.records, now_ms)
         if local.own not in replica.trust.members(now_ms):
             raise PeerError("the answer does not hold a grant for this node", code="bad-join")
         self._check_covered(replica, own)
+        is_back = network == local.catalog.network
         with local.hub.subscribe(Synchronised) as news:
-            if network == local.catalog.network:
+            if is_back:
                 received = await local.catalog.receive(answer.records, source=answer.node)
-                if not received.new and any(local.standing.in_sync(link.node, NETWORK_SHARE) for link in local.links.all()):
-                    return
             else:
                 await self._move(network, answer)
-            self._learn(answer)
-            await self._until_synchronised(news)
+            if not is_back or received.new or not any(local.standing.in_sync(link.node, NETWORK_SHARE) for link in local.links.all()):
+                self._learn(answer)
+                await self._until_synchronised(news)
+        if is_back:
+            own = await self._unseen(merge=merge)
+            self._check_covered(local.catalog.replica, own)
         await self._publish_again(own)
         log.info("joined the network", network=network.short, through=answer.node.short)
 
     def _check_covered(self, replica: Replica, own: _Own) -> None:
         at = self._local.now()
-        for share, entries in own.entries.items():
-            for listed in entries:
+        for share, entries in own.items():
+            for entry in entries:
                 if share not in replica.trust.shares() or not replica.trust.may(
-                    self._local.own, share=share, path_key=listed.key, stage=listed.stage, role=Role.PUBLISHER, at=at
+                    self._local.own, share=share, path_key=paths.key(entry.path), stage=entry.stage, role=Role.PUBLISHER, at=at
                 ):
                     raise NotAllowedError(
-                        f"the token does not allow to publish {share}/{listed.path} ({listed.stage}) anew in the other network",
+                        f"the token does not allow to publish {share}/{entry.path} ({entry.stage}) anew in the other network",
                         hint=f"there: replicad share create {share}; replicad peer invite --role publisher --share {share}",
                     )
 
@@ -262,17 +266,25 @@ class Joiner:
     async def _publish_again(self, own: _Own) -> None:
         """Own entries under the new grant. What the network has under the same name already, with the same content, is left alone; different content becomes a conflict that nobody loses."""
         catalog = self._local.catalog
-        for share, entries in own.entries.items():
+        for share, entries in own.items():
             for start in range(0, len(entries), MERGE_BATCH):
                 batch = entries[start : start + MERGE_BATCH]
-                there = await catalog.registers(share, [(listed.key, listed.stage) for listed in batch])
-                new = [_anew(listed) for listed, other in zip(batch, there, strict=True) if other is None or other.content != listed.content]
+                there = await catalog.registers(share, [(paths.key(entry.path), entry.stage) for entry in batch])
+                new = [entry for entry, other in zip(batch, there, strict=True) if other is None or other.content != entry.content]
                 if new:
                     await catalog.author(share, new)
 
 
-def _anew(listed: Listed) -> Entry:
-    return Entry(listed.path, listed.stage, listed.content, listed.size, listed.manifest, listed.modified, listed.publisher)
+def _if_merged(own: _Own, where: str, *, merge: bool) -> _Own:
+    """The same; raises ConflictError if there is something to take along and that is not meant."""
+    if own and not merge:
+        count = sum(len(entries) for entries in own.values())
+        raise ConflictError(f"this node has published {plural(count, 'file')} {where}", hint="add --merge to publish them anew there", code="has-content")
+    return own
+
+
+def _anew(said: Listed | Entry) -> Entry:
+    return Entry(said.path, said.stage, said.content, said.size, said.manifest, said.modified, said.publisher)
 
 
 def _replica_of(network: NodeId, own: NodeId, envelopes: Sequence[Envelope], now_ms: int) -> Replica:
