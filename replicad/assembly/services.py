@@ -44,12 +44,7 @@ if TYPE_CHECKING:
 async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, GossipService]:
     """All of them, nothing running yet."""
     config, key, catalog, hub = ground.config, ground.key, ground.catalog, ground.hub
-    table = LinkTable(
-        key.id,
-        may_link=lambda node: node in ground.members(),
-        was_cut=lambda node: catalog.replica.trust.ended(node) is not None,
-        parting=lambda node: parting(catalog.replica.trust, node),
-    )
+    table = _table(ground)
     standing = Standing(lambda: catalog.replica.chains)
     dialer = await stack.enter_async_context(Dialer())
     links = Links(
@@ -113,6 +108,17 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[Services, Goss
         settings=reloading.settings,
     )
     return services, gossip
+
+
+def _table(ground: Ground) -> LinkTable:
+    """The table of links, which asks the records who belongs to the network."""
+    catalog = ground.catalog
+    return LinkTable(
+        ground.key.id,
+        may_link=lambda node: node in ground.members(),
+        was_cut=lambda node: catalog.replica.trust.ended(node) is not None,
+        parting=lambda node: parting(catalog.replica.trust, node),
+    )
 
 
 async def _transfers(stack: AsyncExitStack, ground: Ground, table: LinkTable, standing: Standing) -> tuple[Fetch, LimitsService]:
