@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -15,6 +14,7 @@ from replicad.cli import output, values
 from replicad.cli.client import Client, path_of
 from replicad.cli.invocation import YES, Invocation, Verbs, pass_invocation
 from replicad.cli.output import Output, clean, moment, since, size
+from replicad.cli.rights import rights_of, wishes
 from replicad.errors import InputError, UnreachableError
 from replicad.model.ids import NodeId
 from replicad.model.limits import show_rate
@@ -22,46 +22,8 @@ from replicad.model.records import Role
 from replicad.model.words import plural
 from replicad.server.admin import bodies, nouns
 
-ROLES = click.Choice([role.value for role in Role])
 TOKEN_CHARS_MAX = 8192
 KEY_CHARS_MAX = 256
-EVERYTHING, NONE = "*", "none"
-ALL = object()
-"""Given, and no limit: null for the API."""
-
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-
-def _rights(wording: str) -> Callable[[Decorated], Decorated]:
-    """The options that say what a member may do and gets; ``wording`` ends the help of those that leave something out."""
-    options = [
-        click.option("--role", type=ROLES, help="What the node may do; each includes the ones before it."),
-        click.option("--share", "shares", multiple=True, metavar="SHARE", help=f"A share it gets (repeatable; {wording})."),
-        click.option("--stage", "stages", multiple=True, metavar="STAGE", help=f"A stage it carries (repeatable; {wording})."),
-        click.option("--path", "paths", multiple=True, metavar="PREFIX", help=f"A directory below which a publisher may publish (repeatable; {wording})."),
-        click.option(
-            "--network",
-            "networks",
-            multiple=True,
-            metavar="CIDR",
-            help="A network near it, whose clients other nodes may send there and name it first to (repeatable; none: nobody's).",
-        ),
-        click.option("--site", metavar="SITE", help="Where it stands; links inside a site are cheap."),
-        click.option(
-            "--life",
-            callback=values.life,
-            metavar="DURATION",
-            help="How long its grant lasts; renewed by the admin that gives it while the node is linked ['*': without end].",
-        ),
-    ]
-
-    def decorate(verb: Decorated) -> Decorated:
-        for option in reversed(options):
-            verb = option(verb)
-        return verb
-
-    return decorate
-
 
 NODE = click.argument("node", metavar="NODE", callback=values.named)
 NETWORK_KEY = click.option(
@@ -70,28 +32,6 @@ NETWORK_KEY = click.option(
     metavar="FILE|-",
     help="Sign with the network's exported key (\"-\" reads it from standard input) instead of this node's: it replaces a lost or stolen admin.",
 )
-
-
-def _wishes(
-    *, role: str | None, shares: Sequence[str], stages: Sequence[str], paths: Sequence[str], networks: Sequence[str], site: str | None, life: float | str | None
-) -> dict[str, Any]:
-    """The fields of ``bodies.Rights`` that were given."""
-    given = {
-        "role": None if role is None else Role(role),
-        "shares": _chosen(shares),
-        "stages": _chosen(stages),
-        "paths": _chosen(paths),
-        "networks": ([] if NONE in networks else list(networks)) if networks else None,
-        "site": site,
-        "life_s": ALL if life == EVERYTHING else life,
-    }
-    return {name: None if value is ALL else value for name, value in given.items() if value is not None}
-
-
-def _chosen(names: Sequence[str]) -> list[str] | object | None:
-    if not names:
-        return None
-    return ALL if EVERYTHING in names else list(names)
 
 
 def _key_text(invocation: Invocation, file: Path | None) -> str | None:
@@ -114,13 +54,13 @@ def peer() -> None:
 
 
 @peer.command(prints=nouns.Invited)
-@_rights("none: all")
+@rights_of("none: all")
 @click.option("--expires", callback=values.duration, default="24h", show_default=True, metavar="DURATION", help="How long the token is good, at most 24h.")
 @click.option("--replace", metavar="NODE", help='Not a new node but a new key for this member: it runs "replicad key rotate TOKEN".')
 @pass_invocation
 def invite(invocation: Invocation, /, *, expires: float, replace: str | None, **rights: Any) -> None:
     """Make a token that admits one node, as a mirror unless told otherwise; it is the last line of the output."""
-    body = bodies.Invite(expires_s=int(expires), replaces=replace, **_wishes(**rights))
+    body = bodies.Invite(expires_s=int(expires), replaces=replace, **wishes(**rights))
     answer = invocation.client().ask("POST", path_of("invites"), answer=nouns.Invited, body=body)
     run = "on the new node, before {}:  replicad peer add TOKEN   (one node, once)" if replace is None else "there, before {}:  replicad key rotate TOKEN"
     invocation.out.talk(f"Run {run.format(moment(answer.expires))}")
@@ -242,27 +182,27 @@ def show(invocation: Invocation, *, node: str) -> None:
 
 @peer.command(name="set", prints=nouns.Changed)
 @NODE
-@_rights("'*': all")
+@rights_of("'*': all")
 @NETWORK_KEY
 @pass_invocation
 def set_(invocation: Invocation, /, *, node: str, network_key: Path | None, **rights: Any) -> None:
     """Change what a member may do and what it gets. What is not named stays."""
-    wishes = _wishes(**rights)
-    if not wishes:
+    changes = wishes(**rights)
+    if not changes:
         raise click.UsageError("nothing to change: give --role, --share, --stage, --path, --network, --site or --life")
-    body = bodies.MemberChange(network_key=_key_text(invocation, network_key), **wishes)
+    body = bodies.MemberChange(network_key=_key_text(invocation, network_key), **changes)
     answer = invocation.client().ask("PATCH", path_of("members", node), answer=nouns.Changed, body=body)
     invocation.out.data(answer, f"changed {clean(answer.name)} ({answer.id})")
 
 
 @peer.command(prints=nouns.Changed)
 @NODE
-@_rights("none: all")
+@rights_of("none: all")
 @NETWORK_KEY
 @pass_invocation
 def approve(invocation: Invocation, /, *, node: str, network_key: Path | None, **rights: Any) -> None:
     """Admit a node that asked to join, as a mirror unless told otherwise (see "peer list"; compare the words with the other side first)."""
-    body = bodies.MemberChange(network_key=_key_text(invocation, network_key), **_wishes(**rights))
+    body = bodies.MemberChange(network_key=_key_text(invocation, network_key), **wishes(**rights))
     answer = invocation.client().ask("POST", path_of("members", node, "approve"), answer=nouns.Changed, body=body)
     invocation.out.data(answer, f"admitted {clean(answer.name)} ({answer.id})")
 
