@@ -124,4 +124,4 @@ def _arrivals(config: Config, services: Services) -> Arrivals | None:
     """Files are served while they arrive, if the administrator wants it."""
     if config.downloads.on_missing != "stream":
         return None
-    return Arrivals(services.fetch.clients.waiting, linked=services.fetch.limiting.anybody)
+    return Arrivals(services.fetch.clients.waiting, possible=lambda: services.fetch.limiting.anybody() and not services.store.places.faults())

@@ -130,6 +130,9 @@ class World:
     def serves(self, content: Digest) -> bool:
         return content in self.held
 
+    def held_sizes(self, contents: Sequence[Digest]) -> dict[Digest, int]:
+        return {listed.content: listed.size for listed in self.names.values() if listed.content in self.held and listed.content in contents}
+
     async def manifest(self, content: Digest, manifest_id: Digest) -> Manifest | None:
         """The one that is asked for; names that were just ``put`` ask for any."""
         found = self.manifests.get(content)

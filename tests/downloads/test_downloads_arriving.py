@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
@@ -21,7 +22,8 @@ from replicad.server.downloads import application
 from replicad.server.downloads.arriving import Arrivals, Waiting
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.services.collect import Collect
-from replicad.store.care import CollectConfig
+from replicad.services.scrub import Scrub
+from replicad.store.care import CollectConfig, ScrubConfig
 from support.data_node import DataNetwork, DataNode, clock_ms, data_network
 from support.storing import manifest_of, random_bytes
 from support.waiting import until
@@ -67,7 +69,7 @@ class Site:
     def __init__(self, network: DataNetwork, source: DataNode, sink: DataNode) -> None:
         self.network, self.source, self.sink = network, source, sink
         self.gate = Gate(source)
-        self.arrivals = Arrivals(self._waiting, linked=sink.fetch.limiting.anybody)
+        self.arrivals = Arrivals(self._waiting, possible=lambda: sink.fetch.limiting.anybody() and not sink.store.places.faults())
         self.hopeless: Callable[[int], bool] = lambda _: False
         self.client: Client
 
@@ -350,3 +352,44 @@ async def test_waiting_clients_are_bounded_and_forgotten_when_they_leave(tmp_pat
         here.gate.allowed = 100
         await until(lambda: here.arrivals.count == 0, what="its end")
         assert (await here.client.get("/files/file")).body == BODY
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "status"), [("GET", (), 200), ("GET", ("Range: bytes=-2",), 206), ("HEAD", (), 200)], ids=["GET", "Range", "HEAD"]
+)
+@pytest.mark.parametrize("damage", ["removed", "short", "moved away"])
+async def test_what_went_from_the_disk_is_like_what_is_not_here_yet(tmp_path: Path, damage: str, method: str, fields: tuple[str, ...], status: int) -> None:
+    """From the first request on: a 404 would say that the file does not exist. With the directory of all files away nothing can be fetched either."""
+    async with site(tmp_path) as here, asyncio.TaskGroup() as group:
+        content, store = manifest_of(BODY).content, here.sink.store
+        running = group.create_task(Scrub(here.sink.catalog, store, hub=here.sink.hub, config=ScrubConfig(enabled=False), clock_ms=clock_ms).run())
+        here.gate.allowed = 100
+        await here.link()
+        await here.sink.wait_for(manifest_of(BODY))
+        if damage == "removed":
+            store.path_of(content).unlink()
+        elif damage == "short":
+            os.truncate(store.path_of(content), SIZE - 1)
+        else:
+            store.blobs.rename(tmp_path / "elsewhere")
+        if damage == "moved away" and method == "GET":
+            status = 503
+        reply = await here.client.get("/files/file", *fields, method=method)
+        assert (reply.status, reply.fields.get("retry-after")) == (status, "5" if status == 503 else None)
+        if status != 503:
+            assert (reply.fields["etag"], reply.body) == (f'"{content}"', b"" if method == "HEAD" else BODY if status == 200 else BODY[-2:])
+        await until(lambda: damage == "moved away" or here.sink.holds(manifest_of(BODY)), what="the file to be whole again")
+        running.cancel()
+
+
+@pytest.mark.parametrize("size", [0, SIZE - 1])
+async def test_a_file_that_was_shortened_is_not_served_by_its_hash(tmp_path: Path, size: int) -> None:
+    """What is not here as it should be is not here."""
+    async with site(tmp_path) as here:
+        here.gate.allowed = 100
+        await here.link()
+        await here.sink.wait_for(manifest_of(BODY))
+        target = f"/-/blob/{manifest_of(BODY).content}"
+        assert (await here.client.get(target)).body == BODY
+        os.truncate(here.sink.store.path_of(manifest_of(BODY).content), size)
+        assert (await here.client.get(target)).status == 404

@@ -68,6 +68,9 @@ class Catalog(Protocol):
     def serves(self, content: Digest) -> bool:
         """Whether the content is here, verified, and may be given away."""
 
+    def held_sizes(self, contents: Sequence[Digest]) -> Mapping[Digest, int]:
+        """The sizes in bytes of those of the contents that are here."""
+
     def doubt(self, content: Digest) -> None:
         """The disk does not give it as it should."""
 
@@ -160,16 +163,11 @@ class Door:
         found = self._answer(request, version)
         if found.status not in WITH_CONTENT:
             return self._respond(found)
-        if not listed.available:
+        links = self._products.links(request, listed) if listed.available and found.status == OK else b""
+        fd = self._open(listed.content, listed.size) if listed.available else NO_FILE
+        if fd == NO_FILE:
             return self._arriving(found, listed)
-        if found.status == OK:
-            found = found._replace(fields=found.fields + self._products.links(request, listed))
-        fd, size = self._open(listed.content)
-        if size != listed.size:
-            os.close(fd)
-            self._doubt(listed.content, f"{size} bytes instead of {listed.size}")
-            raise NotFoundError("the content is not here as it should be")
-        return self._send(found, fd, listed.content)
+        return self._send(found._replace(fields=found.fields + links), fd, listed.content)
 
     async def _listed(self, request: Request, target: targets.FileTarget) -> Listed:
         """What this client is shown under a name."""
@@ -180,7 +178,10 @@ class Door:
         return listed
 
     def _arriving(self, found: Answer, listed: Listed) -> Response:
-        if self._arrivals is None or not found.pieces or not listed.size:
+        """Content that is not here, or not any more."""
+        if self._arrivals is None:
+            raise NotFoundError("the content is not here")
+        if not found.pieces or not listed.size:
             return self._respond(found)
         return ArrivingResponse(found, self._arrivals, Wanted(listed.content, listed.size, listed.manifest, listed.hlc), config=self._config)
 
@@ -205,22 +206,28 @@ class Door:
             content, await self._gate.opened_by(request)
         ):
             raise RefusedError
-        if not self._catalog.serves(content):
+        size = self._catalog.held_sizes([content]).get(content)
+        if size is None or not self._catalog.serves(content):
             raise RefusedError
-        fd, size = self._open(content)
+        if (fd := self._open(content, size)) == NO_FILE:
+            raise RefusedError
         return self._send(self._answer(request, Version(content, size, None, lasting=True)), fd, content)
 
     def _answer(self, request: Request, version: Version) -> Answer:
         return answer(request.method, request.headers, version, now_s=time.time(), boundary=lambda: secrets.token_hex(16))
 
-    def _open(self, content: Digest) -> tuple[int, int]:
-        """(descriptor, size) of content that should be here. NotFoundError, reported, if it is not."""
+    def _open(self, content: Digest, size: int) -> int:
+        """A descriptor of content that should be here; ``NO_FILE``, reported, if it is not, or not with that size."""
         try:
             fd = self._store.open_blob(content)
         except NotFoundError:
             self._doubt(content, "missing")
-            raise
-        return fd, os.fstat(fd).st_size
+            return NO_FILE
+        if (found := os.fstat(fd).st_size) != size:
+            os.close(fd)
+            self._doubt(content, f"{found} bytes instead of {size}")
+            return NO_FILE
+        return fd
 
     def _doubt(self, content: Digest, detail: str) -> None:
         """The disk does not give what the catalog promised."""

@@ -10,7 +10,7 @@ import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
-from replicad.errors import BusyError, NotFoundError
+from replicad.errors import BusyError, NotFoundError, StorageError
 from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import abort
 from replicad.server.downloads.answers import plain
@@ -35,18 +35,18 @@ class Waiting(Protocol):
     """One client that waits for one content."""
 
     async def verified(self, offset: int, *, timeout_s: float) -> int:
-        """Up to which byte everything from ``offset`` on is here, once that is more than nothing; the last byte counts when the whole is verified. BusyError; NotFoundError: it never will be."""
+        """Up to which byte everything from ``offset`` on is here, once that is more than nothing; the last byte counts when the whole is verified. BusyError; NotFoundError: it never will be; StorageError."""
 
     async def descriptor(self) -> int:
         """A file to read what is verified, which the caller closes. NotFoundError."""
 
 
 class Arrivals:
-    """All clients that wait. ``waiting`` registers one with the fetch service, ``linked`` tells whether there is anybody to fetch from."""
+    """All clients that wait. ``waiting`` registers one with the fetch service, ``possible`` tells whether anything can be fetched now: there is somebody to fetch from, and a disk."""
 
-    def __init__(self, waiting: Callable[[Wanted], AbstractContextManager[Waiting]], *, linked: Callable[[], bool]) -> None:
+    def __init__(self, waiting: Callable[[Wanted], AbstractContextManager[Waiting]], *, possible: Callable[[], bool]) -> None:
         self.waiting = waiting
-        self.linked = linked
+        self.possible = possible
         self.count = 0
 
 
@@ -61,7 +61,7 @@ class ArrivingResponse(Response):
 
     async def _send(self, request: Request, transport: Transport) -> None:
         arrivals = self._arrivals
-        if arrivals.count >= self._config.waiting_max or not arrivals.linked():
+        if arrivals.count >= self._config.waiting_max or not arrivals.possible():
             await self._refuse(request, transport)
             return
         arrivals.count += 1
@@ -77,7 +77,7 @@ class ArrivingResponse(Response):
     async def _has_begun(self) -> bool:
         try:
             await self._reach(self._answer.pieces[0].span.start)
-        except (BusyError, NotFoundError):
+        except (BusyError, NotFoundError, StorageError):
             return False
         return True
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from replicad.services.fetch.partials import Partials
     from replicad.services.fetch.provider import Provider
     from replicad.services.fetch.rights import Rights
+    from replicad.store.blobs import BlobStore
 
 POSITIONS_MAX = 64
 """Places in one content that are fetched first at once; the clients beyond follow."""
@@ -44,7 +45,7 @@ class Waiting:
         """Waits until the byte at ``offset`` (0 to size - 1) is here, verified; returns up to which byte (exclusive) everything from ``offset`` on is. Meanwhile that part is fetched first, in order.
         The last byte counts only when the whole content is verified against its hash: a manifest may lie.
 
-        BusyError after ``timeout_s``: nobody brings it now. NotFoundError, at once: this node may not have it any more.
+        BusyError after ``timeout_s``: nobody brings it now. NotFoundError, at once: this node may not have it any more. StorageError: the disk is out of reach.
         """
         self._owner.move(self, offset)
         try:
@@ -67,9 +68,18 @@ class Awaiting:
     """All waiting clients. ``report`` takes events for the plan; ``given_up`` is called when nobody waits any more for something that is not here."""
 
     def __init__(
-        self, catalog: Catalog, partials: Partials, provider: Provider, rights: Rights, *, report: Callable[[Event], None], given_up: Callable[[], None]
+        self,
+        catalog: Catalog,
+        store: BlobStore,
+        partials: Partials,
+        provider: Provider,
+        rights: Rights,
+        *,
+        report: Callable[[Event], None],
+        given_up: Callable[[], None],
     ) -> None:
         self._catalog = catalog
+        self._store = store
         self._partials = partials
         self._rights = rights
         self.open = provider.open
@@ -117,9 +127,9 @@ class Awaiting:
             self._tell(one.wanted)
 
     def end_of(self, wanted: Wanted, offset: int) -> int:
-        """Up to which byte everything from ``offset`` on is here; ``offset`` itself if that byte is not."""
+        """Up to which byte everything from ``offset`` on is here; ``offset`` itself if that byte is not. What is held and not on the disk as it should be is not here: somebody will notice, and fetch it. StorageError."""
         target = Target(wanted.content, wanted.manifest)
-        if self._catalog.serves(wanted.content):
+        if self._catalog.serves(wanted.content) and self._store.size_of(wanted.content) == wanted.size:
             return wanted.size
         chunk_size = chunk_size_for(wanted.size)
         first = offset // chunk_size

@@ -94,7 +94,7 @@ class Fetch:
             config, catalog=catalog, store=store, partials=self._partials, smalls=self._smalls, rights=self._rights, paces=paces, say=self._say
         )
         self.wanting = Wanting(catalog, self._smalls, clock_ms=rights.clock_ms, report=self._tell, idle=self._buffers.clear)
-        self.clients = Awaiting(catalog, self._partials, self.provider, rights, report=self._tell, given_up=self.wanting.refresh)
+        self.clients = Awaiting(catalog, store, self._partials, self.provider, rights, report=self._tell, given_up=self.wanting.refresh)
         self._getting = Getting(links, client, self.inbox, paces, urgent=self.wanting.urgent)
         self._giving = Giving(self.provider, client)
         self.limiting = Limiting(paces, links, self._tell)
