@@ -45,7 +45,8 @@ class Space:
 
     def free_bytes(self) -> int:
         """What may still be stored: the smaller of the disk's free bytes above the reserve and what is left of the quota; never negative."""
-        return max(0, min(self._room()))
+        free, reserve, within_quota = self._room()
+        return max(0, min(free - reserve, within_quota))
 
     def reserve_bytes(self) -> int:
         """What stays free on the file system. One statvfs."""
@@ -55,24 +56,26 @@ class Space:
     def _reserve(self, total: int) -> int:
         return max(self._config.reserve_bytes, int(total * self._config.reserve_fraction))
 
-    def _room(self) -> tuple[int, int]:
-        """What the reserve and what the quota leave; negative beyond them."""
+    def _room(self) -> tuple[int, int, int]:
+        """What is free on the disk, the reserve, and what the quota leaves (negative beyond it)."""
         with storage_errors(f"looking for free space in {self._root}"):
             total, free = self._disk.room(self._root)
         left = self._config.quota_bytes - self._used_bytes if self._config.quota_bytes else sys.maxsize
-        return free - self._reserve(total), left
+        return free, self._reserve(total), left
 
     def check(self, length: int) -> None:
-        """NoSpaceError, naming the bound, when ``length`` more bytes would touch the reserve or the quota."""
-        within_reserve, within_quota = self._room()
+        """NoSpaceError, naming the bound, when ``length`` more bytes would touch the reserve or the quota. Nothing needs no room."""
+        if length == 0:
+            return
+        free, reserve, within_quota = self._room()
         if length > within_quota:
             raise NoSpaceError(
                 f"no room for {length} bytes: storage.quota is {self._config.quota_bytes} bytes, {self._used_bytes} of them are used",
                 hint="raise quota in [storage], or: replicad store gc",
             )
-        if length > within_reserve:
+        if length > free - reserve:
             raise NoSpaceError(
-                f"no room for {length} bytes: {max(within_reserve, 0)} bytes of the disk are free above storage.reserve",
+                f"no room for {length} bytes: the disk has {free} bytes free, and storage.reserve keeps {reserve} bytes of it free",
                 hint="make room on the disk, lower reserve in [storage], or: replicad store gc",
             )
 

@@ -70,7 +70,7 @@ def test_a_full_disk_is_said_and_goes_on_by_itself_and_rot_is_healed(
     wait_for(lambda: "disk-full" in problems(ber), what="ber1 to say that its disk is full", deadline_s=60)
     assert "fetching pauses until there are" in problems(ber)["disk-full"]
     wait_for(lambda: "goes on when there is room" in ber.log, what="the log to say it", deadline_s=60)
-    assert "bytes of the disk are free above storage.reserve" in ber.log
+    assert "bytes free, and storage.reserve keeps " in ber.log
     said = ber.run("check")
     assert (said.code, said.out.startswith("REPLICAD CRITICAL - "), "free on the disk" in said.out) == (2, True, True)
     assert {path: ber.download(f"munki/{path}").body for path in files} == files
