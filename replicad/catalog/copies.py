@@ -41,6 +41,11 @@ class Copies(State):
         return self._database.fault
 
     @property
+    def full(self) -> bool:
+        """Whether something could not be written for lack of room in the last three minutes."""
+        return self._database.full
+
+    @property
     def size_bytes(self) -> int:
         """At least as much as a copy takes."""
         return self._database.size_bytes

@@ -149,6 +149,11 @@ class Database:
         return self._health.fault
 
     @property
+    def full(self) -> bool:
+        """Whether something could not be written for lack of room in the last three minutes."""
+        return self._health.full
+
+    @property
     def size_bytes(self) -> int:
         """Of the file and its log: at least as much as a copy takes."""
         return sum(path.stat().st_size for path in (self._path, self._log) if path.exists())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,21 +13,30 @@ from replicad.errors import CatalogError, ConfigurationError, NoSpaceError, Stor
 
 RESTORE = "replicad backup restore FILE --force, with the daemon stopped (docs/backup.md); without a backup, in another data directory: replicad init, replicad peer add"
 RESCUE = "replicad backup create FILE now, while the daemon still has everything; then stop it, and: replicad backup restore FILE --force (docs/backup.md)"
+FULL_S = 180.0
+"""A write that found no room is told for so long: on a full disk small ones succeed now and then, and news that was not taken is asked for again every half minute."""
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class Health:
-    """Of an open catalog, made when it was opened. Remembers damage that anybody met: who asks for other pages would not see it."""
+    """Of an open catalog, made when it was opened. Remembers damage that anybody met: who asks for other pages would not see it; and a while that there was no room."""
 
-    def __init__(self, path: Path, log: Path) -> None:
+    def __init__(self, path: Path, log: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._opened = {place: found for place in (path, log) if (found := _found(place)) is not None}
         self._damage: CatalogError | None = None
+        self._monotonic = monotonic
+        self._full_at: float | None = None
 
     @property
     def fault(self) -> CatalogError | None:
         """What is wrong, as far as anybody noticed; None if nothing is. Two stats."""
         return self.moved or self._damage
+
+    @property
+    def full(self) -> bool:
+        """Whether something could not be written for lack of room in the last ``FULL_S``."""
+        return self._full_at is not None and self._monotonic() - self._full_at < FULL_S
 
     @property
     def moved(self) -> CatalogError | None:
@@ -48,6 +58,8 @@ class Health:
         found = _wrapped(error, self._path)
         if isinstance(found, CatalogError) and found is not error:
             self._damage = found
+        elif isinstance(found, NoSpaceError):
+            self._full_at = self._monotonic()
         return found
 
 

@@ -25,7 +25,7 @@ from replicad.protocol.joining import Asked, Door, make_request
 from replicad.protocol.wire import Eager, End, Frontier, Heads, Pull, Records, encode
 from replicad.server.listening import open_tcp, peers_runner
 from replicad.server.peers.join import JOINS_AT_ONCE
-from replicad.services import gossip as gossip_service
+from replicad.services.gossip import service as gossip_service
 from replicad.services.membership.admitting import APPROVALS_AWAITED_MAX
 from support.peer_node import PeerNode, admit, entry, peer_node
 from support.villain import appears, forge, linked, named, stamp, tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from catalog_world import SHARE, World, audit, content_of, entry
 
 from replicad.catalog import Action, Catalog, take_up
-from replicad.errors import CatalogError
+from replicad.catalog.health import FULL_S, Health
+from replicad.errors import CatalogError, NoSpaceError
 
 ACTION = Action(0, 5, "root", "restore", "", "POST", "/backup", "", 200, "")
 
@@ -127,3 +129,15 @@ async def test_damage_that_one_query_met_is_remembered(world: World) -> None:
         assert met.value.hint.startswith("replicad backup restore FILE --force")
         with pytest.raises(CatalogError, match="is damaged"):
             await ann.author(SHARE, [entry("more")])
+
+
+def test_that_there_was_no_room_is_told_for_a_while(tmp_path: Path) -> None:
+    now_s = 1000.0
+    health = Health(tmp_path / "catalog", tmp_path / "log", monotonic=lambda: now_s)
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    assert not health.full
+    assert isinstance(health.wrapped(error), NoSpaceError)
+    assert health.full
+    now_s += FULL_S
+    assert not health.full

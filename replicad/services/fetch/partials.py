@@ -55,10 +55,13 @@ class Partials:
         return sets.from_bitmap(partial.have, partial.manifest.count) if partial is not None else 0
 
     async def clear_out(self) -> None:
-        """Remove what was begun in an earlier life of the program and is not wanted any more."""
-        for row in await self._catalog.partials():
-            if not await self._catalog.is_wanted(row.content):
-                await self.close(Target(row.content, row.manifest), discard=True)
+        """Remove what was begun in an earlier life of the program and is not wanted any more. What cannot be removed waits for the next one."""
+        try:
+            for row in await self._catalog.partials():
+                if not await self._catalog.is_wanted(row.content):
+                    await self.close(Target(row.content, row.manifest), discard=True)
+        except ReplicadError as error:
+            log.warning("what is not wanted any more cannot be removed; the next start tries again", reason=error.message)
 
     async def open(self, manifest: Manifest) -> Partial:
         """The partial of that manifest with everything that was saved of it. NoSpaceError, StorageError."""

@@ -9,6 +9,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from replicad.errors import ReplicadError
 from replicad.model.events import TrustChanged
 from replicad.model.ids import NETWORK_SHARE
 from replicad.model.records import Role
@@ -39,7 +40,10 @@ class Lasting:
         with local.hub.subscribe(TrustChanged) as news:
             members = local.members().keys()
             while True:
-                await self.renew()
+                try:
+                    await self.renew()
+                except ReplicadError as error:
+                    log.seldom("renew", "grants cannot be renewed; it will be tried again", reason=error.message)
                 if (now := local.members().keys()) != members:
                     members = now
                     local.hub.publish(TrustChanged())

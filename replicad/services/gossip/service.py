@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,7 +45,8 @@ from replicad.protocol.gossip.events import (
 )
 from replicad.protocol.gossip.heads import Missing, Presence
 from replicad.protocol.gossip.standing import Kept
-from replicad.protocol.wire import RECORDS_BYTES_PER_MESSAGE, RECORDS_PER_MESSAGE_MAX
+from replicad.protocol.wire import RECORDS_BYTES_PER_MESSAGE
+from replicad.services.gossip.backlog import Backlog
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -67,23 +67,11 @@ log = get(__name__)
 STORES_AT_ONCE = 4
 READS_AT_ONCE = 4
 BACKLOG_BYTES = 8 << 20
-MESSAGE_COST_BYTES, ENVELOPE_COST_BYTES = 512, 512
-"""What a message and an envelope take in memory besides the payload, rounded up (measured: 65 and 311): without them a peer could queue empty ones without end."""
 BLAMELESS = frozenset({Admission.FUTURE, Admission.STRANGER, Admission.FULL})
 """Refusals that clocks, and grants that arrive here later than there, explain."""
 SAVE_S = 60.0
 _UNHEARD_MS = 1 << 42
 """Age given to heads read from the catalog: nobody counts as linked because of them."""
-
-
-@dataclass
-class _Backlog:
-    """What one peer sent and is not stored yet."""
-
-    stores: deque[Store] = field(default_factory=deque)
-    size_bytes: int = 0
-    working: bool = False
-    room: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
@@ -102,7 +90,7 @@ class GossipService:
     _core: Gossip | None = None
     _replica: Replica | None = None
     _group: asyncio.TaskGroup | None = None
-    _backlogs: dict[NodeId, _Backlog] = field(default_factory=dict)
+    _backlogs: dict[NodeId, Backlog] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _store_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STORES_AT_ONCE))
     _read_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS_AT_ONCE))
@@ -201,7 +189,7 @@ class GossipService:
         return None if backlog is None or backlog.size_bytes <= BACKLOG_BYTES else self._wait_for_room(backlog)
 
     @staticmethod
-    async def _wait_for_room(backlog: _Backlog) -> None:
+    async def _wait_for_room(backlog: Backlog) -> None:
         if backlog.working and backlog.size_bytes > BACKLOG_BYTES:
             backlog.room.clear()
             await backlog.room.wait()
@@ -251,28 +239,35 @@ class GossipService:
             log.warning("an offence could not be noted", peer=node.short, reason=error.message)
 
     def _queue(self, store: Store) -> None:
-        backlog = self._backlogs.setdefault(store.node, _Backlog())
-        backlog.stores.append(store)
-        backlog.size_bytes += _size(store)
+        backlog = self._backlogs.setdefault(store.node, Backlog())
+        backlog.put(store)
         if not backlog.working:
             backlog.working = True
             self._begin(self._work_off(backlog))
 
-    async def _work_off(self, backlog: _Backlog) -> None:
+    async def _work_off(self, backlog: Backlog) -> None:
         """Store what one peer sent, in order."""
         try:
             while backlog.stores:
                 async with self._store_slots:
-                    store, size_bytes = _next(backlog.stores)
-                    received = await self.catalog.receive(store.envelopes, source=store.node)
+                    store, size_bytes = backlog.next()
+                    await self._store(store)
                 backlog.size_bytes -= size_bytes
                 if backlog.size_bytes <= BACKLOG_BYTES:
                     backlog.room.set()
-                self._judge(store.node, received.refused)
-                self._handle(Stored(store, frozenset(record.header.origin for record in received.new), received.gaps))
         finally:
             backlog.working = False
             backlog.room.set()
+
+    async def _store(self, store: Store) -> None:
+        """What cannot be stored is let go, without an answer to the core: it gives up the pull in time, and what is missing shows in the next exchange."""
+        try:
+            received = await self.catalog.receive(store.envelopes, source=store.node)
+        except ReplicadError as error:
+            log.seldom("news", "news cannot be stored and is not taken; it is asked for again", reason=error.message)
+            return
+        self._judge(store.node, received.refused)
+        self._handle(Stored(store, frozenset(record.header.origin for record in received.new), received.gaps))
 
     def _judge(self, node: NodeId, refused: Sequence[Refusal]) -> None:
         """Whoever stores only what it verified sends nothing that is forged or contradicts its predecessor."""
@@ -328,23 +323,14 @@ class GossipService:
             await self.save_heads()
 
     async def save_heads(self) -> None:
-        """Write heads that are newer than what the catalog has."""
+        """Write heads that are newer than what the catalog has; if that fails, the next time."""
         newer = [kept for kept in self.standing.kept() if self._saved.get((kept.head.node, kept.head.share)) != kept.head.order]
-        if newer:
+        if not newer:
+            return
+        try:
             await self.catalog.save_heads([(kept.head.node, kept.head.share, kept.envelope) for kept in newer])
-            self._saved.update({(kept.head.node, kept.head.share): kept.head.order for kept in newer})
-            self._saved_addresses.update({kept.head.node: self.standing.address(kept.head.node) for kept in newer})
-
-
-def _next(stores: deque[Store]) -> tuple[Store, int]:
-    """The first of what is to be stored, as one with the news that follow it, up to the bound of a message; and its size. A burst of messages costs a few transactions, not one each."""
-    first = stores.popleft()
-    size_bytes, envelopes = _size(first), first.envelopes
-    while stores and not (first.pull or stores[0].pull) and len(envelopes) + len(stores[0].envelopes) <= RECORDS_PER_MESSAGE_MAX:
-        size_bytes += _size(stores[0])
-        envelopes += stores.popleft().envelopes
-    return replace(first, envelopes=envelopes), size_bytes
-
-
-def _size(store: Store) -> int:
-    return MESSAGE_COST_BYTES + sum(len(envelope.payload) + ENVELOPE_COST_BYTES for envelope in store.envelopes)
+        except ReplicadError as error:
+            log.seldom("heads", "what others say about themselves cannot be saved; it will be tried again", reason=error.message)
+            return
+        self._saved.update({(kept.head.node, kept.head.share): kept.head.order for kept in newer})
+        self._saved_addresses.update({kept.head.node: self.standing.address(kept.head.node) for kept in newer})
