@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 import logging
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from replicad.crypto import certificate as certificates
+from replicad.errors import NoSpaceError
 from replicad.model.ids import Digest, Stamp
 from replicad.net.tls import LiveCertificate
-from replicad.protocol.gossip.heads import HeadEnd
+from replicad.protocol.gossip.heads import HeadEnd, Presence
 from replicad.server import bad_requests
 from replicad.server.admin import application, diagnosis
 from support.admin_door import TOKEN, Door, opened
@@ -251,6 +253,30 @@ async def test_status_tells_how_it_is(door: Door) -> None:
             "node": str(other.key.id),
         }
     ]
+
+
+async def test_a_full_disk_is_said_there_and_by_the_others(door: Door) -> None:
+    """At the node itself also that news is not taken, not only that no files are fetched."""
+    other = await door.admit("nyc2")
+    other.says("", presence=Presence(disk_used=7, disk_free=0))
+    catalog = door.services.catalog
+
+    def fill(connection: sqlite3.Connection) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        connection.execute("INSERT INTO meta VALUES ('large', hex(zeroblob(1000000)))")
+
+    with pytest.raises(NoSpaceError):
+        await catalog._database.write(fill)
+    told = {one["code"]: one for one in (await door.ask("GET", "/status")).json["problems"]}
+    assert told["disk-full"]["message"].startswith(
+        f"there is no room for the catalog on the disk of {door.services.facts.data}: news of the other nodes is not taken, "
+    )
+    assert told["peer-disk-full"]["message"] == "nyc2 has no room on its disk: it fetches nothing until there is, and perhaps takes no news"
+    assert (told["peer-disk-full"]["hint"], told["peer-disk-full"]["node"]) == ("replicad doctor, on nyc2", str(other.key.id))
+    found = {one["check"]: one for one in (await door.ask("GET", "/doctor")).json["findings"] if one["state"] == "failed"}
+    assert found["disk"]["message"] == told["disk-full"]["message"]
+    assert found["heads"]["message"] == told["peer-disk-full"]["message"]
 
 
 @pytest.mark.parametrize(("missing", "said"), [(1, "1 file"), (3, "3 files")])

@@ -12,7 +12,7 @@ from replicad.model.ids import Digest, NodeId, RecordId, Stamp
 from replicad.model.records import Cut, Envelope, Grant, Role
 from replicad.protocol.gossip.alarms import FROZEN_MS, LAG_MS, WENT_BACK_SHOWN_MS, Alarm
 from replicad.protocol.gossip.announce import AGE_S_MAX
-from replicad.protocol.gossip.heads import Head, HeadEnd
+from replicad.protocol.gossip.heads import Head, HeadEnd, Presence
 from replicad.protocol.gossip.standing import Kept, Standing
 from replicad.protocol.wire import End, Message, Records
 
@@ -99,6 +99,14 @@ def test_old_heads_of_a_silent_member_raise_no_alarm_of_standing_still() -> None
     said = Said().say(frontier=THEIRS, times=ROUNDS + 1)
     assert said.alarms() == [("frozen", "munki")]
     assert said.alarms(later_ms=3 * EVERY_MS) == []
+
+
+def test_a_disk_without_room_is_told_while_the_newest_head_says_so() -> None:
+    said = Said().say(share="", presence=Presence(disk_used=7, disk_free=1))
+    assert said.alarms() == []
+    assert said.say(share="", presence=Presence(disk_used=7)).alarms(later_ms=2 * EVERY_MS) == [("disk-full", "")]
+    assert said.alarms(later_ms=3 * EVERY_MS) == []
+    assert said.say(share="", presence=Presence()).alarms() == [], "that one does not say"
 
 
 def test_lag_is_told_after_a_while_and_ends_with_the_last_content() -> None:

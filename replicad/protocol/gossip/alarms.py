@@ -3,6 +3,7 @@
     lags           its heads are fresh and it has been missing contents for ``LAG_MS``
     frozen         its heads are fresh and its frontier stands still, while this node has records that it does not take
     withholds      the same, but it claims records that this node does not have: it does not give them to anybody who would pass them on
+    disk-full      its heads are fresh and the newest says that there is no room on its disk
     went-back      a later head knows less than an earlier one: a restored backup, or a disk that lost what it had
 
 Times are this node's monotonic clock; after a pause in the heads (a member that was away) the first two begin to count anew.
@@ -25,12 +26,12 @@ FROZEN_MS = 300_000
 """Ten rounds of anti-entropy: by then whatever can come has come (protocol.md section 9, I2)."""
 WENT_BACK_SHOWN_MS = 3_600_000
 
-Kind = Literal["lags", "frozen", "withholds", "went-back"]
+Kind = Literal["lags", "frozen", "withholds", "disk-full", "went-back"]
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """``for_ms``: how long it has been so ("went-back": how long ago it was seen). ``share`` is empty for "lags", which is about all of them, and for the network's own chains."""
+    """``for_ms``: how long it has been so ("went-back": how long ago it was seen; "disk-full": since the head that says so). ``share`` is empty for "lags" and "disk-full", which are about all of them, and for the network's own chains."""
 
     kind: Kind
     share: str

@@ -65,6 +65,11 @@ class Presence(Struct, frozen=True):
     downloads: Annotated[str, Meta(max_length=255)] | UnsetType = UNSET
     networks: Networks | UnsetType = UNSET
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it says that there is no room on its disk. Nothing used and nothing free: it does not say."""
+        return self.disk_free == 0 < self.disk_used
+
 
 class Head(Struct, frozen=True, omit_defaults=True):
     """See the module. ``ends_whole``: ``ends`` lists every end there is. ``missing_count`` and ``missing_bytes`` count all of the share's contents not yet held; ``missing_since`` is the time of

@@ -154,12 +154,14 @@ class Standing:
         return head is not None and head.frontier == self.chains().frontier_hash(share)
 
     def alarms(self, node: NodeId, now_ms: int) -> list[Alarm]:
-        """What is wrong with the member as far as its heads tell; "lags" at most once."""
+        """What is wrong with the member as far as its heads tell; "lags" and "disk-full" at most once."""
         kept = list(self._heads.get(node, {}).values())
         behind_ms = max((self._trends.behind_ms(one.head, now_ms) for one in kept if one.is_fresh(now_ms)), default=0)
         found = [Alarm("lags", "", behind_ms)] if behind_ms >= LAG_MS else []
         for one in kept:
             head = one.head
+            if head.presence and head.presence.is_full and one.is_fresh(now_ms):
+                found.append(Alarm("disk-full", "", now_ms - one.made_at_ms))
             went_back_ms = self._trends.went_back_ms(head, now_ms)
             if went_back_ms is not None:
                 found.append(Alarm("went-back", head.share, went_back_ms))

@@ -69,7 +69,7 @@ async def findings(services: Services) -> list[nouns.Finding]:
         "content": "no file on this disk is known to be damaged",
         "clock": "no difference beyond 2 s from any peer",
         "peers": "every member is linked",
-        "heads": "no member lags, stands still or went back",
+        "heads": "no member lags, stands still, went back or has a full disk",
     }
     for check, wrong in looked.items():
         found += [nouns.Finding(check, "failed", one.message, one.hint) for one in wrong] or [nouns.Finding(check, "ok", well[check])]
@@ -124,6 +124,9 @@ async def _disk(services: Services) -> list[nouns.Trouble]:
     free, usage = services.store.free_bytes(), await services.catalog.usage()
     bounds = f"on the disk of {services.facts.data} (storage.reserve and storage.quota respected)"
     hint = "replicad store usage; make room, and it goes on by itself"
+    if services.catalog.full:
+        words = f"there is no room for the catalog on the disk of {services.facts.data}: news of the other nodes is not taken, nothing can be published and no files are fetched until there is"
+        return [nouns.Trouble("disk-full", words, hint)]
     if free <= 0:
         return [nouns.Trouble("disk-full", f"there is no room {bounds}: nothing is fetched until there is", hint)]
     lacking = usage.wanted_bytes - sum(await services.store.partial_sizes()) - free
@@ -208,6 +211,9 @@ def _alarm(services: Services, member: Member, alarm: Alarm) -> nouns.Trouble:
             words = f"{member.name} is there but has taken nothing new of {where} since {since}"
         case "withholds":
             words = f"{member.name} claims to have more of {where} than it passes on, since {since}"
+        case "disk-full":
+            words = f"{member.name} has no room on its disk: it fetches nothing until there is, and perhaps takes no news"
+            hint = f"replicad doctor, on {member.name}"
         case "went-back":
             words = f"{member.name} went back to an earlier state of {where} at {since}: a restored backup, or its disk lost something"
             hint = f"replicad doctor, on {member.name}"
