@@ -321,3 +321,13 @@ async def test_the_socket_is_for_root_and_its_group(door: Door, *, is_member: bo
     assert "socket uid 65533" in body
     logged = await door.services.catalog.actions(limit=10)
     assert [(one.target, one.status, one.code) for one in logged] == ([] if is_member else [("/api/v1/whoami", 403, "not-allowed")])
+
+
+async def test_a_catalog_that_cannot_be_written_keeps_nobody_out(jane: Door) -> None:
+    """Who has a session or a token, and looks what is wrong with the disk; monitoring does."""
+    session = {"Authorization": f"Bearer {(await login(jane)).json['secret']}"}
+    token = {"Authorization": f"Bearer {(await jane.ask('POST', '/tokens', {'role': 'viewer'})).json['secret']}"}
+    advance(jane, 3600)
+    await jane.services.catalog._database._writer.execute("PRAGMA query_only = ON")
+    for who in (session, token):
+        assert [(await jane.ask("GET", path, headers=who, over_tcp=True)).status for path in ("/whoami", "/status")] == [200, 200]

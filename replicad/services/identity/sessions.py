@@ -8,11 +8,12 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from replicad.catalog import Catalog, Session
-from replicad.errors import UnauthorizedError
+from replicad.errors import NoSpaceError, StorageError, UnauthorizedError
 from replicad.model.callers import Account
 from replicad.model.ids import Digest
 
@@ -54,7 +55,8 @@ class Sessions:
         if session is None or not now_ms < ends_ms(session):
             raise UnauthorizedError("this session has ended", hint="log in again: replicad login URL", code="session-ended")
         if not 0 <= now_ms - session.used_ms < USED_FRESH_MS:
-            await self.catalog.use_session(_hash(text), now_ms)
+            with suppress(NoSpaceError, StorageError):  # who looks what is wrong with the disk gets in
+                await self.catalog.use_session(_hash(text), now_ms)
         return session
 
     async def end(self, text: str) -> None:
