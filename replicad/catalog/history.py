@@ -34,10 +34,9 @@ ENTRY_COUNTS = """
 SELECT 1 FROM record JOIN entry ON entry.record = record.record WHERE record.id = ? AND entry.register = ? AND entry.counts = 1 AND entry.content IS NOT NULL
 """
 REMOVED = """
-SELECT register.key, register.stage, run.origin, record.hlc
+SELECT register.key, register.stage, run.origin, record.hlc, record.id
 FROM register JOIN entry ON entry.register = register.register AND entry.live = 1 JOIN record ON record.record = entry.record JOIN run ON run.run = record.run
 WHERE register.winner IS NULL AND register.share = ?1 AND register.key >= ?2 AND register.key < ?2 || '0' AND (register.key = ?2 OR register.key > ?2 || '/')
-ORDER BY record.hlc DESC, record.id DESC
 """
 UNSEEN = """
 SELECT record.id, record.type, record.payload, run.origin, record.signature, record.run, record.seq, record.hlc
@@ -88,9 +87,10 @@ class History(State):
 
 
 def _removed(connection: sqlite3.Connection, *, place: tuple[str, str], stages: Collection[str]) -> list[str]:
-    rows = [(key, (origin, Stamp(hlc).ms)) for key, stage, origin, hlc in connection.execute(REMOVED, place) if stage in stages]
+    rows = [(key, (origin, Stamp(hlc).ms), (hlc, record)) for key, stage, origin, hlc, record in connection.execute(REMOVED, place) if stage in stages]
     rows = [row for row in rows if row[0] == place[1]] or rows
-    return sorted({key for key, removal in rows if removal == rows[0][1]})
+    _, last, _ = max(rows, key=lambda row: row[2], default=("", None, None))
+    return sorted({key for key, removal, _ in rows if removal == last})
 
 
 def _history(connection: sqlite3.Connection, *, name: tuple[str, str, Stamp, bytes, int], immutable: bool) -> list[tuple[Revision, Place]]:
