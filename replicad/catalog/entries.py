@@ -50,6 +50,10 @@ SELECT entry.path FROM register JOIN entry ON entry.record = register.winner
 WHERE register.winner IS NOT NULL AND register.share = ?1 AND register.key > ?2 || '/' AND register.key < ?2 || '0' LIMIT 1
 """
 NAMED_AT = "SELECT 1 FROM entry WHERE content = ? AND counts = 1 AND share = ? AND stage = ? AND wins = 1 LIMIT 1"
+NAMED_BELOW = """
+SELECT 1 FROM entry JOIN register ON register.register = entry.register WHERE entry.content = ?1 AND entry.counts = 1 AND entry.share = ?2
+  AND (?3 = '' OR register.key = ?3 OR (register.key > ?3 || '/' AND register.key < ?3 || '0')) LIMIT 1
+"""
 # Jumps from share to share in the index: as many steps as answers, not as entries.
 NAMING = """
 WITH RECURSIVE naming (content, share) AS (
@@ -127,6 +131,10 @@ class Entries(State):
         carried = self._carried_now()
         places = [(share, stage) for share in shares for stage in carried.get(share, ())]
         return await self._database.read(partial(_is_named, content=content, places=places))
+
+    async def named_below(self, contents: Iterable[Digest], shares: Sequence[str], prefix: str) -> set[Digest]:
+        """Those of the contents that an entry that counts names, live or not, in one of these shares, at or below the collision key ``prefix`` (empty: anywhere)."""
+        return await self._database.scan(partial(_named_below, contents=contents, shares=shares, prefix=prefix))
 
     async def named_by_many(self, contents: Iterable[Digest]) -> dict[Digest, set[str]]:
         """For each content the shares in which an entry that counts names it, live or not: what rights to content rest on."""
@@ -220,6 +228,10 @@ def _live_ids(connection: sqlite3.Connection, *, name: tuple[str, str, str]) -> 
 
 def _is_named(connection: sqlite3.Connection, *, content: Digest, places: Sequence[tuple[str, str]]) -> bool:
     return any(connection.execute(NAMED_AT, (content, *place)).fetchone() for place in places)
+
+
+def _named_below(connection: sqlite3.Connection, *, contents: Iterable[Digest], shares: Sequence[str], prefix: str) -> set[Digest]:
+    return {content for content in contents if any(connection.execute(NAMED_BELOW, (content, share, prefix)).fetchone() for share in shares)}
 
 
 def _collides(connection: sqlite3.Connection, *, share: str, key: str) -> str | None:

@@ -63,6 +63,7 @@ class PreconditionError(ConflictError):
 async def put(call: Call[queries.BlobsQuery]) -> nouns.Blob:
     """PUT /blobs: one content of the announced length, verified and durable; it has no name yet."""
     manifest = await _receive(call.request, call.services, _share(call))
+    call.services.ingest.sent.add(call.caller, [manifest.content])
     return nouns.Blob(str(manifest.content), manifest.size)
 
 
@@ -75,6 +76,7 @@ async def put_many(call: Call[queries.BlobsQuery]) -> nouns.Blobs:
     async with body(call.request, call.services.store, size) as incoming:
         check_length(await call.services.store.source(incoming).fill(whole), size)
         manifests = await call.services.ingest.receive_small(split(whole), share=share)
+    call.services.ingest.sent.add(call.caller, [manifest.content for manifest in manifests])
     return nouns.Blobs([nouns.Blob(str(manifest.content), manifest.size) for manifest in manifests])
 
 

@@ -66,10 +66,12 @@ async def show(call: Call[bodies.Nothing]) -> nouns.EntryAnswer:
 
 
 async def publish(call: Call[bodies.Publish]) -> nouns.Publication:
-    """POST /shares/{share}/entries: names contents that were uploaded before, all of them or none."""
+    """POST /shares/{share}/entries: names contents that were uploaded before, all of them or none. A caller with limits names those that it uploaded itself or may see; others are, to it, not here."""
     asked = call.asked
     items = [Item(path=one.path, content=Digest.parse(one.sha256), size=one.size) for one in asked.entries]
-    published = await call.services.ingest.publish(call.share, items, stage=asked.stage, publisher=asked.publisher, urgent=asked.urgent, dry_run=asked.dry_run)
+    published = await call.services.ingest.publish(
+        call.share, items, stage=asked.stage, publisher=asked.publisher, urgent=asked.urgent, dry_run=asked.dry_run, caller=call.caller
+    )
     return nouns.Publication(call.share, [published_noun(one) for one in published])
 
 

@@ -20,12 +20,14 @@ from replicad.catalog.answers import Standing
 from replicad.catalog.catalog import Catalog
 from replicad.errors import BusyError, ConflictError, InputError, NotAllowedError, NotFoundError, ReplicadError
 from replicad.model import checksums, paths
+from replicad.model.callers import Caller
 from replicad.model.checksums import Checksum
 from replicad.model.entries import Listed
 from replicad.model.ids import Digest, RecordId, Stamp
 from replicad.model.manifest import Manifest
 from replicad.model.members import Member, Share
 from replicad.model.records import LABEL_MAX, Entry, Role
+from replicad.services.ingest.sent import Sent
 from replicad.store.blobs import BlobStore
 from replicad.store.sources import Incoming
 
@@ -65,13 +67,14 @@ class Published:
 
 
 class Ingest:
-    """The way in for clients of the admin door. ``clock_ms`` is the wall clock, milliseconds since 1970."""
+    """The way in for clients of the admin door. ``clock_ms`` is the wall clock, milliseconds since 1970; ``sent`` is to be told who sent what ``publish`` shall name for that caller."""
 
     def __init__(self, catalog: Catalog, store: BlobStore, *, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self._catalog = catalog
         self._store = store
         self._clock_ms = clock_ms
         self._turns: dict[str, asyncio.Lock] = {}
+        self.sent = Sent()
 
     def turn(self, share: str) -> asyncio.Lock:
         """Whoever changes names of an existing share holds this meanwhile, so that what is signed here is about what stands."""
@@ -121,11 +124,19 @@ class Ingest:
             await self._catalog.add_checksums(found)
 
     async def publish(
-        self, share: str, items: Sequence[Item], *, stage: str | None = None, publisher: str = "", urgent: bool = False, dry_run: bool = False
+        self,
+        share: str,
+        items: Sequence[Item],
+        *,
+        stage: str | None = None,
+        publisher: str = "",
+        urgent: bool = False,
+        dry_run: bool = False,
+        caller: Caller | None = None,
     ) -> list[Published]:
         """Name contents in a share at one stage (None: its last), all of them or none; the answers are in the order of ``items``.
 
-        The same content under the same path is "unchanged" and makes no record. ``urgent``: no node's limits hold the contents up. A dry run checks everything except that the contents are here - instead, that there is room for them (NoSpaceError) - and signs nothing. Raises InputError (paths, doubles, stage,
+        The same content under the same path is "unchanged" and makes no record. ``urgent``: no node's limits hold the contents up. A dry run checks everything except that the contents are here - instead, that there is room for them (NoSpaceError) - and signs nothing. ``caller`` names contents by their hash alone: if it is limited, one that it neither sent nor may see is as if it was not here. Raises InputError (paths, doubles, stage,
         bounds), NotFoundError (share; content that was not received), NotAllowedError (this node's grants), ConflictError (immutable share; a file where a directory would have to be, or the reverse).
         """
         where = self._where(share, stage)
@@ -134,7 +145,7 @@ class Ingest:
         keys = _keys(items)
         self._check_rights(where, items, keys)
         async with self.turn(share):
-            facts = await self._facts(items, dry_run=dry_run)
+            facts = await self._facts(items, caller, dry_run=dry_run)
             plans = [
                 _Plan(item, standing, *facts[item.content], _state(where, item, standing.listed))
                 for item, standing in zip(items, await self._standings(where.share.name, where.stage, keys), strict=True)
@@ -145,6 +156,8 @@ class Ingest:
             now_s = self._clock_ms() // 1000
             entries = [_entry(where, plan, publisher=publisher, urgent=urgent, now_s=now_s) for plan in changed]
             records = await self._catalog.author(share, entries) if entries and not dry_run else ()
+        if caller is not None and not dry_run:
+            self.sent.discard(caller.name, facts)
         signed = {id(plan): record.id for plan, record in zip(changed, records, strict=not dry_run)}
         return [
             Published(plan.item.path, where.stage, plan.size, plan.item.content, signed.get(id(plan), plan.unchanged_record), plan.state, plan.former, hidden)
@@ -169,9 +182,10 @@ class Ingest:
             if not replica.trust.may(self._catalog.node, share=where.share.name, path_key=key, stage=where.stage, role=Role.PUBLISHER, at=at)
         )
 
-    async def _facts(self, items: Sequence[Item], *, dry_run: bool) -> dict[Digest, tuple[int, Digest]]:
+    async def _facts(self, items: Sequence[Item], caller: Caller | None, *, dry_run: bool) -> dict[Digest, tuple[int, Digest]]:
         """Content to (size, manifest id). In a dry run contents that are not here have the announced size and no manifest."""
-        found = await self._catalog.held_facts([item.content for item in items])
+        contents = list(dict.fromkeys(item.content for item in items))
+        found = await self._catalog.held_facts(contents if caller is None else await self._known_to(caller, contents))
         if dry_run:
             announced = {item.content: (item.size or 0, item.content) for item in items}
             self._store.check_room(sum(size for content, (size, _) in announced.items() if content not in found))
@@ -192,6 +206,14 @@ class Ingest:
         if where.stage == last or own is None or not (own.carries(share, where.stage) and own.carries(share, last)):
             return [None] * len(keys)
         return [last if standing.listed else None for standing in await self._standings(share, last, keys)]
+
+    async def _known_to(self, caller: Caller, contents: Sequence[Digest]) -> Sequence[Digest]:
+        """Those that the caller sent or may see. All are looked up alike, so that it takes as long whether an unknown one is here or not."""
+        if not caller.limited:
+            return contents
+        shares = [share for share in self._catalog.replica.trust.shares() if caller.reaches(share)]
+        known = self.sent.by(caller) | await self._catalog.named_below(contents, shares, caller.path)
+        return [content for content in contents if content in known]
 
     async def _standings(self, share: str, stage: str, keys: Sequence[str]) -> list[Standing]:
         standings: list[Standing] = []
