@@ -66,6 +66,10 @@ class Contents(State):
         """The manifest under which the content is held, None if it is not."""
         return await self._database.read(partial(_held_manifest, content=content))
 
+    async def named_manifests(self, content: Digest) -> set[Digest]:
+        """The ids that entries that count, live or not, name for the content."""
+        return await self._database.scan(partial(_named_manifests, content=content))
+
     async def held_facts(self, contents: Sequence[Digest]) -> dict[Digest, tuple[int, Digest]]:
         """(size in bytes, manifest id) of those of these contents that are held."""
         return await self._database.scan(partial(_held_facts, contents=contents))
@@ -149,9 +153,13 @@ def _hold_under(connection: sqlite3.Connection, *, manifest: Manifest) -> Sequen
 
 
 def _as_named(connection: sqlite3.Connection, manifest: Manifest) -> Manifest:
-    """The manifest without its states if entries name that one and not this: under an id that nobody names no peer could fetch it from here. Never with states that it has not: they would be somebody's word."""
-    names = {Digest(name) for (name,) in connection.execute(NAMED_MANIFESTS, (manifest.content,))} if manifest.states else set()
+    """The manifest without its states if entries name that one and not this, so that whoever publishes the content again names what others have. Never with states that it has not: they would be somebody's word."""
+    names = _named_manifests(connection, content=manifest.content) if manifest.states else set()
     return manifest.bare if manifest.id not in names and manifest.bare.id in names else manifest
+
+
+def _named_manifests(connection: sqlite3.Connection, *, content: Digest) -> set[Digest]:
+    return {Digest(name) for (name,) in connection.execute(NAMED_MANIFESTS, (content,))}
 
 
 def _keep_only(connection: sqlite3.Connection, manifests: Sequence[Manifest]) -> None:

@@ -145,6 +145,7 @@ async def test_content_is_held_under_the_manifest_that_entries_name(world: World
         bare, full, both, other = (big_content(name) for name in ("bare", "full", "both", "other"))
         full, both, other = (replace(manifest, states=bytes([number] * 64)) for number, manifest in enumerate((full, both, other)))
         await ann.author(SHARE, [entry("bare", bare), entry("full", full), entry("both/1", both), entry("both/2", both.bare)])
+        assert [await ann.named_manifests(one.content) for one in (bare, both, other)] == [{bare.id}, {both.id, both.bare.id}, set()]
         await ann.add_manifests([full, other])
         await ann.hold([replace(bare, states=bytes(64)), full.bare, both, other])
         assert [await ann.held_manifest(one.content) for one in (bare, full, both, other)] == [bare, full.bare, both, other]

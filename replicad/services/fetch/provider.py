@@ -21,6 +21,7 @@ from replicad.protocol.fetch.batch import Mark
 from replicad.protocol.fetch.events import Target
 from replicad.protocol.fetch.turns import Turn, Turns
 from replicad.protocol.wire import Small
+from replicad.services.fetch.measuring import Measuring
 from replicad.services.fetch.small_reader import SmallReader
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 QUEUE_S = 5.0
 """A request waits for its turn at most so long, then it hears "busy": less than the time after which its peer gives up a silent one."""
 MANIFESTS_MAX = 256
-"""Manifests of contents being served that are kept at hand: 32 MiB if all were of the largest kind, which is rare; normally some kilobytes each."""
+"""Contents being served whose manifests are kept at hand: 32 MiB if all were of the largest kind, which is rare; normally some kilobytes each."""
 
 
 class Provider:
@@ -73,7 +74,8 @@ class Provider:
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._numbers = itertools.count(1)
         self._patience: asyncio.TimerHandle | None = None
-        self._manifests: OrderedDict[Digest, Manifest] = OrderedDict()
+        self._manifests: OrderedDict[Digest, tuple[Manifest, ...]] = OrderedDict()
+        self.measuring = Measuring(catalog, store)
         self.sent_bytes = 0
 
     # -- what is here
@@ -86,13 +88,14 @@ class Provider:
             return 0, 0
         return manifest.count, verified
 
-    async def _held(self, content: Digest) -> Manifest | None:
+    async def _held(self, content: Digest) -> tuple[Manifest, ...]:
+        """What it can be served under: the manifest that it is held under, and the same without states; nothing if it is not held."""
         found = self._manifests.get(content)
         if found is None:
-            found = await self._catalog.held_manifest(content)
-            if found is None:
-                return None
-            self._manifests[content] = found
+            held = await self._catalog.held_manifest(content)
+            if held is None:
+                return ()
+            found = self._manifests[content] = (held, held.bare) if held.states else (held,)
             if len(self._manifests) > MANIFESTS_MAX:
                 self._manifests.popitem(last=False)
         return found
@@ -127,7 +130,7 @@ class Provider:
             self.tell(supply.Servable(target, partial.manifest.count, self._partials.verified(target)))
 
     async def now_held(self, contents: Iterable[tuple[Digest, int]]) -> None:
-        """These contents (digest, size) are held now, however they came, under these manifests and no others."""
+        """These contents (digest, size) are held now, however they came, and under what the catalog says."""
         small = []
         for content, size in contents:
             if size <= CHUNK_SIZE_MIN:
@@ -140,11 +143,12 @@ class Provider:
 
     def lost(self, content: Digest) -> None:
         """This content is not held any more."""
-        found = self._manifests.pop(content, None)
+        self.measuring.lost(content)
+        found = self._manifests.pop(content, ())
         for target in self.supply.watched_targets(content):
-            self.tell(supply.Servable(target, found.count if found is not None else 0, 0))
-        if found is not None and found.size <= CHUNK_SIZE_MIN:
-            self.tell(supply.SmallHeld((Small(content, found.size),), held=False))
+            self.tell(supply.Servable(target, found[0].count if found else 0, 0))
+        if found and found[0].size <= CHUNK_SIZE_MIN:
+            self.tell(supply.SmallHeld((Small(content, found[0].size),), held=False))
 
     def tell(self, event: supply.SupplyEvent) -> None:
         """Give the supply an event, send what it says."""
@@ -219,14 +223,17 @@ class Provider:
         return fd, manifest.size
 
     async def _known(self, target: Target) -> tuple[Manifest, int]:
-        """The manifest, if it is that of a content which is here, and the set of its chunks that can be served. NotFoundError."""
+        """The manifest, if it is one of a content which is here, and the set of its chunks that can be served. NotFoundError; if the content is held, perhaps only until it was measured."""
         partial = self._partials.get(target)
         if partial is not None:
             return partial.manifest, self._partials.verified(target)
-        held = await self._held(target.content) if self._catalog.is_held(target.content) else None
-        if held is None or held.id != target.manifest:
-            raise NotFoundError("nothing of that content is here")
-        return held, sets.full(held.count)
+        held = await self._held(target.content) if self._catalog.is_held(target.content) else ()
+        for manifest in held:
+            if manifest.id == target.manifest:
+                return manifest, sets.full(manifest.count)
+        if held and held[0].count > 1:
+            self.measuring.ask(target)
+        raise NotFoundError("nothing of that content is here")
 
     async def open(self, target: Target) -> int:
         """A descriptor of the partial or the held blob, which the caller closes. NotFoundError."""

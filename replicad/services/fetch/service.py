@@ -173,7 +173,13 @@ class Fetch:
     async def _run(self, news: Subscription) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for work in (self._speaking.run(), self.wanting.run(self.clients.wanted), self._partials.commit_forever(), self._smalls.commit_forever()):
+            for work in (
+                self._speaking.run(),
+                self.wanting.run(self.clients.wanted),
+                self.provider.measuring.run(),
+                self._partials.commit_forever(),
+                self._smalls.commit_forever(),
+            ):
                 group.create_task(work)
             for link in self._links.all():
                 self.limiting.up(link.node)
