@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
+from types import MappingProxyType
 
 from replicad.catalog import keeping, rows, supply
 from replicad.catalog.answers import Missing, PartialRow, Usage
 from replicad.catalog.state import State
 from replicad.model.entries import Wanted
-from replicad.model.ids import Digest, Stamp
+from replicad.model.ids import STAMP_MAX, Digest, Stamp
 from replicad.model.manifest import Manifest
 
+_Row = tuple[bytes, bytes, int, int, bytes]
+NOTHING: Mapping[bytes, int] = MappingProxyType({})
 HELD_PAGE = 1000
 WANTED_MAX = 100_000
-WANTED = "SELECT content, manifest, size_bytes, hlc FROM wanted WHERE hlc >= ? ORDER BY hlc"
+NEXT_ORIGIN = "SELECT min(origin) FROM wanted WHERE origin > ?"
+WANTED = "SELECT content, manifest, size_bytes, hlc, origin FROM wanted WHERE origin = ? AND hlc > ? AND hlc <= ? ORDER BY hlc"
+NEWEST = "SELECT content, manifest, size_bytes, hlc, origin FROM wanted WHERE origin = ? AND hlc >= ? ORDER BY hlc DESC"
 MISSING = "SELECT content, hlc FROM wanted WHERE share = ? ORDER BY hlc DESC"
 URGENT = "SELECT DISTINCT entry.content FROM entry INDEXED BY entry_urgent JOIN wanted ON wanted.record = entry.record WHERE entry.content > x'' AND entry.urgent = 1 LIMIT ?"
 IS_URGENT = "SELECT 1 FROM entry INDEXED BY entry_urgent WHERE content = ? AND urgent = 1 AND live = 1"
@@ -82,12 +89,16 @@ class Contents(State):
         """Keep the manifests of contents that are being fetched."""
         await self._write(partial(_keep_manifests, manifests=manifests))
 
-    async def wanted(self, limit: int = 10_000, *, since: int = 0) -> list[Wanted]:
-        """Contents named by winners in the stages this node carries and not held: each (content, manifest, size) once, oldest first, at most ``limit`` (bounded by 100,000). ``since``: only of entries
-        with that hlc or a later one.
+    async def wanted(self, limit: int = 10_000, *, after: Mapping[bytes, int] = NOTHING) -> list[Wanted]:
+        """Contents named by winners in the stages this node carries and not held: each (content, manifest, size) once, at most ``limit`` (bounded by 100,000). The nodes that wrote the entries take
+        turns, of each the oldest first; of those that ``after`` names what is later than that hlc, and then from the oldest again.
         """
         await self._refresh_carried()
-        return await self._database.scan(partial(_wanted, limit=min(limit, WANTED_MAX), since=since))
+        return await self._database.scan(partial(_wanted, limit=min(limit, WANTED_MAX), walk=partial(_oldest, after=after)))
+
+    async def newly_wanted(self, limit: int, *, since: int) -> list[Wanted]:
+        """The same of entries with that hlc or a later one, the newest first."""
+        return await self._database.scan(partial(_wanted, limit=min(limit, WANTED_MAX), walk=partial(_newest, since=since)))
 
     async def urgent(self, limit: int = 10_000) -> frozenset[Digest]:
         """Of the wanted contents those that some entry calls urgent, at most ``limit``."""
@@ -205,13 +216,41 @@ def _manifest(connection: sqlite3.Connection, *, content: Digest, manifest_id: D
     return None
 
 
-def _wanted(connection: sqlite3.Connection, *, limit: int, since: int) -> list[Wanted]:
-    found: dict[tuple[bytes, bytes, int], int] = {}
-    for content, manifest, size_bytes, hlc in connection.execute(WANTED, (since,)):
+def _wanted(connection: sqlite3.Connection, *, limit: int, walk: Callable[[sqlite3.Connection, bytes], Iterator[_Row]]) -> list[Wanted]:
+    found: dict[tuple[bytes, bytes, int], tuple[int, bytes]] = {}
+    for content, manifest, size_bytes, hlc, origin in _in_turns([walk(connection, origin) for origin in _origins(connection)]):
         if len(found) >= limit:
             break
-        found.setdefault((content, manifest, size_bytes), hlc)
-    return [Wanted(Digest(content), size, Digest(manifest), Stamp(hlc)) for (content, manifest, size), hlc in found.items()]
+        key, named = (content, manifest, size_bytes), (hlc, origin)
+        found[key] = min(found.get(key, named), named)
+    return [Wanted(Digest(content), size, Digest(manifest), Stamp(hlc), origin) for (content, manifest, size), (hlc, origin) in found.items()]
+
+
+def _origins(connection: sqlite3.Connection) -> Iterator[bytes]:
+    """Who wrote the entries whose contents are wanted."""
+    origin = b""
+    while (origin := connection.execute(NEXT_ORIGIN, (origin,)).fetchone()[0]) is not None:
+        yield origin
+
+
+def _oldest(connection: sqlite3.Connection, origin: bytes, *, after: Mapping[bytes, int]) -> Iterator[_Row]:
+    start = after.get(origin, -1)
+    yield from connection.execute(WANTED, (origin, start, STAMP_MAX))
+    yield from connection.execute(WANTED, (origin, -1, start))
+
+
+def _newest(connection: sqlite3.Connection, origin: bytes, *, since: int) -> Iterator[_Row]:
+    return connection.execute(NEWEST, (origin, since))
+
+
+def _in_turns(walks: Iterable[Iterator[_Row]]) -> Iterator[_Row]:
+    """One of each, again and again, until all have ended."""
+    waiting = deque(walks)
+    while waiting:
+        for row in islice(waiting[0], 1):
+            yield row
+            waiting.append(waiting[0])
+        waiting.popleft()
 
 
 def _urgent(connection: sqlite3.Connection, *, limit: int) -> frozenset[Digest]:

@@ -171,7 +171,8 @@ class Ledger:
         self._store(connection, replica, outcome)
 
     def _store(self, connection: sqlite3.Connection, replica: Replica, outcome: Outcome) -> None:
-        """The accepted records into the tables, a part at a time (what merging needs of a whole publication would be tens of MB), then whatever follows."""
+        """The accepted records into the tables after their runs, which say whose they are: a part at a time (what merging needs of a whole publication would be tens of MB), then whatever follows."""
+        rows.put_runs(connection, outcome.runs.values())
         immutable = _immutable(replica)
         for start in range(0, len(outcome.records), STORE_PART):
             part = outcome.records[start : start + STORE_PART]
@@ -182,7 +183,6 @@ class Ledger:
                 if isinstance(record.body, Entry | Tombstone)
             ]
             registers.add(connection, named, outcome.changed, immutable=immutable.__contains__)
-        rows.put_runs(connection, outcome.runs.values())
         disturbed = replica.trust.take_changed()
         if disturbed or any(record.header.share == NETWORK_SHARE for record in outcome.records):
             self._follow_rights(connection, replica, disturbed, outcome)

@@ -15,11 +15,11 @@ from replicad.protocol.replica import Replica
 
 _OTHERS = "SELECT wanted.record FROM entry AS other JOIN wanted ON wanted.record = other.record WHERE other.content = {content} AND other.counts = 1"
 WANT = f"""
-INSERT INTO wanted (record, share, hlc, content, manifest, size_bytes, in_share, in_all)
-SELECT entry.record, entry.share, record.hlc, entry.content, entry.manifest, entry.size_bytes,
+INSERT INTO wanted (record, share, origin, hlc, content, manifest, size_bytes, in_share, in_all)
+SELECT entry.record, entry.share, run.origin, record.hlc, entry.content, entry.manifest, entry.size_bytes,
     lag(entry.share) OVER alike IS NOT entry.share AND NOT EXISTS ({_OTHERS.format(content="entry.content")} AND other.share = entry.share),
     lag(entry.share) OVER alike IS NULL AND NOT EXISTS ({_OTHERS.format(content="entry.content")})
-FROM entry JOIN record ON record.record = entry.record
+FROM entry JOIN record ON record.record = entry.record JOIN run ON run.run = record.run
 WHERE entry.record IN (?) AND entry.content IS NOT NULL
   AND EXISTS (SELECT 1 FROM carried WHERE carried.share = entry.share AND carried.stage = entry.stage)
   AND NOT EXISTS (SELECT 1 FROM held WHERE held.content = entry.content)

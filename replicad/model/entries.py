@@ -65,9 +65,12 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Content that this node should hold and does not. ``hlc`` is the time of the oldest entry that names it: transfers go oldest first."""
+    """Content that this node should hold and does not. ``hlc`` is the time of the oldest entry that names it: transfers go oldest first. ``origin`` is the node that wrote that entry, empty if a client asks:
+    what is looked for is divided among them.
+    """
 
     content: Digest
     size: int
     manifest: Digest
     hlc: Stamp
+    origin: bytes = b""

@@ -52,11 +52,34 @@ async def test_wanted_is_oldest_first_and_bounded(world: World) -> None:
         body = records[0].body
         assert isinstance(body, Entry)
         found = await ann.wanted()
-        assert found[0] == Wanted(body.content, body.size, body.manifest, records[0].header.hlc)
+        assert found[0] == Wanted(body.content, body.size, body.manifest, records[0].header.hlc, ann.node)
         assert [one.hlc for one in found] == [record.header.hlc for record in records]
         assert await ann.wanted(5) == found[:5]
         await ann.hold([content_of("0"), content_of("2")])
         assert await ann.wanted(2) == [found[1], found[3]]
+
+
+async def test_wanted_is_divided_among_those_who_wrote_and_goes_on_where_it_ended(world: World) -> None:
+    async with world.founded() as ann, world.joined("bob", ann, Grant(key("bob").id, "bob", Role.PUBLISHER)) as bob:
+        await bob.author(SHARE, [entry(f"bob{number}", f"bob{number}") for number in range(30)])
+        world.now_ms += 1
+        await ann.author(SHARE, [entry(f"ann{number}", f"ann{number}") for number in range(2)])
+        await copy(bob, ann)
+        bobs = [content_of(f"bob{number}").content for number in range(30)]
+        found = await ann.wanted(10)
+        assert [one.content for one in found if one.origin == bob.node] == bobs[:8]
+        assert [one.content for one in found if one.origin == ann.node] == [content_of("ann0").content, content_of("ann1").content]
+        assert {one.origin for one in found[:2]} == {one.origin for one in found[2:4]} == {ann.node, bob.node}
+        after = {one.origin: one.hlc for one in found}
+        assert [one.content for one in await ann.wanted(10, after=after) if one.origin == bob.node] == bobs[8:16]
+        late = {bob.node: int(next(one.hlc for one in await ann.wanted() if one.content == bobs[26]))}
+        assert [one.content for one in await ann.wanted(10, after=late) if one.origin == bob.node] == [*bobs[27:], *bobs[:5]]
+        assert len(await ann.wanted(after=late)) == 32
+        since = int(next(one.hlc for one in await ann.wanted() if one.content == bobs[25]))
+        newest = await ann.newly_wanted(5, since=since)
+        assert [one.content for one in newest if one.origin == bob.node] == bobs[:26:-1]
+        assert [one.content for one in newest if one.origin == ann.node] == [content_of("ann1").content, content_of("ann0").content]
+        assert [one.content for one in await ann.newly_wanted(50, since=since) if one.origin == bob.node] == bobs[:24:-1]
 
 
 async def test_content_named_in_several_places_counts_once(world: World) -> None:
@@ -130,7 +153,7 @@ async def test_a_lie_about_the_manifest_is_tried_beside_the_truth(world: World) 
         world.now_ms += 1
         await ann.author(SHARE, [entry("truth", truth)])
         await copy(bob, ann)
-        assert [(one.manifest, one.size) for one in await ann.wanted()] == [(lie.id, lie.size), (truth.id, truth.size)]
+        assert {(one.manifest, one.size) for one in await ann.wanted()} == {(lie.id, lie.size), (truth.id, truth.size)}
         assert (await ann.usage()).wanted == (await ann.missing(SHARE)).count == 1
         await ann.add_manifests([lie, truth])
         await ann.save_partials([(lie.content, lie.id, b"\x01"), (truth.content, truth.id, b"\x03")])

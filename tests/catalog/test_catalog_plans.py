@@ -17,8 +17,6 @@ from replicad.model.records import Cut, Grant, Policy, Role
 
 GROWING = ("record", "register", "entry", "supersedes", "wanted", "held", "manifest", "checksum", "blame")
 """Tables with a row for each of a million files, or for whatever others do."""
-IN_ORDER = {"SCAN wanted USING INDEX wanted_oldest"}
-"""Walks in the order of an index that end at a LIMIT."""
 SORTING = {"entries.LIVE_ENTRIES", "entries.LIVE_IDS", "history.HISTORY", "keeping.NEWER", "supply.WANT"}
 """They sort what is few: the records of one register, or of one list."""
 ROOMS = (checksums, contents, entries, history, keeping, recount, registers, supply, rows_module)
@@ -29,7 +27,7 @@ def plan(connection: sqlite3.Connection, sql: str, values: object = ()) -> list[
 
 
 def scans(steps: list[str]) -> list[str]:
-    return [step for step in steps if re.match(rf"SCAN ({'|'.join(GROWING)})\b", step) and step not in IN_ORDER]
+    return [step for step in steps if re.match(rf"SCAN ({'|'.join(GROWING)})\b", step)]
 
 
 def statements() -> dict[str, str]:
@@ -120,6 +118,7 @@ async def ask(ann: Catalog, content: object) -> None:
     assert await ann.history("jamf", "a")
     assert await ann.history(SHARE, "d/file1")
     await ann.wanted()
+    await ann.newly_wanted(10, since=0)
     await ann.missing(SHARE)
     await ann.usage()
     await ann.partials()

@@ -40,11 +40,12 @@ def node_id(number: int) -> NodeId:
     return NodeId(number.to_bytes(4, "big") + hashlib.sha256(f"node {number}".encode()).digest()[4:])
 
 
-def wanted(number: int, size: int, *, age: int = 0) -> Wanted:
+def wanted(number: int, size: int, *, age: int = 0, origin: bytes = b"") -> Wanted:
     """Content that exists only as numbers. Small ones have the manifest that their size implies."""
     content = Digest(hashlib.sha256(f"content {number}".encode()).digest())
     implied = Manifest.implied(content, size)
-    return Wanted(content, size, implied.id if implied else Digest(hashlib.sha256(f"manifest {number}".encode()).digest()), Stamp.of(1000 + age))
+    manifest = implied.id if implied else Digest(hashlib.sha256(f"manifest {number}".encode()).digest())
+    return Wanted(content, size, manifest, Stamp.of(1000 + age), origin)
 
 
 @dataclass(eq=False)

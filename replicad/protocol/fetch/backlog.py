@@ -1,20 +1,20 @@
 """What is wanted, by class and age, and which of it is looked for, opened and fetched now.
 
 Large contents: the first ``SEEKING_MAX`` are looked for; as soon as somebody has one, and a client waits for it or fewer than ``contents_max`` of its class or a better one are being fetched, it is opened. Small contents
-fill the window of one pack. What comes later and is of a better class takes the place of what is only looked for. What nobody has for ``STALLED_S`` gives its place to others that wait, so that names of contents which exist nowhere never block those which do.
+fill the window of one pack. What comes later and is of a better class takes the place of what is only looked for. Names of contents which exist nowhere do not block those which do (``places``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import islice
-from typing import TypeVar
+from functools import partial
+from itertools import islice, takewhile
 
 from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId
 from replicad.model.manifest import Manifest
-from replicad.protocol.fetch import sets
-from replicad.protocol.fetch.config import AWAITED_MAX, PACK_MAX, RENEW_S, SEEKING_MAX, STALLED_S, FetchConfig
+from replicad.protocol.fetch import places, sets
+from replicad.protocol.fetch.config import AWAITED_MAX, LOOKED_S, PACK_MAX, RENEW_S, SEEKING_MAX, STALLED_S, FetchConfig
 from replicad.protocol.fetch.events import Awaits, Close, Effect, Open, Priority, Say, Target, Wants, key_of, small_of
 from replicad.protocol.fetch.jobs import ContentJob, State
 from replicad.protocol.fetch.pack import Job, PackJob
@@ -25,8 +25,6 @@ SHUNNED_S = 3600.0
 RIVALRIES_MAX = 1024
 """Contents of which it is remembered who else fetches them."""
 
-
-_Key = TypeVar("_Key", Target, Small)
 DropRequests = Callable[[ContentJob], None]
 
 
@@ -63,12 +61,12 @@ class Backlog:
         small = {key: one for key, one in keyed if isinstance(key, Small)}
         if not event.cut:
             self._drop_unwanted(large, small)
-        self._benched = {key: until for key, until in self._benched.items() if until > now}
+        self._benched = {key: until for key, until in self._benched.items() if until > now or key in large or key in small}
         for target in self.jobs.keys() & large.keys():
             self.jobs[target].priority = event.priority(large[target])
-        self._large = self._in_order((target, one) for target, one in large.items() if target not in self.jobs)
-        self._small = self._in_order((key, one) for key, one in small.items() if not self._in_pack(key))
-        self._changed = True
+        self._large = {target: one for target, one in large.items() if target not in self.jobs}
+        self._small = {key: one for key, one in small.items() if not self._in_pack(key)}
+        self._sort()
 
     def await_(self, event: Awaits) -> None:
         """Clients wait for it, or do not any more. Beyond ``AWAITED_MAX`` contents they wait in the content's usual class."""
@@ -93,8 +91,15 @@ class Backlog:
     def _priority(self, wanted: Wanted) -> Priority:
         return Priority.AWAITED if self._awaits and key_of(wanted) in self._awaits else self._wants.priority(wanted)
 
-    def _in_order(self, waiting: Iterable[tuple[_Key, Wanted]]) -> dict[_Key, Wanted]:
-        return dict(sorted(waiting, key=lambda item: self._priority(item[1])))
+    def _sort(self) -> None:
+        in_turns = partial(places.in_turns, benched=self._benched, priority=self._priority)
+        self._large = in_turns(self._large, [job.wanted for job in self._sought()], SEEKING_MAX)
+        self._small = in_turns(self._small, self.pack.wanted_of(self.pack.unheld), PACK_MAX)
+        self._changed = True
+
+    def _sought(self) -> list[ContentJob]:
+        """The large ones that nobody has."""
+        return [job for job in self.jobs.values() if job.state is State.SEEKING and not job.reachable]
 
     def _in_pack(self, key: Small) -> bool:
         return bool(self.pack.places.get(key, 0) & self.pack.missing)
@@ -232,7 +237,7 @@ class Backlog:
         """When windows must be looked at again although nothing happened."""
         times = [job.due for job in self.jobs.values() if job.due]
         if self.jobs or self.pack.missing:
-            times.append(self._renewed + RENEW_S)
+            times.append(self._rotated + LOOKED_S if self._large or self._small else self._renewed + RENEW_S)
         return min(times, default=None)
 
     # -- windows
@@ -265,9 +270,9 @@ class Backlog:
         roomy = self.pack.room >= min(len(self._small), SEEK_PER_MESSAGE_MAX // 4)
         if not self._small or not (roomy or self._changed):
             return
-        chosen = list(islice((key for key in self._small if self._benched.get(key, 0.0) <= now), self.pack.room if roomy else PACK_MAX))
-        if not roomy:
-            chosen = self._oust(chosen)
+        room = self.pack.room
+        chosen = list(islice((key for key in self._small if self._benched.get(key, 0.0) <= now), room if roomy else PACK_MAX))
+        chosen = chosen[:room] + self._oust(chosen[room:])
         classes: dict[Priority, dict[Small, Wanted]] = {}
         for key in chosen:
             wanted = self._small.pop(key)
@@ -281,9 +286,11 @@ class Backlog:
             self._seek(node, [key for added in classes.values() for key in added])
 
     def _oust(self, ready: list[Small]) -> list[Small]:
-        """Those of the best class take the places of worse ones that nobody brings now; returns as many as got one."""
-        best = min((self._priority(self._small[key]) for key in ready), default=Priority.HEAL)
-        ready = [key for key in ready if self._priority(self._small[key]) == best]
+        """The first, as far as they are of one class, take the places of worse ones that nobody brings now; returns as many as got one."""
+        if not ready:
+            return ready
+        best = self._priority(self._small[ready[0]])
+        ready = list(takewhile(lambda key: self._priority(self._small[key]) == best, ready))
         ousted = self.pack.wanted_of(sets.of(islice(sets.members(self.pack.behind(best)), len(ready))))
         self._small.update((small_of(wanted), wanted) for wanted in ousted)
         self._let_go([small_of(wanted) for wanted in ousted])
@@ -291,28 +298,26 @@ class Backlog:
 
     def _rotate(self, now: float) -> None:
         """Give the places of what nobody has to what waits."""
-        if now - self._rotated < STALLED_S / 4:
+        if now - self._rotated < LOOKED_S:
             return
         self._rotated = now
-        self._changed = True
-        waiting = [job for job in self.jobs.values() if job.state is State.SEEKING and job.reachable and job.benched_until <= now]
+        waiting = any(job.state is State.SEEKING and job.reachable and job.benched_until <= now for job in self.jobs.values())
         for job in list(self.jobs.values()):
             if job.reachable or job.state not in {State.SEEKING, State.NAMELESS, State.ACTIVE} or job.flying.counted:
                 job.since = now
-            elif now - job.since >= STALLED_S:
-                if job.state is not State.SEEKING:
-                    if waiting:
-                        self.bench(job, now)
-                elif self._large:
-                    self._benched[job.target] = now + STALLED_S
-                    self.abandon(job, discard=False)
-                    self._large[job.target] = job.wanted
-        if self._small:
-            stalled = self.pack.wanted_of(self.pack.unheld(now, STALLED_S))
-            for wanted in stalled:
-                self._benched[small_of(wanted)] = now + STALLED_S
-                self._small[small_of(wanted)] = wanted
-            self._let_go([small_of(wanted) for wanted in stalled])
+            elif job.state is not State.SEEKING and waiting and now - job.since >= STALLED_S:
+                self.bench(job, now)
+        giving_way = partial(places.giving_way, benched=self._benched, priority=self._priority, now=now)
+        for wanted in giving_way(self._large, [(job.wanted, job.since) for job in self._sought()], SEEKING_MAX):
+            target = Target(wanted.content, wanted.manifest)
+            self._benched[target] = now + STALLED_S
+            self.abandon(self.jobs[target], discard=False)
+            self._large[target] = wanted
+        stalled = {small_of(wanted): wanted for wanted in giving_way(self._small, self.pack.since_of(self.pack.unheld), PACK_MAX)}
+        self._benched.update(dict.fromkeys(stalled, now + STALLED_S))
+        self._small.update(stalled)
+        self._let_go(list(stalled))
+        self._sort()
 
     def _renew(self, now: float) -> None:
         """Repeat interest in what nobody has: the other side may have learned of it, or of our rights, since."""
@@ -322,7 +327,7 @@ class Backlog:
         for job in self.jobs.values():
             if not job.reachable:
                 self._tell_all(Interest(*job.target))
-        unheld = [small_of(wanted) for wanted in self.pack.wanted_of(self.pack.missing & ~self.pack.rarity.counted)]
+        unheld = [small_of(wanted) for wanted in self.pack.wanted_of(self.pack.unheld)]
         for node in self._peers():
             self._seek(node, unheld)
 

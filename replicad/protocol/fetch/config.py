@@ -83,6 +83,8 @@ BATCH_BYTES_LEAST = MIB // 4
 when owners were computed, who also took over from each other (docs/adr/0010-small-files-in-groups.md): 4 nodes 1.135 -> 1.099, 8 nodes 1.169 -> 1.108, 16 nodes 1.356 -> 1.196, for 127, 180 and 234 requests a node instead of 110, 138 and 142."""
 STALLED_S = 30.0
 """What nobody has for so long lets others have its place."""
+LOOKED_S = 5.0
+"""Or already after so long, if those were not looked for yet: whoever has something says so after a round trip (a guess)."""
 RENEW_S = 30.0
 """Interest in contents without a known holder is repeated that often: rights may have changed at the other side."""
 FRESH_S = 0.05

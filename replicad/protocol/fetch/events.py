@@ -66,7 +66,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """Everything this node wants now, oldest first, and after that what clients wait for; what is not in it is not wanted any more, unless the list was ``cut`` at its bound.
+    """Everything this node wants now, in the order in which it is looked for within a class, and after that what clients wait for; what is not in it is not wanted any more, unless the list was ``cut`` at its bound.
 
     ``urgent`` and ``healing`` name contents of these classes; of the others those published from ``new_since`` (a Stamp) on are new. ``urgent`` ones have no limits.
     """

@@ -163,9 +163,14 @@ class PackJob(Units):
         """Of these places those of such contents."""
         return sets.of(place for place in sets.members(units) if (wanted := self._wanted[place]) is not None and wanted.content in contents)
 
-    def unheld(self, now: float, longer_than_s: float) -> int:
-        """What nobody had for so long."""
-        return sets.of(place for place in sets.members(self.missing & ~self.rarity.counted) if now - self._since[place] >= longer_than_s)
+    @property
+    def unheld(self) -> int:
+        """What is missing and nobody has."""
+        return self.missing & ~self.rarity.counted
+
+    def since_of(self, units: int) -> list[tuple[Wanted, float]]:
+        """What stands in these places, and since when."""
+        return [(wanted, self._since[place]) for place in sets.members(units) if (wanted := self._wanted[place]) is not None]
 
     def size_of(self, units: int) -> int:
         """Bytes of these contents."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WANTED_MAX = 10_000
 NEW_MAX = 1_000
-"""Of the new ones at most so many are looked at besides, when more is wanted than ``WANTED_MAX``: they go first, so there are soon fewer."""
+"""Of the new ones at most so many, the newest, are looked at besides, when more is wanted than ``WANTED_MAX``."""
 NEW_MS = 3_600_000
 """Published less than an hour ago is new; older, and still wanted, is what this node missed (a guess)."""
 MARKED_MAX = 10_000
@@ -28,7 +28,7 @@ WANTED_S = 0.000_25
 """And for each content that was wanted it can wait so long more, because there is that much to do: reading it takes a fiftieth of that."""
 CUT_REFRESH_S = 5.0
 CUT_REFRESH_S_MAX = 60.0
-"""While more is wanted than is looked at, it is looked at again so often; and more and more seldom if it stays the same, because then nobody has it: 10,000 rows are 50 ms."""
+"""While more is wanted than is looked at, it is looked at again so often, and what follows it more and more seldom if nothing of it came, because then nobody has it: 10,000 rows are 50 ms."""
 
 
 class Wanting:
@@ -64,7 +64,8 @@ class Wanting:
     async def run(self, awaited: Callable[[], list[Wanted]]) -> None:
         """Report until cancelled. ``awaited`` names what clients wait for, which is wanted, too, whether a name stands for it still or not."""
         pause_s: float | None = None
-        before: list[Wanted] = []
+        after: dict[bytes, int] = {}
+        wanted: list[Wanted] = []
         while True:
             try:
                 async with asyncio.timeout(pause_s):
@@ -74,15 +75,18 @@ class Wanting:
             self._refresh.clear()
             new_since = self._clock_ms() - NEW_MS << 16
             fresh = self._smalls.contents()
-            wanted = await self._catalog.wanted(WANTED_MAX)
+            stuck = pause_s is not None and not any(self._catalog.is_held(one.content) for one in wanted)
+            if stuck:
+                after |= {one.origin: one.hlc for one in wanted}
+            wanted = await self._catalog.wanted(WANTED_MAX, after=after)
             self._urgent = await self._catalog.urgent(WANTED_MAX)
             cut = len(wanted) == WANTED_MAX
-            if cut:
-                wanted += [one for one in await self._catalog.wanted(NEW_MAX, since=new_since) if one.hlc > wanted[-1].hlc]
-            pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and wanted == before else CUT_REFRESH_S if cut else None
-            before = wanted
+            new = await self._catalog.newly_wanted(NEW_MAX, since=new_since) if cut else []
+            pause_s = min(2 * pause_s, CUT_REFRESH_S_MAX) if cut and pause_s and stuck else CUT_REFRESH_S if cut else None
+            if not cut:
+                after = {}
             fresh |= self._smalls.contents()
-            missing = tuple([one for one in (*wanted, *awaited()) if one.content not in fresh])
+            missing = tuple([one for one in (*new, *wanted, *awaited()) if one.content not in fresh])
             self._report(Wants(missing, cut, new_since, self._urgent, frozenset(self._lost)))
             if not (wanted or missing):
                 self._idle()
