@@ -88,3 +88,20 @@ def test_the_files_are_numbered_without_gaps_and_carry_their_reasons() -> None:
     for text in scripts():
         before = [part.rsplit("\n\n", 1)[-1] for part in text.split("CREATE TABLE")[:-1]]
         assert all(prose.lstrip().startswith("--") for prose in before)
+
+
+def test_what_was_wanted_before_knows_whose_it_is(tmp_path: Path) -> None:
+    before = [*scripts()[:9]]
+    before[-1] += """
+        INSERT INTO run VALUES (7, x'0a', 's', 1, 1, 1, x'00', 5, NULL, NULL);
+        INSERT INTO record VALUES (3, x'01', 7, 1, 5, 'entry', x'', x'');
+        INSERT INTO wanted VALUES (3, 's', 5, x'02', x'03', 1, 1, 1);
+    """
+    connection = sqlite3.connect(tmp_path / "a.sqlite", isolation_level=None)
+    try:
+        migrate(connection, tmp_path / "a.sqlite", before)
+        migrate(connection, tmp_path / "a.sqlite", scripts())
+        assert connection.execute("SELECT record, origin, hlc FROM wanted").fetchall() == [(3, b"\x0a", 5)]
+        assert connection.execute("SELECT amount FROM tally WHERE kind = 'wanted'").fetchall() == [(1,)]
+    finally:
+        connection.close()

@@ -15,7 +15,7 @@ RATE = 25e6
 
 @pytest.mark.parametrize("urgent", [False, True], ids=["new", "urgent"])
 @pytest.mark.parametrize("size", [5 * MIB, 500], ids=["large", "small"])
-def test_names_of_nothing_that_one_origin_wrote_hardly_delay_what_others_publish(seed: int, size: int, urgent: bool) -> None:  # noqa: FBT001
+def test_names_of_nothing_that_one_origin_wrote_hardly_delay_what_others_publish(seed: int, size: int, urgent: bool) -> None:
     phantoms = [wanted(number, size, age=number, origin=b"p") for number in range(10_000)]
     real = [wanted(20_000 + number, size, age=20_000, origin=b"s") for number in range(200)]
     swarm = Swarm(seed)

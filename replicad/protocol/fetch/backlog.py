@@ -13,7 +13,7 @@ from itertools import islice, takewhile
 from replicad.model.entries import Wanted
 from replicad.model.ids import Digest, NodeId
 from replicad.model.manifest import Manifest
-from replicad.protocol.fetch import places, sets
+from replicad.protocol.fetch import places
 from replicad.protocol.fetch.config import AWAITED_MAX, LOOKED_S, PACK_MAX, RENEW_S, SEEKING_MAX, STALLED_S, FetchConfig
 from replicad.protocol.fetch.events import Awaits, Close, Effect, Open, Priority, Say, Target, Wants, key_of, small_of
 from replicad.protocol.fetch.jobs import ContentJob, State
@@ -247,7 +247,7 @@ class Backlog:
             return
         for target in list(islice((target for target in self._large if self._benched.get(target, 0.0) <= now), SEEKING_MAX)):
             wanted = self._large[target]
-            if len(self.jobs) >= SEEKING_MAX and not self._make_room(self._priority(wanted)):
+            if len(self.jobs) >= SEEKING_MAX and not self._make_room(wanted):
                 return
             del self._large[target]
             job = self.jobs[target] = ContentJob(wanted)
@@ -257,9 +257,12 @@ class Backlog:
             job.rivals = self._rivals.get(target, set())
             self._tell_all(Interest(*target))
 
-    def _make_room(self, priority: Priority) -> bool:
+    def _make_room(self, wanted: Wanted) -> bool:
         """Whether something of a worse class that is only looked for gave up its place."""
-        last = max((job for job in self.jobs.values() if job.state is State.SEEKING), key=lambda job: job.order, default=None)
+        priority = self._priority(wanted)
+        may_oust = places.may_oust(wanted, priority, [job.wanted for job in self._sought()], SEEKING_MAX)
+        seeking = (job for job in self.jobs.values() if job.state is State.SEEKING and may_oust(job.wanted))
+        last = max(seeking, key=lambda job: job.order, default=None)
         if last is None or last.order[0] <= priority:
             return False
         self.abandon(last, discard=False)
@@ -276,7 +279,7 @@ class Backlog:
         classes: dict[Priority, dict[Small, Wanted]] = {}
         for key in chosen:
             wanted = self._small.pop(key)
-            if not _is_implied(wanted):
+            if Manifest.implied_id(wanted.content, wanted.size) != wanted.manifest:  # such a small content can have no other
                 self._benched[key] = now + SHUNNED_S
                 continue
             classes.setdefault(self._priority(wanted), {})[key] = wanted
@@ -286,12 +289,14 @@ class Backlog:
             self._seek(node, [key for added in classes.values() for key in added])
 
     def _oust(self, ready: list[Small]) -> list[Small]:
-        """The first, as far as they are of one class, take the places of worse ones that nobody brings now; returns as many as got one."""
+        """The first, a turn at most and as far as they are of one class, take the places of worse ones that nobody brings now; returns as many as got one."""
         if not ready:
             return ready
-        best = self._priority(self._small[ready[0]])
-        ready = list(takewhile(lambda key: self._priority(self._small[key]) == best, ready))
-        ousted = self.pack.wanted_of(sets.of(islice(sets.members(self.pack.behind(best)), len(ready))))
+        first = self._small[ready[0]]
+        best = self._priority(first)
+        may_oust = places.may_oust(first, best, self.pack.wanted_of(self.pack.unheld), PACK_MAX)
+        ready = list(takewhile(lambda key: self._priority(self._small[key]) == best, ready[: PACK_MAX // places.TURNS]))
+        ousted = list(islice(filter(may_oust, self.pack.wanted_of(self.pack.behind(best))), len(ready)))
         self._small.update((small_of(wanted), wanted) for wanted in ousted)
         self._let_go([small_of(wanted) for wanted in ousted])
         return ready[: len(ousted)]
@@ -347,8 +352,3 @@ class Backlog:
             self._unsought.clear()
             for node in self._peers():
                 self._seek(node, gone, active=False)
-
-
-def _is_implied(wanted: Wanted) -> bool:
-    """Whether the entry names the only manifest that such a small content can have."""
-    return Manifest.implied_id(wanted.content, wanted.size) == wanted.manifest

@@ -34,6 +34,14 @@ def in_turns(waiting: dict[Key, Wanted], unheld: Iterable[Wanted], size: int, *,
     return {key: waiting[key] for key in sorted(order, key=lambda key: order[key])}
 
 
+def may_oust(wanted: Wanted, priority: Priority, unheld: Iterable[Wanted], size: int) -> Callable[[Wanted], bool]:
+    """Whose places this may take because it is of a better class: everybody's; but if its origin has a whole turn of the ``size`` places in vain, only of such origins, unless clients wait for it."""
+    taken = Counter(one.origin for one in unheld)
+    greedy = {origin for origin, count in taken.items() if TURNS * count >= size}
+    everybody = priority is Priority.AWAITED or wanted.origin not in greedy
+    return lambda other: everybody or other.origin in greedy
+
+
 def giving_way(
     waiting: Mapping[Key, Wanted], unheld: Iterable[tuple[Wanted, float]], size: int, *, benched: Benched, priority: Priorities, now: float
 ) -> list[Wanted]:
