@@ -93,3 +93,4 @@ async def test_everything_is_in_some_list_although_nothing_comes(tmp_path: Path)
         await network.author(await network.node("other"), "s", *others)
         async with reading(sink, age_ms=2 * module.NEW_MS) as lists:
             await lists.until_seen(contents(phantoms) | contents(others))
+            assert lists.seen == contents(phantoms) | contents(others)
