@@ -240,8 +240,6 @@ class Backlog:
             times.append(self._rotated + LOOKED_S if self._large or self._small else self._renewed + RENEW_S)
         return min(times, default=None)
 
-    # -- windows
-
     def _fill(self, now: float) -> None:
         if len(self.jobs) >= SEEKING_MAX and not self._changed:
             return
@@ -335,8 +333,6 @@ class Backlog:
         unheld = [small_of(wanted) for wanted in self.pack.wanted_of(self.pack.unheld)]
         for node in self._peers():
             self._seek(node, unheld)
-
-    # -- messages
 
     def _tell_all(self, message: Interest) -> None:
         for node in self._peers():
