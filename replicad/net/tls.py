@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import weakref
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from replicad.crypto import certificate as certificates
 from replicad.errors import ConfigurationError, PeerError
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 log = get(__name__)
 
 TLS_HANDSHAKE_TIMEOUT_S = 10.0
-TLS_HANDSHAKES_MAX = 512
-"""Under way at one door. Each takes at most the timeout; a forty-node office that comes back dials in within a second."""
 LOOK_S = 5.0
 """So often a certificate's files are looked at: two stat calls. A guess; renewals happen weeks before the end."""
 
@@ -38,36 +35,10 @@ class _Leaving(ssl.SSLObject):
             super().unwrap()
 
 
-class _Shaking(_Leaving):
-    """Of a door: counted until the handshake is done or the connection is gone; one that is too many fails."""
-
-    shaking: weakref.WeakSet[_Shaking]
-
-    def do_handshake(self) -> None:
-        if self not in self.shaking:
-            raise ssl.SSLError("too many handshakes at once")
-        super().do_handshake()
-        self.shaking.discard(self)
-
-
-class _DoorContext(ssl.SSLContext):
-    """With ``TLS_HANDSHAKES_MAX`` handshakes under way one more connection is closed at once."""
-
-    sslobject_class = _Shaking
-
-    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *options: Any, **named: Any) -> ssl.SSLObject:
-        made = cast("_Shaking", super().wrap_bio(incoming, outgoing, *options, **named))
-        made.shaking = self.__dict__.setdefault("shaking", weakref.WeakSet())
-        if len(made.shaking) < TLS_HANDSHAKES_MAX:
-            made.shaking.add(made)
-        else:
-            log.seldom("tls", "more TLS handshakes at once than the door has room for", handshakes=len(made.shaking))
-        return made
-
-
 def server_context(certificate: Path, key: Path, *, oldest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
     """For a door, without client certificates; between nodes TLS 1.3 only. Raises ConfigurationError for files that cannot be used."""
-    context = _DoorContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = _Leaving
     context.minimum_version = oldest
     context.set_alpn_protocols(["http/1.1"])
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from replicad.crypto import certificate as certificates
 from replicad.errors import ConfigurationError, ReplicadError
 from replicad.net.tls import server_context
 from replicad.server.admin.application import RUNNER as ADMIN_RUNNER
+from replicad.server.handshakes import Handshakes
 from replicad.server.peers.application import RUNNER as PEERS_RUNNER
 from replicad.telemetry.log import get
 
@@ -32,7 +34,6 @@ log = get(__name__)
 BACKLOG = 1024
 SHUTDOWN_S = 3.0
 """How long answers under way may take to end when the door closes; the whole stop has 10 s."""
-TLS_HANDSHAKE_S = 10.0
 CONNECTIONS_MAX = 1024
 """Of the doors for nodes and for people, each, counted from the end of the TLS handshake: a node of a full mesh of 32 with four requests under way with each has 160."""
 UNSENT_BYTES = 256 << 10
@@ -71,13 +72,36 @@ async def open_downloads(stack: AsyncExitStack, server: DownloadServer, *, host:
 async def _listen(stack: AsyncExitStack, accept: Callable[[], asyncio.Protocol], *, host: str, port: int, key: str, tls: ssl.SSLContext | None) -> None:
     address = f"{host}:{port}"
     with _explained(f"{key} = {address}"):
-        listener = await asyncio.get_running_loop().create_server(
-            accept, host or None, port, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=TLS_HANDSHAKE_S if tls else None
-        )
-    stack.callback(listener.close)
-    for bound in listener.sockets:
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it
+        listeners = await _bound(stack, host, port)
+    if tls is None:
+        for listener in listeners:
+            server = await asyncio.get_running_loop().create_server(accept, sock=listener, backlog=BACKLOG)
+            stack.callback(server.close)
+    else:
+        group = await asyncio.TaskGroup().__aenter__()
+        stack.push_async_callback(group.__aexit__, None, None, None)  # an error that unwinds the stack is none of the group's: it stays as it is
+        handshakes = Handshakes(group, accept, tls)
+        for listener in listeners:
+            stack.callback(group.create_task(handshakes.run(listener)).cancel)
     log.info("listening", door=key.partition(".")[0], address=address)
+
+
+async def _bound(stack: AsyncExitStack, host: str, port: int) -> list[socket.socket]:
+    """Listening sockets, one for each address that the host's name has; of an empty one for IPv4 and, where the system has it, IPv6."""
+    found = await asyncio.get_running_loop().getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners = []
+    for family, where in dict.fromkeys((family, where) for family, _, _, _, where in found):
+        try:
+            listener = socket.create_server(where, family=family, backlog=BACKLOG)
+        except OSError as error:
+            if host or error.errno != errno.EAFNOSUPPORT:
+                raise
+            continue
+        stack.callback(listener.close)
+        listener.setblocking(False)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it
+        listeners.append(listener)
+    return listeners
 
 
 async def open_socket(stack: AsyncExitStack, runner: web.BaseRunner, path: Path) -> None:

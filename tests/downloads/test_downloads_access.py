@@ -24,12 +24,12 @@ from replicad.crypto.hashing import sha256
 from replicad.crypto.keys import SigningKey
 from replicad.errors import InputError, StorageError
 from replicad.model.access import Access, BearerToken, check_network
+from replicad.model.addresses import one_client, parse
 from replicad.model.ids import NodeId, Stamp
 from replicad.model.members import Member
 from replicad.model.records import Role
 from replicad.protocol.signed_urls import sign
 from replicad.server.downloads.access import SHARES_TRIED_MAX
-from replicad.server.downloads.clients import one_client, parse
 from replicad.server.downloads.config import DownloadsConfig
 from replicad.server.downloads.passwords import ALLOWANCES_MAX, EVERY_S, GUESSES, Allowances
 from replicad.server.downloads.requests import Request

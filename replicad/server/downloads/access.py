@@ -19,17 +19,18 @@ from urllib.parse import parse_qsl
 from replicad.crypto import passwords, prestage
 from replicad.crypto.hashing import sha256
 from replicad.model.access import check_network
+from replicad.model.addresses import one_client
 from replicad.model.ids import Stamp
 from replicad.protocol.signed_urls import SignedUrl
 from replicad.server.downloads.answers import Answer, plain
-from replicad.server.downloads.clients import address_of, is_in, one_client
+from replicad.server.downloads.clients import address_of, is_in
 from replicad.server.downloads.passwords import Attempt, Passwords, TooManyGuessesError
 
 if TYPE_CHECKING:
     from replicad.model.access import BearerToken, Network
+    from replicad.model.addresses import Address
     from replicad.model.ids import Digest, NodeId
     from replicad.model.members import Member, Share
-    from replicad.server.downloads.clients import Address
     from replicad.server.downloads.requests import Request
 
 CHALLENGE = b'WWW-Authenticate: Basic realm="replicad", charset="UTF-8"\r\n'

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from replicad.model.addresses import parse
 
 if TYPE_CHECKING:
     from replicad.model.access import Network
+    from replicad.model.addresses import Address
     from replicad.server.downloads.requests import Request
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 FORWARDED = "X-Forwarded-For"
 HOPS_MAX = 16
 """Proxies in a row; what stands before is not looked at."""
-_SITE_BITS = 64
-"""Of an IPv6 address: what one customer has at least (RFC 6177), so what counts as one client."""
 
 
 def address_of(request: Request, proxies: Sequence[Network]) -> Address | None:
@@ -39,20 +37,3 @@ def address_of(request: Request, proxies: Sequence[Network]) -> Address | None:
 def is_in(address: Address | None, networks: Iterable[Network]) -> bool:
     """Whether one of the networks contains it."""
     return address is not None and any(address.version == network.version and address in network for network in networks)
-
-
-def one_client(address: Address | None) -> str:
-    """What counts as the same client when it misbehaves: an IPv4 address, the site of an IPv6 address."""
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((int(address) >> (128 - _SITE_BITS) << (128 - _SITE_BITS), _SITE_BITS)))
-    return str(address)
-
-
-@lru_cache(maxsize=4096)
-def parse(text: str) -> Address | None:
-    """An address, perhaps with brackets or a zone; IPv4 in the clothes of IPv6 is IPv4."""
-    try:
-        found = ipaddress.ip_address(text.strip("[]").partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(found, "ipv4_mapped", None) or found

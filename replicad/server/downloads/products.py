@@ -19,12 +19,12 @@ from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
     from replicad.integrations.mirrors import Mirror
+    from replicad.model.addresses import Address
     from replicad.model.entries import Listed
     from replicad.model.ids import Digest
     from replicad.model.manifest import Manifest
     from replicad.model.members import Share
     from replicad.server.downloads.access import Replica
-    from replicad.server.downloads.clients import Address
     from replicad.server.downloads.config import DownloadsConfig
     from replicad.server.downloads.requests import Request
 

@@ -7,7 +7,8 @@ from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from replicad.server.downloads.clients import is_in, one_client, parse
+from replicad.model.addresses import one_client, parse
+from replicad.server.downloads.clients import is_in
 from replicad.server.downloads.connections import Connection
 from replicad.telemetry.log import get
 

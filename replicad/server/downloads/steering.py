@@ -19,10 +19,10 @@ from replicad.server.downloads.clients import address_of, is_in
 from replicad.server.downloads.products import query_of
 
 if TYPE_CHECKING:
+    from replicad.model.addresses import Address
     from replicad.model.entries import Listed
     from replicad.model.members import Share
     from replicad.server.downloads.access import Replica
-    from replicad.server.downloads.clients import Address
     from replicad.server.downloads.config import DownloadsConfig
     from replicad.server.downloads.products import Mirrors
     from replicad.server.downloads.requests import Request
