@@ -218,7 +218,7 @@ class Link:
                     self._heard_s = time.monotonic()
             self.close("closed by the peer")
         except PeerError as error:
-            log.warning("link dropped", peer=self.node.short, code=error.error_code, reason=error.message)
+            log.seldom((self.node, error.error_code), "link dropped", peer=self.node.short, code=error.error_code, reason=error.message)
             self.offence = "" if self.protected and error.error_code in UNPROVEN else error.error_code
             self.close(error.message, code=error.error_code)
         except ConnectionError as error:

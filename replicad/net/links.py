@@ -7,6 +7,7 @@ It routes messages to handlers and authenticates data requests against the sessi
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -31,6 +32,8 @@ RETIRED_SESSIONS_MAX = 1024
 PARTINGS_MAX = 4096
 TELL_AGAIN_S = 600.0
 """A former member is told so rarely why it is none: once is enough unless that got lost, and up to half a megabyte goes with it."""
+UPS_AND_DOWNS = 10
+"""Of one member, each, so many a minute are told: more than a bad line makes, and a member that links and leaves in a loop fills no log."""
 
 M = TypeVar("M", bound=Message)
 Handler = Callable[[Link, M], Awaitable[None] | None]
@@ -177,7 +180,7 @@ class LinkTable:
         if old is not None:
             self._retire(old)
             old.close("replaced by a newer link", code="duplicate")
-        log.info("link up", peer=link.node.short, outgoing=link.outgoing)
+        log.seldom(("up", link.node), "link up", level=logging.INFO, at_most=UPS_AND_DOWNS, peer=link.node.short, outgoing=link.outgoing)
         for callback in self._up:
             callback(link)
         return True
@@ -191,7 +194,7 @@ class LinkTable:
             del self._links[link.node]
             self._retire(link)
             _note(self._parted, link.node)
-        log.info("link down", peer=link.node.short, reason=link.reason)
+        log.seldom(("down", link.node), "link down", level=logging.INFO, at_most=UPS_AND_DOWNS, peer=link.node.short, reason=link.reason)
         for callback in self._down:
             callback(link, link.reason)
 

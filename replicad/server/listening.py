@@ -72,7 +72,7 @@ async def open_downloads(stack: AsyncExitStack, server: DownloadServer, *, host:
 async def _listen(stack: AsyncExitStack, accept: Callable[[], asyncio.Protocol], *, host: str, port: int, key: str, tls: ssl.SSLContext | None) -> None:
     address = f"{host}:{port}"
     with _explained(f"{key} = {address}"):
-        listeners = await _bound(stack, host, port)
+        listeners = await _bind(stack, host, port)
     if tls is None:
         for listener in listeners:
             server = await asyncio.get_running_loop().create_server(accept, sock=listener, backlog=BACKLOG)
@@ -86,7 +86,7 @@ async def _listen(stack: AsyncExitStack, accept: Callable[[], asyncio.Protocol],
     log.info("listening", door=key.partition(".")[0], address=address)
 
 
-async def _bound(stack: AsyncExitStack, host: str, port: int) -> list[socket.socket]:
+async def _bind(stack: AsyncExitStack, host: str, port: int) -> list[socket.socket]:
     """Listening sockets, one for each address that the host's name has; of an empty one for IPv4 and, where the system has it, IPv6."""
     found = await asyncio.get_running_loop().getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners = []

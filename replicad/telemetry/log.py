@@ -60,17 +60,18 @@ class Log:
         """An error with the traceback of the exception being handled: for failures that nobody foresaw."""
         self._write(logging.ERROR, sentence, fields, with_traceback=True)
 
-    def seldom(self, key: object, sentence: str, **fields: object) -> None:
-        """A warning that others can provoke as often as they like: one line per ``SELDOM_S`` and key, with the count of those left out since."""
+    def seldom(self, key: object, sentence: str, *, level: int = logging.WARNING, at_most: int = 1, **fields: object) -> None:
+        """What others can provoke as often as they like: ``at_most`` lines per ``SELDOM_S`` and key; the first one after that counts those left out."""
         now = self._monotonic()
-        last, left_out = self._seldom.pop(key, (now - SELDOM_S, 0))
-        if now - last < SELDOM_S:
-            self._seldom[key] = (last, left_out + 1)
-            return
-        self._seldom[key] = (now, 0)
+        since, count = self._seldom.pop(key, (now, 0))
+        left_out = 0
+        if now - since >= SELDOM_S:
+            since, count, left_out = now, 0, max(0, count - at_most)
+        self._seldom[key] = (since, count + 1)
         while len(self._seldom) > SELDOM_KEYS_MAX:
             self._seldom.popitem(last=False)
-        self._write(logging.WARNING, sentence, {**fields, "left_out": left_out} if left_out else fields)
+        if count < at_most:
+            self._write(level, sentence, {**fields, "left_out": left_out} if left_out else fields)
 
     def _write(self, level: int, sentence: str, fields: Mapping[str, object], *, with_traceback: bool = False) -> None:
         if self._logger.isEnabledFor(level):

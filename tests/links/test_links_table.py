@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,15 @@ from replicad.crypto.session import Ephemeral, Session
 from replicad.errors import PeerError, UnreachableError
 from replicad.model.records import Envelope
 from replicad.net import establish
+from replicad.net import link as link_module
+from replicad.net import links as links_module
 from replicad.net.establish import accept_link, open_link
 from replicad.net.link import Link, LinkConfig
-from replicad.net.links import SIMULTANEOUS_S, supersedes
+from replicad.net.links import SIMULTANEOUS_S, UPS_AND_DOWNS, supersedes
 from replicad.net.memory import PIPE_FRAMES_MAX, MemoryFrames, pipe
 from replicad.protocol.handshake import Identity
 from replicad.protocol.wire import PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Compare, Heads, Message, Records, Renew, encode
+from replicad.telemetry.log import Log
 from support.waiting import until
 
 
@@ -404,3 +408,19 @@ def test_session_secrets_differ_from_link_to_link(dice: random.Random) -> None:
     shared = Ephemeral(dice.randbytes(32)).exchange(Ephemeral(dice.randbytes(32)).public)
     one = Session(node=KEYS[0].id, peer=KEYS[1].id, initiator=True, secret=shared, now_ms=0)
     assert one.id not in repr(one)
+
+
+async def test_a_member_that_links_and_leaves_in_a_loop_fills_no_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (link_module, links_module):
+        monkeypatch.setattr(module, "log", Log(module.__name__))
+    with caplog.at_level("INFO", logger="replicad"):
+        async with ends() as (one, two):
+            for _ in range(2 * UPS_AND_DOWNS):
+                pair = await linked(one, two)
+                await pair[0]._frames.send(b"\xff")
+                await until(lambda pair=pair: all(link.closed for link in pair), what="the end of the link")
+                await until(lambda: one.table.get(two.key.id) is None and two.table.get(one.key.id) is None, what="both to know")
+    told = Counter((record.getMessage(), record.fields["peer"]) for record in caplog.records if hasattr(record, "fields"))
+    assert set(told) == {(f"link {what}", end.key.id.short) for what in ("up", "down") for end in (one, two)} | {("link dropped", one.key.id.short)}
+    assert max(told.values()) == UPS_AND_DOWNS
+    assert told["link dropped", one.key.id.short] == 1

@@ -102,6 +102,16 @@ def test_seldom_is_once_a_minute_for_each_key_and_counts_the_rest(stream: io.Str
     assert lines == ["garbage peer=a", "garbage peer=b", "garbage peer=a left_out=4"]
 
 
+def test_seldom_writes_as_many_lines_a_minute_and_at_the_level_that_it_is_told(stream: io.StringIO) -> None:
+    configure(style="text", level="info", stream=stream)
+    now = 0.0
+    log = Log("replicad.x", monotonic=lambda: now)
+    for now in (0.0, 1.0, 2.0, SELDOM_S - 1, SELDOM_S, SELDOM_S + 1, 3 * SELDOM_S):
+        log.seldom("a", "link up", level=logging.INFO, at_most=2, at=now)
+    lines = [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
+    assert lines == [f"INFO x: link up at={at}" for at in ("0", "1", "60 left_out=2", "61", "180")]
+
+
 def test_seldom_remembers_a_bounded_number_of_keys(stream: io.StringIO) -> None:
     configure(style="text", level="error", stream=stream)
     log = Log("replicad.x", monotonic=lambda: 0.0)

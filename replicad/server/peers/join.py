@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from replicad.errors import PeerError, ReplicadError
+from replicad.model.addresses import one_client, parse
 from replicad.net.dialer import JOIN_PATH
 from replicad.protocol.wire import JOIN_BYTES_MAX
 from replicad.telemetry.log import get
@@ -43,12 +44,10 @@ class JoinDoor:
             return web.Response(body=await self._answer(await _body(request)), content_type="application/msgpack")
         except TimeoutError:
             return _problem(408, "slow", f"the request did not arrive within {BODY_TIMEOUT_S:.0f} s")
-        except PeerError as error:
-            log.seldom((request.remote, error.error_code), "join request refused", address=request.remote, code=error.error_code, reason=error.message)
-            return _problem(400, error.error_code, error.message)
         except ReplicadError as error:
-            log.info("node not admitted", address=request.remote, code=error.error_code, reason=error.message)
-            return _problem(error.http_status, error.error_code, error.message, error.hint)
+            client = one_client(parse(request.remote or ""))
+            log.seldom((client, error.error_code), "join request refused", address=request.remote, code=error.error_code, reason=error.message)
+            return _problem(400 if isinstance(error, PeerError) else error.http_status, error.error_code, error.message, error.hint)
         finally:
             self._at_once -= 1
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from replicad import __version__
 from replicad.errors import PeerError, UnreachableError
+from replicad.model.addresses import one_client, parse
 from replicad.net.dialer import LINK_PATH, PING_PATH, SOCKET_FRAME_BYTES_MAX, PingBody, WebSocketFrames
 from replicad.net.establish import accept_link
 from replicad.net.tls import abort
@@ -68,7 +69,13 @@ class LinkDoor:
                 return web.Response()  # which nobody hears
             link = await accept_link(WebSocketFrames(websocket), self._identity(), may_prove=self._table.may_prove, config=self._config)
         except (PeerError, UnreachableError) as error:
-            log.seldom((request.remote, error.error_code), "handshake failed", address=request.remote, code=error.error_code, reason=error.message)
+            log.seldom(
+                (one_client(parse(request.remote or "")), error.error_code),
+                "handshake failed",
+                address=request.remote,
+                code=error.error_code,
+                reason=error.message,
+            )
             return websocket
         finally:
             self._shaking.pop(websocket, None)
@@ -86,6 +93,12 @@ class LinkDoor:
         try:
             self._table.authenticate(request.headers.get("Authorization"), "GET", request.raw_path)
         except PeerError as error:
-            log.seldom((request.remote, error.error_code), "data request refused", address=request.remote, code=error.error_code, reason=error.message)
+            log.seldom(
+                (one_client(parse(request.remote or "")), error.error_code),
+                "data request refused",
+                address=request.remote,
+                code=error.error_code,
+                reason=error.message,
+            )
             return web.json_response({"code": error.error_code}, status=401)
         return web.Response(body=msgspec.json.encode(PingBody(int(time.time() * 1000), __version__)), content_type="application/json")

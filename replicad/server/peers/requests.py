@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from replicad.errors import InputError, NotFoundError, PeerError, ReplicadError, StorageError
+from replicad.model.addresses import one_client, parse
 from replicad.net.congestion import suit
 from replicad.net.pace import paced
 from replicad.net.sendfile import Terms, send_file
@@ -45,7 +46,13 @@ def authenticated(links: LinkTable, handler: Callable[[web.Request, Link], Await
         try:
             link = links.authenticate(request.headers.get("Authorization"), request.method, request.raw_path, range_)
         except PeerError as error:
-            log.seldom((request.remote, error.error_code), "data request refused", address=request.remote, code=error.error_code, reason=error.message)
+            log.seldom(
+                (one_client(parse(request.remote or "")), error.error_code),
+                "data request refused",
+                address=request.remote,
+                code=error.error_code,
+                reason=error.message,
+            )
             return refusal(401, error.error_code)
         try:
             return await handler(request, link)

@@ -225,7 +225,7 @@ class Admitting:
         if asked.node in local.members():
             return await self._welcome(body, asked)
         await local.catalog.add_pending(asked.node, msgspec.json.encode(PendingBody(asked.name, asked.door.urls)), local.clock_ms())
-        log.seldom(("pending", asked.node), "a node asks to join", peer=asked.node.short, name=asked.name)
+        log.seldom("pending", "a node asks to join", peer=asked.node.short, name=asked.name)
         if self._approvals_awaited < APPROVALS_AWAITED_MAX:
             self._approvals_awaited += 1
             try:
