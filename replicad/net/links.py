@@ -25,6 +25,8 @@ __all__ = ["Frames", "Handler", "Link", "LinkConfig", "LinkTable", "Peer", "supe
 
 log = get(__name__)
 
+UPS_AND_DOWNS = 10
+"""Of one member, each, so many a minute are told: more than a bad line makes, and a member that links and leaves in a loop fills no log."""
 SIMULTANEOUS_S = 15.0
 """Two links younger than this may come from both sides dialling at once: longer than a handshake may take (10 s) plus a margin."""
 RETIRED_SESSION_S = 30.0
@@ -32,8 +34,6 @@ RETIRED_SESSIONS_MAX = 1024
 PARTINGS_MAX = 4096
 TELL_AGAIN_S = 600.0
 """A former member is told so rarely why it is none: once is enough unless that got lost, and up to half a megabyte goes with it."""
-UPS_AND_DOWNS = 10
-"""Of one member, each, so many a minute are told: more than a bad line makes, and a member that links and leaves in a loop fills no log."""
 
 M = TypeVar("M", bound=Message)
 Handler = Callable[[Link, M], Awaitable[None] | None]

@@ -67,6 +67,30 @@ def test_a_right_one_forgives_the_name_but_not_the_address(clock: Clock) -> None
     assert tries.take("other", "192.0.2.1") > 0, "what was guessed from there counts on"
 
 
+def test_who_guesses_at_a_name_keeps_it_out_nowhere_where_it_logged_in_lately(clock: Clock) -> None:
+    tries = Guesses(clock)
+    assert tries.take("jane", "2001:db8::1") == 0.0
+    tries.right("jane", "2001:db8::1")
+    waits(tries, clock, 16)
+    assert tries.take("jane", "192.0.2.1") == tries.take("jane", "192.0.2.3") == guesses.WAIT_S_MAX
+    assert tries.take("JANE", "2001:db8::2") == 0.0
+    tries.right("jane", "2001:db8::2")
+    assert tries.take("jane", "192.0.2.3") == guesses.WAIT_S_MAX, "her logins are no help to whoever guesses"
+    clock.now_s += guesses.KNOWN_S - 1.0
+    assert [tries.take("jane", "192.0.2.1") for _ in range(FREE["name"] + 1)] == [0.0] * FREE["name"] + [1.0]
+    assert tries.take("jane", "2001:db8::1") == 0.0
+    clock.now_s += 1.0
+    assert tries.take("jane", "192.0.2.1") == 0.0
+    assert tries.take("jane", "2001:db8::1") > 0, "after thirty days it is an address like any other"
+
+
+def test_where_a_name_is_known_guesses_at_it_are_bounded_alike(clock: Clock) -> None:
+    tries = Guesses(clock)
+    tries.right("jane", "192.0.2.1")
+    assert waits(tries, clock, 16)[FREE["name"] :] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0]
+    assert waits(tries, clock, 1, "bob") == [0.0], "it is known to jane alone"
+
+
 def test_what_is_refused_does_not_count(clock: Clock) -> None:
     tries = Guesses(clock)
     waits(tries, clock, FREE["name"])
@@ -86,7 +110,8 @@ def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Non
     tries = Guesses(clock)
     for number in range(50):
         tries.take(f"user{number}", f"192.0.2.{number}")
-    assert len(tries._wrong) == 10
+        tries.right(f"known{number}", f"192.0.2.{number}")
+    assert len(tries._wrong) == len(tries._known) == 10
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.floats(0, 100)), max_size=200))
