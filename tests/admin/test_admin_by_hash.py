@@ -28,7 +28,7 @@ async def name(door: Door, bearer: dict[str, str], path: str, content: bytes, *,
 
 def told(reply: Reply, content: bytes) -> tuple[int, str]:
     """What an answer says, without the hash that was asked about and how full the disk is just now."""
-    return reply.status, re.sub("[0-9]+ bytes of the disk", "some", reply.body.decode().replace(sha256(content), "HASH"))
+    return reply.status, re.sub("has [0-9]+ bytes free", "has some", reply.body.decode().replace(sha256(content), "HASH"))
 
 
 async def test_what_lies_beyond_the_limits_is_as_if_it_was_not_here(door: Door) -> None:
