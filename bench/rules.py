@@ -142,7 +142,14 @@ RULES = (
         "elif False:",
         f"{SITES}::test_an_owner_that_stands_still_is_skipped_and_a_waiting_client_waits_for_no_owner",
     ),
-    Rule("I13", "nothing is suggested", FETCH + "supply.py", "if watcher.near and len(watched.watchers) > 1 else 0", "if False else 0", SOON),
+    Rule(
+        "I13",
+        "nothing is suggested",
+        FETCH + "supply.py",
+        "if watcher.near and len(watched.watchers) > 1 else 0",
+        "if False else 0",
+        "tests/fetch/test_fetch_supply.py::test_several_who_fetch_the_same_are_each_suggested_other_chunks_and_one_alone_is_not",
+    ),
     Rule("I13", "everybody takes the chunks in order", FETCH + "jobs.py", "if not self.rivals:", "if True:", SOON),
     Rule(
         "I13",

@@ -37,6 +37,21 @@ def test_a_peer_is_not_told_of_what_it_has_until_it_has_lost_it() -> None:
     assert news(supply, Servable(TARGET, COUNT, sets.full(COUNT)), 4.0) == [Have(*TARGET, bitmap=b"", complete=True)]
 
 
+def test_several_who_fetch_the_same_are_each_suggested_other_chunks_and_one_alone_is_not() -> None:
+    """Everybody takes what was suggested to it first, so what the only holder gives first goes to one of them each."""
+    supply = Supply(random.Random(1).randrange)
+
+    def suggested(event: SupplyEvent, now: float) -> dict[NodeId, set[int]]:
+        says = supply.handle(event, now) + supply.handle(Due(), now + HAVE_S)
+        return {say.node: set(say.message.suggest) for say in says if isinstance(say.message, HaveMore)}
+
+    assert suggested(Watch(PEER, TARGET, 256, sets.full(256)), 0.0) == {}
+    found = suggested(Watch(OTHER, TARGET, 256, sets.full(256)), 1.0)
+    assert found.keys() == {PEER, OTHER}
+    assert min(map(len, found.values())) > 1
+    assert not found[PEER] & found[OTHER]
+
+
 def test_of_small_contents_a_peer_is_not_told_either_what_it_said_meanwhile_that_it_has() -> None:
     supply = Supply(random.Random(1).randrange)
     first, second, third = (Small(sha256(bytes([number])), 1) for number in range(3))
