@@ -85,7 +85,7 @@ class Products:
 
     async def metalink(self, request: Request, listed: Listed) -> Answer:
         """The metalink of a file that some node holds; NotFoundError if none does."""
-        query = query_of(request, self._replica().trust.shares().get(listed.share))
+        query = self._query(request, listed)
         bases = self._bases(request, listed, query)
         if not bases or listed.taken_down:
             raise NotFoundError("nobody holds the content")
@@ -106,7 +106,7 @@ class Products:
             package = await self._package(listed)
             hashes = mdm.known_hashes(manifest, size) or await self._read_hashes(listed.content, size)
         title = listed.path.rpartition("/")[2].removesuffix(".pkg")
-        url = metalink.address(self._url, listed, query_of(request, self._replica().trust.shares().get(listed.share)))
+        url = metalink.address(self._url, listed, self._query(request, listed))
         encoded = mdm.render(package, title=title, url=url, size=size, hashes=hashes)
         return document(request.method, mdm.MEDIA_TYPE, encoded)
 
@@ -134,8 +134,11 @@ class Products:
         """Complete fields, or nothing. For answers with a whole file: whoever asks for a part knows already."""
         if listed.size < LINKED_BYTES_MIN or len(self._mirrors.holding(listed)) < 2:
             return b""
-        query = query_of(request, self._replica().trust.shares().get(listed.share))
+        query = self._query(request, listed)
         return b"".join(field("Link", value) for value in metalink.links(listed, self._bases(request, listed, query), query=query))
+
+    def _query(self, request: Request, listed: Listed) -> str:
+        return query_of(request, self._replica().trust.shares().get(listed.share))
 
     def _bases(self, request: Request, listed: Listed, query: str) -> list[str]:
         """Those that hold it; what was shown over https is for https alone."""

@@ -9,9 +9,9 @@ import msgspec
 from aiohttp import web
 
 from replicad.errors import PeerError, ReplicadError
-from replicad.model.addresses import one_client, parse
 from replicad.net.dialer import JOIN_PATH
 from replicad.protocol.wire import JOIN_BYTES_MAX
+from replicad.server.peers import refusals
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class JoinDoor:
         except TimeoutError:
             return _problem(408, "slow", f"the request did not arrive within {BODY_TIMEOUT_S:.0f} s")
         except ReplicadError as error:
-            client = one_client(parse(request.remote or ""))
-            log.seldom((client, error.error_code), "join request refused", address=request.remote, code=error.error_code, reason=error.message)
+            refusals.tell(log, "join request refused", request, error)
             return _problem(400 if isinstance(error, PeerError) else error.http_status, error.error_code, error.message, error.hint)
         finally:
             self._at_once -= 1

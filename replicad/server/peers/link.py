@@ -14,10 +14,10 @@ from aiohttp import web
 
 from replicad import __version__
 from replicad.errors import PeerError, UnreachableError
-from replicad.model.addresses import one_client, parse
 from replicad.net.dialer import LINK_PATH, PING_PATH, SOCKET_FRAME_BYTES_MAX, PingBody, WebSocketFrames
 from replicad.net.establish import accept_link
 from replicad.net.tls import abort
+from replicad.server.peers import refusals
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -69,13 +69,7 @@ class LinkDoor:
                 return web.Response()  # which nobody hears
             link = await accept_link(WebSocketFrames(websocket), self._identity(), may_prove=self._table.may_prove, config=self._config)
         except (PeerError, UnreachableError) as error:
-            log.seldom(
-                (one_client(parse(request.remote or "")), error.error_code),
-                "handshake failed",
-                address=request.remote,
-                code=error.error_code,
-                reason=error.message,
-            )
+            refusals.tell(log, "handshake failed", request, error)
             return websocket
         finally:
             self._shaking.pop(websocket, None)
@@ -93,12 +87,6 @@ class LinkDoor:
         try:
             self._table.authenticate(request.headers.get("Authorization"), "GET", request.raw_path)
         except PeerError as error:
-            log.seldom(
-                (one_client(parse(request.remote or "")), error.error_code),
-                "data request refused",
-                address=request.remote,
-                code=error.error_code,
-                reason=error.message,
-            )
+            refusals.tell(log, "data request refused", request, error)
             return web.json_response({"code": error.error_code}, status=401)
         return web.Response(body=msgspec.json.encode(PingBody(int(time.time() * 1000), __version__)), content_type="application/json")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from replicad.errors import InputError, NotFoundError, PeerError, ReplicadError, StorageError
-from replicad.model.addresses import one_client, parse
 from replicad.net.congestion import suit
 from replicad.net.pace import paced
 from replicad.net.sendfile import Terms, send_file
 from replicad.net.tls import abort
 from replicad.server.draining import drain
+from replicad.server.peers import refusals
 from replicad.telemetry.log import get
 
 if TYPE_CHECKING:
@@ -46,13 +46,7 @@ def authenticated(links: LinkTable, handler: Callable[[web.Request, Link], Await
         try:
             link = links.authenticate(request.headers.get("Authorization"), request.method, request.raw_path, range_)
         except PeerError as error:
-            log.seldom(
-                (one_client(parse(request.remote or "")), error.error_code),
-                "data request refused",
-                address=request.remote,
-                code=error.error_code,
-                reason=error.message,
-            )
+            refusals.tell(log, "data request refused", request, error)
             return refusal(401, error.error_code)
         try:
             return await handler(request, link)
